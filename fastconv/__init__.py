@@ -1,0 +1,51 @@
+"""Convolution and pooling for NumPy arrays, forward and backward.
+
+>>> import fastconv as fc
+>>> fc.conv(np.ones((64, 28, 28, 1)), np.ones((3, 3, 1, 8)), padding="same").shape
+(64, 28, 28, 8)
+"""
+
+from fastconv.config import show_config, warmup
+from fastconv.functional import (
+    avg_pool,
+    avg_pool_backward,
+    col2im,
+    conv,
+    conv_backward,
+    conv_input_grad,
+    conv_kernel_grad,
+    conv_transpose,
+    conv_transpose_backward,
+    im2col,
+    max_pool,
+    max_pool_backward,
+    relu_backward,
+)
+from fastconv.plan import ConvGrads, ConvPlan, plan_conv
+from fastconv.threads import get_num_threads, num_threads, set_num_threads
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConvGrads",
+    "ConvPlan",
+    "avg_pool",
+    "avg_pool_backward",
+    "col2im",
+    "conv",
+    "conv_backward",
+    "conv_input_grad",
+    "conv_kernel_grad",
+    "conv_transpose",
+    "conv_transpose_backward",
+    "get_num_threads",
+    "im2col",
+    "max_pool",
+    "max_pool_backward",
+    "num_threads",
+    "plan_conv",
+    "relu_backward",
+    "set_num_threads",
+    "show_config",
+    "warmup",
+]

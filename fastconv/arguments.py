@@ -1,0 +1,149 @@
+"""Arguments of the public functions: canonical forms, and errors that show the whole problem.
+
+What is not made of integers is a TypeError, what does not fit is a ValueError. Both name the
+argument and its value; the ValueError lists every quantity of the geometry, one a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+from typing import Any, NoReturn
+
+import numpy as np
+
+__all__ = ["DATA_FORMATS", "PADDING_NAMES", "Int", "Padding", "Request", "channels_last_shape"]
+
+DATA_FORMATS = ("channels_last", "channels_first")
+PADDING_NAMES = ("valid", "same", "full")
+
+Int = int | Sequence[int]
+Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
+Pairs = tuple[tuple[int, int], ...]
+
+
+def channels_last_shape(shape: tuple[int, ...], data_format: str) -> tuple[int, ...]:
+    """The channels-last order of `shape`.
+
+    >>> channels_last_shape((64, 3, 32, 28), "channels_first")
+    (64, 32, 28, 3)
+    """
+    if data_format == "channels_last":
+        return shape
+    m, C, *size = shape
+    return (m, *size, C)
+
+
+def is_sequence(value: Any) -> bool:
+    """Whether `value` holds one entry per axis (a string does not)."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+class Request:
+    """What the caller asked for, in their own words.
+
+    Parameters
+    ----------
+    data_format : str
+        Checked here: every other check depends on it.
+    **quantities
+        Argument names and values as the caller gave them, in the order in which errors list
+        them. The shape of an array argument goes under the array's name.
+    """
+
+    def __init__(self, data_format: Any, **quantities: Any) -> None:
+        if not isinstance(data_format, str):
+            raise TypeError(f"data_format={data_format!r} must be a string")
+        self.quantities = {**quantities, "data_format": data_format}
+        if data_format not in DATA_FORMATS:
+            self.fail("data_format", f"must be one of {', '.join(map(repr, DATA_FORMATS))}")
+
+    def fail(self, argument: str, reason: str) -> NoReturn:
+        """Raise the one ValueError: the argument, its value, then every quantity on a line."""
+        lines = [f"{argument}: {self.quantities[argument]!r} {reason}"]
+        lines += [f"    {name} = {value!r}" for name, value in self.quantities.items()]
+        raise ValueError("\n".join(lines))
+
+    def integer(self, argument: str, value: Any) -> int:
+        """`value` as a Python int; bool and float are not integers."""
+        if type(value) is int:
+            return value
+        if not isinstance(value, bool | np.bool_) and hasattr(value, "__index__"):
+            try:
+                return index(value)
+            except TypeError:  # an array of several numbers has __index__ too
+                pass
+        raise TypeError(f"{argument}={value!r} must be an integer, not {type(value).__name__}")
+
+    def per_axis(self, argument: str, value: Any, rank: int) -> tuple[int, ...]:
+        """One integer per spatial axis; a single one stands for all."""
+        if type(value) is int:
+            return (value,) * rank
+        if not is_sequence(value):
+            return (self.integer(argument, value),) * rank
+        values = tuple(self.integer(argument, v) for v in value)
+        if len(values) != rank:
+            self.fail(argument, f"must be one integer, or {rank}: one per spatial axis")
+        return values
+
+    def padding(self, value: Any, rank: int) -> str | Pairs:
+        """A legal name, or one (lo, hi) pair per spatial axis, none negative."""
+        if isinstance(value, str):
+            if value not in PADDING_NAMES:
+                names = ", ".join(map(repr, PADDING_NAMES))
+                self.fail("padding", f"must be one of {names}, an integer, or one per axis")
+            return value
+        if is_sequence(value):
+            if len(value) != rank:
+                self.fail("padding", f"must have {rank} entries, an integer or (lo, hi) pair each")
+            pads = tuple(self._pair(entry) for entry in value)
+        else:
+            pads = (self._pair(value),) * rank
+        if any(p < 0 for pair in pads for p in pair):
+            self.fail("padding", "must not be negative")
+        return pads
+
+    def _pair(self, entry: Any) -> tuple[int, int]:
+        if not is_sequence(entry):
+            p = self.integer("padding", entry)
+            return p, p
+        pair = tuple(self.integer("padding", p) for p in entry)
+        if len(pair) != 2:
+            self.fail("padding", "must have pairs (lo, hi) of two integers")
+        return pair[0], pair[1]
+
+    def boolean(self, argument: str, value: Any) -> bool:
+        """`value` as a bool; numbers are not truth values here."""
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{argument}={value!r} must be True or False")
+        return bool(value)
+
+    def shape(self, argument: str, value: Any, ndim: int | None = None) -> tuple[int, ...]:
+        """A shape: batch or taps, 1 to 3 spatial axes, channels (5 axes at most)."""
+        if not is_sequence(value):
+            self.fail(argument, "must be a shape: a sequence of integers")
+        shape = tuple(self.integer(argument, n) for n in value)
+        if ndim is None and not 3 <= len(shape) <= 5:
+            self.fail(argument, "must have 3 to 5 axes: batch, 1 to 3 spatial axes, channels")
+        if ndim is not None and len(shape) != ndim:
+            self.fail(argument, f"must have {ndim} axes")
+        return shape
+
+    # ------------------------------------------------------------------------- value checks
+
+    def at_least_one(self, argument: str, values: Sequence[int]) -> None:
+        """Every value of a stride, dilation, window or kernel shape is 1 or more."""
+        if min(values) < 1:
+            self.fail(argument, "must be at least 1 on every axis")
+
+    def image(self, argument: str, shape: tuple[int, ...]) -> None:
+        """`shape` (channels last) may be an empty batch, but not of empty images."""
+        if shape[0] < 0 or min(shape[1:]) < 1:
+            self.fail(argument, "must have no negative batch and no empty spatial or channel axis")
+
+    def divides(self, groups: int, symbol: str, channels: int) -> None:
+        """`groups` splits the channels evenly."""
+        if groups < 1 or channels % groups:
+            self.fail("groups", f"must be at least 1 and divide {symbol} = {channels}")

@@ -1,0 +1,145 @@
+"""Array arguments of the public functions: what is accepted, and what `out` must be.
+
+Everything is checked before any work, so a call that raises has changed nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.arguments import DATA_FORMATS
+
+__all__ = [
+    "channels_last",
+    "computing_dtype",
+    "float_dtype",
+    "operand",
+    "result",
+    "same_dtype",
+    "user_shape",
+]
+
+FLOATS = tuple(np.dtype(name) for name in ("float32", "float64", "float16"))
+# Work bound of the exact overlap test; numbers beyond it are treated as an overlap.
+OVERLAP_WORK = 100_000
+
+
+def float_dtype(name: str, dtype: Any) -> np.dtype:
+    """`dtype` in native byte order, if it is a dtype that fastconv computes with.
+
+    >>> float_dtype("x", ">f4")
+    dtype('float32')
+    """
+    native = np.dtype(dtype).newbyteorder("=")
+    if native not in FLOATS:
+        raise TypeError(f"{name} has dtype {np.dtype(dtype)}; use float32, float64 or float16")
+    return native
+
+
+def computing_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype of sums: float16 is computed in float32."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
+def operand(name: str, value: Any) -> np.ndarray:
+    """`value` as a plain floating-point array of any strides and byte order."""
+    if type(value) is np.ndarray:
+        array = value
+    elif isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill it first")
+    elif isinstance(value, np.matrix):
+        raise ValueError(f"{name} is a numpy.matrix, which has 2 axes only; pass an array")
+    else:
+        array = np.asarray(value)
+    float_dtype(name, array.dtype)
+    return array
+
+
+def same_dtype(**operands: np.ndarray | None) -> np.dtype:
+    """The one dtype of all operands that are given; mixing is a TypeError, never an upcast."""
+    given = {name: a.dtype.newbyteorder("=") for name, a in operands.items() if a is not None}
+    (first, dtype), *others = given.items()
+    for name, other in others:
+        if other != dtype:
+            raise TypeError(
+                f"{name} has dtype {other} but {first} has {dtype}; convert one of them"
+            )
+    return dtype
+
+
+def expect_shape(name: str, array: np.ndarray, shape: tuple[int, ...], why: str) -> None:
+    """ValueError unless `array` has the `shape` that the other arguments ask for."""
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, but {why} is {shape}")
+
+
+def result(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype, **inputs: np.ndarray | None
+) -> np.ndarray:
+    """A new array, or the caller's `out` if it can take the result.
+
+    Raises
+    ------
+    TypeError
+        If `out` is not an array.
+    ValueError
+        If `out` has another shape or dtype, is read-only, or overlaps an input or itself.
+    MemoryError
+        If there is no room for a new array.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"out must be a numpy array, not {type(out).__name__}")
+    expect_shape("out", out, shape, "the result's shape")
+    if out.dtype != dtype:
+        raise ValueError(f"out has dtype {out.dtype.str!r}, but the result has {dtype.str!r}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    if not out.flags.c_contiguous and _overlaps_itself(out):
+        raise ValueError(f"out overlaps itself: strides {out.strides} for shape {out.shape}")
+    for name, array in inputs.items():
+        if array is not None and _overlap(out, array):
+            raise ValueError(f"out overlaps the input {name}")
+    return out
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, OVERLAP_WORK)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _overlaps_itself(array: np.ndarray) -> bool:
+    """Whether two elements may share memory: each stride must step over all smaller axes."""
+    axes = sorted(
+        (abs(stride), n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1
+    )
+    reach = array.itemsize
+    for stride, n in axes:
+        if stride < reach:
+            return array.size > 0
+        reach = stride * (n - 1) + reach
+    return False
+
+
+def channels_last(array: np.ndarray, data_format: str) -> np.ndarray:
+    """`array` seen as ``(m, H, W, C)``: a view, whatever the data format.
+
+    >>> channels_last(np.zeros((2, 3, 8, 9)), "channels_first").shape
+    (2, 8, 9, 3)
+    """
+    return array if data_format == DATA_FORMATS[0] else np.moveaxis(array, 1, -1)
+
+
+def user_shape(shape: tuple[int, ...], data_format: str) -> tuple[int, ...]:
+    """The channels-last `shape` in the caller's data format."""
+    if data_format == DATA_FORMATS[0]:
+        return shape
+    m, *size, channels = shape
+    return (m, channels, *size)
