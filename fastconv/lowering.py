@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastconv import threads
-from fastconv.geometry import Geometry
+from fastconv.geometry import Geometry, effective
 
 __all__ = ["Im2colPlan", "add_col2im", "gather_cols"]
 
@@ -51,42 +51,51 @@ def grouped(array: np.ndarray, G: int) -> np.ndarray:
     return np.moveaxis(split, -2, 0)
 
 
-def gather_cols(x: np.ndarray, g: Geometry, box: Box, cols: np.ndarray) -> None:
-    """im2col of one box: ``x (G, m, H, W, C/G)`` into ``cols (G, n, OH, OW, T, C/G)``.
+def region_size(g: Geometry, box: Box) -> tuple[int, ...]:
+    """Extents of the padded input that the windows of `box` cover, per spatial axis."""
+    return tuple(
+        (o.stop - o.start - 1) * s + effective(k, d)
+        for (_, k, s, d, _, _), o in zip(g.axes, box[1:], strict=True)
+    )
 
-    Tap by tap: the slice of x that the tap sees goes into the tap's column. What it sees of the
-    padding stays zero.
+
+def gather_cols(x: np.ndarray, g: Geometry, box: Box, region: np.ndarray, cols: np.ndarray) -> None:
+    """im2col of one box: ``x (G, m, H, W, C/G)`` into ``cols (G, n, OH, OW, KH, KW, C/G)``.
+
+    What the box's windows cover is copied into `region`, with zeros for padding; every window is
+    then a strided view of it, and one copy writes them all out.
     """
+    inside, seen = [], []
+    for (n, _, s, _, lo, _), o, size in zip(g.axes, box[1:], region.shape[2:-1], strict=True):
+        start = o.start * s - lo
+        first, last = max(start, 0), min(start + size, n)
+        seen.append(slice(first, max(first, last)))
+        inside.append(slice(first - start, max(first, last) - start))
     if any(lo or hi > 0 for lo, hi in g.pads):
-        cols[...] = 0
-    for t, tap in enumerate(np.ndindex(*g.window)):
-        seen: list[slice] = []
-        outputs: list[slice] = []
-        for (n, _, s, d, lo, _), u, o in zip(g.axes, tap, box[1:], strict=True):
-            first = max(o.start, -((u * d - lo) // s))
-            last = min(o.stop, (n - 1 + lo - u * d) // s + 1)
-            at = first * s + u * d - lo
-            outputs.append(slice(first - o.start, max(last, first) - o.start))
-            seen.append(slice(at, at + max(last - first, 0) * s, s))
-        if all(o.stop > o.start for o in outputs):
-            cols[(slice(None), slice(None), *outputs, t)] = x[(slice(None), box[0], *seen)]
+        region[...] = 0
+    region[:, :, *inside] = x[:, box[0], *seen]
+    groups, images, *steps, channel = region.strides
+    by_output = [step * s for step, s in zip(steps, g.stride, strict=True)]
+    by_tap = [step * d for step, d in zip(steps, g.dilation, strict=True)]
+    strides = (groups, images, *by_output, *by_tap, channel)
+    cols[...] = np.lib.stride_tricks.as_strided(region, cols.shape, strides)
 
 
 def add_col2im(cols: np.ndarray, g: Geometry, box: Box, dx: np.ndarray) -> None:
-    """col2im of one box, `gather_cols` read backwards: cols added to ``dx (G, n, H, W, C/G)``.
+    """col2im of one box, the adjoint of `gather_cols`: cols added to ``dx (G, n, H, W, C/G)``.
 
-    Both are C-contiguous.
+    ``cols (G, n, OH, OW, KH, KW, C/G)``; both are C-contiguous.
     """
     from fastconv.kernels.col2im import col2im_rows, col2im_rows_parallel
 
-    G, n, *_, T, c = cols.shape
+    G, n, c = cols.shape[0], cols.shape[1], cols.shape[-1]
     unit = (1,) * (3 - g.rank)
     outputs = [o.stop - o.start for o in box[1:]]
     # The box as a problem of its own: output 0 is the box's first.
     axes = np.array(g.axes3, np.int64)
     axes[-g.rank :, 4] -= [o.start * s for o, s in zip(box[1:], g.stride, strict=True)]
     axes[-g.rank :, 5] = outputs
-    cols6 = cols.reshape(G * n, *unit, *outputs, T, c)
+    cols6 = cols.reshape(G * n, *unit, *outputs, g.T, c)
     dx5 = dx.reshape(G * n, *unit, *g.x_size, c)
     rows = math.prod(dx5.shape[:3])
     count = threads.parts(cols.size, COL2IM_GRAIN)
@@ -113,9 +122,12 @@ class Im2colPlan:
     def __init__(self, g: Geometry, dtype: np.dtype) -> None:
         self.g = g
         self.dtype = dtype
-        first = next(boxes(g, dtype.itemsize), (slice(0, 0),))  # no box is larger
+        empty = (slice(0, 0),) * (1 + g.rank)
+        first = next(boxes(g, dtype.itemsize), empty)  # no box is larger
         pixels, images = math.prod(_extents(first)), _extents(first)[0]
+        region = math.prod(region_size(g, first)) if pixels else 0
         self._sizes = {
+            "region": images * region * g.C,
             "cols": pixels * g.T * g.C,
             "y": pixels * g.F,
             "w": math.prod(g.w_shape),
@@ -144,7 +156,7 @@ class Im2colPlan:
         x, y, w_gkf = grouped(x, g.G), grouped(y, g.G), self._kernel(w, space)
         for box in boxes(g, self.dtype.itemsize):
             cols = self._cols(space, box)
-            gather_cols(x, g, box, cols)
+            gather_cols(x, g, box, self._region(space, box), cols)
             y_box = self._y_box(space, box)
             np.matmul(cols.reshape(g.G, -1, g.K), w_gkf, out=y_box.reshape(g.G, -1, g.F // g.G))
             _finish(y_box, b, relu)
@@ -160,7 +172,7 @@ class Im2colPlan:
         total[...] = 0
         for box in boxes(g, self.dtype.itemsize):
             cols = self._cols(space, box)
-            gather_cols(x, g, box, cols)
+            gather_cols(x, g, box, self._region(space, box), cols)
             dy_box = self._y_box(space, box)
             dy_box[...] = dy[(slice(None), *box)]
             cols_gkp = cols.reshape(g.G, -1, g.K).swapaxes(1, 2)
@@ -205,8 +217,13 @@ class Im2colPlan:
 
     def _cols(self, space: dict[str, np.ndarray], box: Box) -> np.ndarray:
         g = self.g
-        shape = (g.G, *_extents(box), g.T, g.C // g.G)
+        shape = (g.G, *_extents(box), *g.window, g.C // g.G)
         return space["cols"][: math.prod(shape)].reshape(shape)
+
+    def _region(self, space: dict[str, np.ndarray], box: Box) -> np.ndarray:
+        g = self.g
+        shape = (g.G, _extents(box)[0], *region_size(g, box), g.C // g.G)
+        return space["region"][: math.prod(shape)].reshape(shape)
 
     def _y_box(self, space: dict[str, np.ndarray], box: Box) -> np.ndarray:
         g = self.g

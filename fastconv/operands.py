@@ -34,7 +34,8 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
     """
     native = np.dtype(dtype).newbyteorder("=")
     if native not in FLOATS:
-        raise TypeError(f"{name} has dtype {np.dtype(dtype)}; use float32, float64 or float16")
+        has = "is" if name.startswith("dtype") else "has dtype"
+        raise TypeError(f"{name} {has} {np.dtype(dtype)}; use float32, float64 or float16")
     return native
 
 

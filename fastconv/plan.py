@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -51,6 +51,8 @@ def check_activation(activation: Any) -> bool:
 
 def check_need(need: Any) -> frozenset[str]:
     """The operands whose gradients are wanted."""
+    if not isinstance(need, str | Iterable):
+        raise TypeError(f"need={need!r} must hold some of {OPERANDS}")
     names = (need,) if isinstance(need, str) else tuple(need)
     for name in names:
         if name not in OPERANDS:
@@ -259,8 +261,4 @@ def plan_conv(
         groups=groups,
         data_format=data_format,
     )
-    try:
-        native = float_dtype("dtype", dtype)
-    except TypeError as error:
-        raise TypeError(f"dtype={dtype!r} must be float32, float64 or float16") from error
-    return ConvPlan(g, native, data_format, check_activation(activation))
+    return ConvPlan(g, float_dtype("dtype", dtype), data_format, check_activation(activation))

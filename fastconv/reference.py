@@ -7,7 +7,7 @@ Symbols: ``x, w, b, y`` are input, kernel, bias, output; ``dx, dw, db, dy`` the 
 loss with respect to them (a "delta" is the gradient at a pre-activation ``z``). ``x`` is
 ``(m, H, W, C)``: images, height, width, channels; ``w`` is ``(KH, KW, C/G, F)`` with G groups and
 F filters; ``y`` is ``(m, OH, OW, F)``. In 1-D there is only W, in 3-D there is D, H, W. Stride s,
-padding p (lo, hi) and dilation d are per axis; a window spans ``eff = (K - 1)*d + 1`` cells.
+padding p (lo, hi) and dilation d are per axis; a window spans ``eff = (KH - 1)*d + 1`` cells.
 
 One picture carries all functions. For output pixel ``i`` and window tap ``u`` the window touches
 
@@ -41,8 +41,9 @@ Equation (11) holds because w1[u,v] met x[i+u, j+v] at every pixel (i, j) of z1,
 
 Two convolutions
 ----------------
-c1 -> f -> subsampling -> c2: the cell h of c2's input fed the pixels ``i = h - u`` of c2's output,
-each through its tap u. Running u over the window visits c2's delta backwards, so
+c1 -> f -> subsampling -> c2, where c2 has stride 1: cell h of c2's input fed the pixels
+``i = h - u`` of its output, each through tap u. Running u forwards over the window runs i
+backwards over c2's delta, so
 
     dL/d(input of c2) = full convolution of c2's delta with w2 flipped on both axes
     delta of c1       = upsample(dL/d(input of c2)) * f'(z of c1)
@@ -57,10 +58,12 @@ padding : int; one int or one (lo, hi) pair per axis; "valid" (none), "same" (OH
     odd cell on the high side) or "full" (eff - 1 on both sides).
 data_format : "channels_last", or "channels_first" for (m, C, H, W) arrays; w never changes.
 activation : None or "relu", applied to the output; a backward takes dy before the activation.
-out : array to write the result to; right shape and dtype, no overlap with an input.
+need : the gradients that a backward computes, of "x", "w", "b"; the others are None.
+out : array to write the result to (a backward of three: three arrays or None); right shape and
+    dtype, no overlap with an input.
 
 Arrays are float16, float32 or float64, one dtype per call, which the result has too; float16 sums
-are kept in float32. A ValueError or TypeError tells what is wrong with an argument.
+are kept in float32. What does not fit is a ValueError, a wrong type a TypeError.
 """
 
 from __future__ import annotations
@@ -71,10 +74,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = [
+    "ConvGrads",
+    "avg_pool",
+    "avg_pool_backward",
+    "col2im",
+    "conv",
+    "conv_backward",
+    "conv_input_grad",
+    "conv_kernel_grad",
+    "conv_transpose",
+    "conv_transpose_backward",
+    "im2col",
+    "max_pool",
+    "max_pool_backward",
+    "relu_backward",
+]
+
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
 Index = tuple[int, ...]
 Array = np.ndarray
+Cells = Any  # an Array; mypy cannot type an index with a star, such as y[n, *i]
 
 
 class ConvGrads(NamedTuple):
@@ -116,7 +137,7 @@ class _Grid(NamedTuple):
                 if self.inside(h):
                     yield i, u, h
 
-    def count(self, i: Index, include_pad: bool) -> int:
+    def divisor(self, i: Index, include_pad: bool) -> int:
         """Cells of the window at pixel i that are inside the (padded) input."""
         return sum(self.inside(self.cell(i, u), include_pad) for u in np.ndindex(self.window))
 
@@ -125,19 +146,21 @@ def _ints(name: str, value: Ints, length: int, low: int) -> Index:
     """``value`` as ``length`` integers, none below ``low``."""
     values = value if isinstance(value, (Sequence, np.ndarray)) else (value,) * length
     result = tuple(operator.index(v) for v in values)
+    if any(isinstance(v, bool) for v in values):
+        raise TypeError(f"{name} must be made of integers; got {value!r}")
     if len(result) != length or any(v < low for v in result):
         raise ValueError(f"{name} must be {length} integer(s), at least {low}; got {value!r}")
     return result
 
 
-def _pads(padding: Padding, spans: Index, same: Iterable[int]) -> tuple[Index, ...]:
+def _pads(padding: Padding, spans: Index, same: list[int]) -> tuple[Index, ...]:
     """(lo, hi) per axis, for windows that span ``spans``; ``same`` are the totals of "same"."""
     if isinstance(padding, str):
-        totals = {"valid": [0 * e for e in spans], "same": same, "full": [2 * e - 2 for e in spans]}
+        totals = {"valid": [0] * len(spans), "same": same, "full": [2 * e - 2 for e in spans]}
         if padding not in totals:
             raise ValueError(f"padding must be integers or one of {list(totals)}; got {padding!r}")
         return tuple((total // 2, total - total // 2) for total in totals[padding])
-    pairs = padding if isinstance(padding, (Sequence, np.ndarray)) else [padding] * len(spans)
+    pairs: Any = padding if isinstance(padding, (Sequence, np.ndarray)) else [padding] * len(spans)
     if len(pairs) != len(spans):
         raise ValueError(f"padding needs {len(spans)} entries, one per axis; got {padding!r}")
     return tuple(_ints("padding", pair, 2, 0) for pair in pairs)
@@ -161,10 +184,10 @@ def _grid(
         count = 1 + (-(-room // s) if ceil_mode else room // s)
         if ceil_mode and (count - 1) * s >= n + lo:
             count -= 1  # the last window would start in the high padding
-        pixels.append(count)
+        pixels.append(count if room >= 0 else 0)
     grid = _Grid(sizes, tuple(pixels), window, stride, dilation, pads)
-    if min(shape[1:]) < 1 or min(pixels) < 1:
-        raise ValueError(f"the window does not fit into the padded input: {shape}, {grid}")
+    if not 3 <= len(shape) <= 5 or min(shape[1:]) < 1 or min(pixels) < 1:
+        raise ValueError(f"the window does not fit into the padded input {shape}: {grid}")
     if pool and any(2 * max(pair) > span for pair, span in zip(pads, spans, strict=True)):
         raise ValueError(f"the padding of a pool is at most half its window: {grid}")
     return grid
@@ -188,15 +211,14 @@ def _transposed_grid(
     _check_kernel(w, len(shape), groups)
     pixels, rank, same = shape[1:-1], len(shape) - 2, padding == "same"
     stride, dilation = _ints("stride", stride, rank, 1), _ints("dilation", dilation, rank, 1)
-    spans = tuple((k - 1) * d + 1 for k, d in zip(w, dilation, strict=False))
+    spans = tuple((k - 1) * d + 1 for k, d in zip(w[:-2], dilation, strict=True))
     pads = _pads(padding, spans, [max(e - s, 0) for e, s in zip(spans, stride, strict=True)])
     extra = _ints("output_padding", extra, rank, 0)
     sizes = []
-    for n, s, d, span, (lo, hi), more in zip(
-        pixels, stride, dilation, spans, pads, extra, strict=True
-    ):
+    axes = zip(pixels, stride, dilation, spans, pads, extra, strict=True)
+    for n, s, d, span, (lo, hi), more in axes:
         if more >= (1 if same else max(s, d)):
-            raise ValueError(f"output_padding {more} is not below stride or dilation, or not 0")
+            raise ValueError(f"output_padding {extra} is not below stride or dilation, or not 0")
         sizes.append(n * s if same else (n - 1) * s - lo - hi + span + more)
     if shape[-1] != w[-1] or min(shape[1:]) < 1 or min(sizes) < 1:
         raise ValueError(f"conv_transpose of x {shape} with w {w} gives spatial sizes {sizes}")
@@ -214,20 +236,22 @@ def _check_kernel(w: Index, ndim: int, groups: int) -> None:
 # ---- arrays: in, and out ----------------------------------------------------------------------
 
 
-def _load(
-    data_format: str, out: Array | None = None, **operands: Array | None
-) -> tuple[list[Any], Callable[..., Array]]:
-    """Operands in the dtype that sums are kept in, images channels last; and the way back."""
+def _is_first(data_format: str) -> bool:
     if data_format not in ("channels_last", "channels_first"):
         raise ValueError(f"data_format must be channels_last or channels_first: {data_format!r}")
-    first = data_format == "channels_first"
+    return data_format == "channels_first"
+
+
+def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callable[..., Array]]:
+    """Operands in the dtype that sums are kept in, images channels last; and the way back."""
+    first = _is_first(data_format)
     given = {name: np.asanyarray(a) for name, a in operands.items() if a is not None}
     dtype = next(iter(given.values())).dtype.newbyteorder("=")
     for name, a in given.items():
-        if a.dtype.newbyteorder("=") != dtype or dtype not in ("f2", "f4", "f8"):
-            raise TypeError(f"operands must share one float dtype; {name} has {a.dtype}")
         if isinstance(a, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; its mask would be ignored")
+        if a.dtype.newbyteorder("=") != dtype or dtype not in ("f2", "f4", "f8"):
+            raise TypeError(f"operands must share one float dtype; {name} has {a.dtype}")
     arrays: list[Any] = []
     for name, operand in operands.items():
         if operand is not None:
@@ -236,7 +260,7 @@ def _load(
         arrays.append(operand)
 
     @np.errstate(over="ignore")
-    def store(result: Array, image: bool = True, dtype: Any = dtype) -> Array:
+    def store(result: Array, out: Array | None, image: bool = True, dtype: Any = dtype) -> Array:
         """``result`` in the caller's dtype and data format, in ``out`` if there is one."""
         result = np.moveaxis(result, -1, 1) if first and image else result
         result = np.ascontiguousarray(result, dtype)
@@ -254,8 +278,8 @@ def _load(
 
 def _shape(name: str, shape: Sequence[int], data_format: str, ndim: int) -> Index:
     """A shape argument as a tuple, channels last."""
-    sizes = _ints(name, shape, ndim, 0)
-    return sizes if data_format == "channels_last" else (sizes[0], *sizes[2:], sizes[1])
+    sizes = _ints(name, shape if isinstance(shape, (Sequence, np.ndarray)) else (shape,), ndim, 0)
+    return (sizes[0], *sizes[2:], sizes[1]) if _is_first(data_format) else sizes
 
 
 def _expect(name: str, array: Array, shape: Index) -> None:
@@ -263,61 +287,82 @@ def _expect(name: str, array: Array, shape: Index) -> None:
         raise ValueError(f"{name} must have shape {shape} (channels last); got {array.shape}")
 
 
-def _activate(y: Array, activation: str | None) -> Array:
+def _finish(y: Array, b: Array | None, activation: str | None) -> Array:
+    """Add the bias at every pixel, then activate: equation (2)."""
     if activation not in (None, "relu"):
         raise ValueError(f"activation must be None or 'relu'; got {activation!r}")
+    if b is not None:
+        _expect("b", b, y.shape[-1:])
+        y = y + b
     return y if activation is None else np.maximum(y, 0)
 
 
 # ---- the three sums: one loop, three roles ----------------------------------------------------
 
 
-def _groups(w: Array, groups: int) -> Iterator[tuple[slice, slice]]:
-    """(channels, filters) of each group: filters f see only channels c."""
-    size_c, size_f = w.shape[-2], w.shape[-1] // groups
+def _groups(channels: int, filters: int, groups: int) -> Iterator[tuple[slice, slice]]:
+    """(c, f) of each group: its filters f see its channels c and no others."""
+    size_c, size_f = channels // groups, filters // groups
     for g in range(groups):
         yield slice(g * size_c, (g + 1) * size_c), slice(g * size_f, (g + 1) * size_f)
 
 
 @np.errstate(all="ignore")
-def _add_output(y: Array, x: Array, w: Array, grid: _Grid, groups: int) -> None:
-    """y[i] += x[h] w[u]: the cell under each tap, weighed by that tap."""
+def _output(x: Cells, w: Cells, grid: _Grid, groups: int) -> Array:
+    """y[i] = sum w[u] x[h]: the cells under the window, each weighed by its tap."""
+    m, F = len(x), w.shape[-1]
+    y: Cells = np.zeros((m, *grid.pixels, F), x.dtype)
     for i, u, h in grid.steps():
-        for n in range(len(x)):
-            for c, f in _groups(w, groups):
+        for n in range(m):
+            for c, f in _groups(x.shape[-1], F, groups):
                 y[n, *i, f] += x[n, *h, c] @ w[*u, :, f]
+    return y
 
 
 @np.errstate(all="ignore")
-def _add_input_grad(dx: Array, dy: Array, w: Array, grid: _Grid, groups: int) -> None:
-    """dx[h] += w[u] dy[i]: the error of a pixel goes back through the tap it came by."""
+def _input_grad(dy: Cells, w: Cells, grid: _Grid, groups: int) -> Array:
+    """dx[h] = sum w[u] dy[i]: the error of a pixel goes back through the taps it came by."""
+    m, C = len(dy), w.shape[-2] * groups
+    dx: Cells = np.zeros((m, *grid.sizes, C), dy.dtype)
     for i, u, h in grid.steps():
-        for n in range(len(dx)):
-            for c, f in _groups(w, groups):
+        for n in range(m):
+            for c, f in _groups(C, dy.shape[-1], groups):
                 dx[n, *h, c] += w[*u, :, f] @ dy[n, *i, f]
+    return dx
 
 
 @np.errstate(all="ignore")
-def _add_kernel_grad(dw: Array, x: Array, dy: Array, grid: _Grid, groups: int) -> None:
-    """dw[u] += x[h] dy[i]: what a tap saw, times the error of the pixel it saw it for."""
+def _kernel_grad(x: Cells, dy: Cells, grid: _Grid, groups: int) -> Array:
+    """dw[u] = sum x[h] dy[i]: what a tap saw, times the error of the pixel it saw it for."""
+    C, F = x.shape[-1], dy.shape[-1]
+    dw: Cells = np.zeros((*grid.window, C // groups, F), x.dtype)
     for i, u, h in grid.steps():
         for n in range(len(x)):
-            for c, f in _groups(dw, groups):
+            for c, f in _groups(C, F, groups):
                 dw[*u, :, f] += x[n, *h, c, None] * dy[n, *i, f]
+    return dw
 
 
+@np.errstate(all="ignore")
 def _bias_grad(dy: Array) -> Array:
-    """Db = the sum of dy over all pixels: the bias was added at each of them."""
+    """``db = sum dy[i]``: the bias was added at every pixel."""
     db = np.zeros(dy.shape[-1:], dy.dtype)
     for i in np.ndindex(dy.shape[:-1]):
         db += dy[i]
     return db
 
 
-def _needed(need: Iterable[str]) -> set[str]:
-    if not set(need) <= {"x", "w", "b"}:
+def _backward(
+    need: Iterable[str], out: Sequence[Array | None] | None, store: Callable[..., Array],
+    **sums: Callable[[], Array],
+) -> ConvGrads:  # fmt: skip
+    """Run the sums (x=, w=, b=) whose results are needed."""
+    names = {need} if isinstance(need, str) else set(need)
+    if not names <= set(sums):
         raise ValueError(f"need may hold 'x', 'w' and 'b'; got {need!r}")
-    return set(need)
+    pairs = zip(sums.items(), (None,) * 3 if out is None else out, strict=True)
+    grads = [store(f(), o, name == "x") if name in names else None for (name, f), o in pairs]
+    return ConvGrads(*grads)
 
 
 # ---- convolution ------------------------------------------------------------------------------
@@ -328,37 +373,21 @@ def conv(
     dilation: Ints = 1, groups: int = 1, data_format: str = "channels_last",
     activation: str | None = None, out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Convolution (without flipping w, as in all of deep learning): equation (1).
+    """Convolution, equation (1): x (m, H, W, C), w (KH, KW, C/G, F), b (F,) -> y (m, OH, OW, F).
 
         y[n, i, j, f] = b[f] + sum_uvc x[n, i*s + u*d - lo, j*s + v*d - lo, c] w[u, v, c, f]
 
-    With G groups, the g-th F/G filters see only the g-th C/G channels.
+    The kernel is not flipped (as everywhere in deep learning). With G groups, the g-th F/G
+    filters see only the g-th C/G channels. OH windows fit whole into the padded height.
 
-    Parameters
-    ----------
-    x : (m, H, W, C)
-    w : (KH, KW, C/G, F)
-    b : (F,), optional
-
-    Returns
-    -------
-    y : (m, OH, OW, F), with OH the number of windows that fit whole into the padded height
-
-    Examples
-    --------
     >>> x = np.arange(9.0).reshape(1, 3, 3, 1)
     >>> conv(x, np.ones((2, 2, 1, 1)))[0, :, :, 0]
     array([[ 8., 12.],
            [20., 24.]])
     """
-    (x, w, b), store = _load(data_format, out, x=x, w=w, b=b)
-    grid, y_shape = _conv_grid(x.shape, w.shape, stride, padding, dilation, groups)
-    y = np.zeros(y_shape, x.dtype)
-    _add_output(y, x, w, grid, groups)
-    if b is not None:
-        _expect("b", b, y_shape[-1:])
-        y += b
-    return store(_activate(y, activation))
+    (x, w, b), store = _load(data_format, x=x, w=w, b=b)
+    grid, _ = _conv_grid(x.shape, w.shape, stride, padding, dilation, groups)
+    return store(_finish(_output(x, w, grid, groups), b, activation), out)
 
 
 def conv_input_grad(
@@ -366,38 +395,24 @@ def conv_input_grad(
     dilation: Ints = 1, groups: int = 1, data_format: str = "channels_last",
     out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Gradient with respect to x: how the delta of a layer reaches the layer below.
+    """How a layer's delta reaches the layer below: dy (m, OH, OW, F), w -> dx (m, H, W, C).
 
-        dx[n, h, c] = sum over the pixels i and taps u that met at h = i*s + u*d - lo
-                      and over f of dy[n, i, f] w[u, c, f]
+        dx[n, h, c] = sum of dy[n, i, f] w[u, c, f] over f and all (i, u) with h = i*s + u*d - lo
 
-    At stride 1 this is the full convolution of dy with w flipped on its spatial axes and with
-    channels and filters exchanged. A cell that no window touched gets zero.
+    At stride 1 this is the full convolution of dy with w flipped on its spatial axes, channels
+    and filters exchanged. A cell that no window touched gets zero: a stride may leave cells over,
+    which is why the shape of x is an argument.
 
-    Parameters
-    ----------
-    dy : (m, OH, OW, F)
-    w : (KH, KW, C/G, F)
-    x_shape : shape of x, which dy and w do not determine (a stride may leave cells over)
-
-    Returns
-    -------
-    dx : (m, H, W, C)
-
-    Examples
-    --------
     >>> conv_input_grad(np.ones((1, 2, 2, 1)), np.ones((2, 2, 1, 1)), (1, 3, 3, 1))[0, :, :, 0]
     array([[1., 2., 1.],
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    (dy, w), store = _load(data_format, out, dy=dy, w=w)
+    (dy, w), store = _load(data_format, dy=dy, w=w)
     shape = _shape("x_shape", x_shape, data_format, w.ndim)
     grid, y_shape = _conv_grid(shape, w.shape, stride, padding, dilation, groups)
     _expect("dy", dy, y_shape)
-    dx = np.zeros(shape, dy.dtype)
-    _add_input_grad(dx, dy, w, grid, groups)
-    return store(dx)
+    return store(_input_grad(dy, w, grid, groups), out)
 
 
 def conv_kernel_grad(
@@ -405,55 +420,29 @@ def conv_kernel_grad(
     dilation: Ints = 1, groups: int = 1, data_format: str = "channels_last",
     out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Gradient with respect to w, equation (11): convolution of the input with the delta.
+    """Equation (11), the input convolved with the delta: x, dy -> dw (KH, KW, C/G, F).
 
         dw[u, c, f] = sum_ni dy[n, i, f] x[n, i*s + u*d - lo, c]
 
-    Parameters
-    ----------
-    x : (m, H, W, C)
-    dy : (m, OH, OW, F)
-    w_shape : (KH, KW, C/G, F)
-
-    Returns
-    -------
-    dw : (KH, KW, C/G, F)
-
-    Examples
-    --------
     >>> x, dy = np.arange(9.0).reshape(1, 3, 3, 1), np.ones((1, 2, 2, 1))
     >>> conv_kernel_grad(x, dy, (2, 2, 1, 1))[:, :, 0, 0]
     array([[ 8., 12.],
            [20., 24.]])
     """
-    (x, dy), store = _load(data_format, out, x=x, dy=dy)
-    shape = _ints("w_shape", w_shape, x.ndim, 0)
+    (x, dy), store = _load(data_format, x=x, dy=dy)
+    shape = _shape("w_shape", w_shape, "channels_last", x.ndim)
     grid, y_shape = _conv_grid(x.shape, shape, stride, padding, dilation, groups)
     _expect("dy", dy, y_shape)
-    dw = np.zeros(shape, x.dtype)
-    _add_kernel_grad(dw, x, dy, grid, groups)
-    return store(dw, image=False)
+    return store(_kernel_grad(x, dy, grid, groups), out, image=False)
 
 
 def conv_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     groups: int = 1, data_format: str = "channels_last", need: Iterable[str] = ("x", "w", "b"),
+    out: Sequence[Array | None] | None = None,
 ) -> ConvGrads:  # fmt: skip
-    """All gradients of a convolution; ``db[f]`` is the sum of dy over images and pixels.
+    """All gradients of `conv`; ``db[f]`` is the sum of dy over images and pixels.
 
-    Parameters
-    ----------
-    dy : (m, OH, OW, F), with respect to the output before the activation: equation (10)
-    x : (m, H, W, C)
-    w : (KH, KW, C/G, F)
-    need : which of "x", "w", "b" to compute; the others are None
-
-    Returns
-    -------
-    ConvGrads(dx, dw, db)
-
-    Examples
-    --------
     >>> x, w = np.ones((2, 5, 5, 3)), np.ones((3, 3, 3, 4))
     >>> [g.shape for g in conv_backward(conv(x, w), x, w)]
     [(2, 5, 5, 3), (3, 3, 3, 4), (4,)]
@@ -461,16 +450,12 @@ def conv_backward(
     (dy, x, w), store = _load(data_format, dy=dy, x=x, w=w)
     grid, y_shape = _conv_grid(x.shape, w.shape, stride, padding, dilation, groups)
     _expect("dy", dy, y_shape)
-    need, dx, dw = _needed(need), np.zeros_like(x), np.zeros_like(w)
-    if "x" in need:
-        _add_input_grad(dx, dy, w, grid, groups)
-    if "w" in need:
-        _add_kernel_grad(dw, x, dy, grid, groups)
-    return ConvGrads(
-        store(dx) if "x" in need else None,
-        store(dw, image=False) if "w" in need else None,
-        store(_bias_grad(dy), image=False) if "b" in need else None,
-    )
+    return _backward(
+        need, out, store,
+        x=lambda: _input_grad(dy, w, grid, groups),
+        w=lambda: _kernel_grad(x, dy, grid, groups),
+        b=lambda: _bias_grad(dy),
+    )  # fmt: skip
 
 
 def conv_transpose(
@@ -478,80 +463,59 @@ def conv_transpose(
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
     data_format: str = "channels_last", activation: str | None = None, out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """The input gradient of a convolution, used as a layer: each pixel of x paints w onto y.
+    """A convolution's input gradient as a layer: x (m, H, W, C), w (KH, KW, F/G, C) -> y.
 
         y[n, i*s + u*d - lo, f] += x[n, i, c] w[u, f, c]          and + b[f]
 
-    Parameters
-    ----------
-    x : (m, H, W, C)
-    w : (KH, KW, F/G, C), the kernel of the convolution from y to x
-    b : (F,), optional
-    output_padding : cells added to the high side of y; less than stride or dilation
+    Each pixel of x paints the kernel onto y (m, OH, OW, F), where OH = (H - 1)*s - lo - hi + eff
+    + output_padding, or H*s if padding is "same". w is the kernel of the convolution from y to x;
+    output_padding, less than stride or dilation, adds cells to the high side of y.
 
-    Returns
-    -------
-    y : (m, OH, OW, F), OH = (H - 1)*s - lo - hi + eff + output_padding; H*s when "same"
-
-    Examples
-    --------
     >>> conv_transpose(np.ones((1, 2, 1)), np.array([[[1.0]], [[2.0]], [[3.0]]]), stride=2)[0, :, 0]
     array([1., 2., 4., 2., 3.])
     """
-    (x, w, b), store = _load(data_format, out, x=x, w=w, b=b)
-    grid, y_shape = _transposed_grid(
-        x.shape, w.shape, stride, padding, output_padding, dilation, groups
-    )
-    y = np.zeros(y_shape, x.dtype)
-    _add_input_grad(y, x, w, grid, groups)
-    if b is not None:
-        _expect("b", b, y_shape[-1:])
-        y += b
-    return store(_activate(y, activation))
+    (x, w, b), store = _load(data_format, x=x, w=w, b=b)
+    options = stride, padding, output_padding, dilation, groups
+    grid, _ = _transposed_grid(x.shape, w.shape, *options)
+    return store(_finish(_input_grad(x, w, grid, groups), b, activation), out)
 
 
 def conv_transpose_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0,
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
     data_format: str = "channels_last", need: Iterable[str] = ("x", "w", "b"),
+    out: Sequence[Array | None] | None = None,
 ) -> ConvGrads:  # fmt: skip
-    """All gradients of `conv_transpose`: the roles of x and dy exchanged.
+    """All gradients of `conv_transpose`: those of a convolution, x and dy exchanged.
 
-    The transposed convolution is a convolution's input gradient, so its own input gradient is
-    that convolution, ``dx = conv(dy, w)``, and w's gradient pairs dy, as image, with x, as delta.
+    Forward walked the convolution from y to x backwards. So ``dx`` is that convolution of dy, and
+    ``dw`` pairs dy, as the image, with x, as the delta.
 
-    Parameters
-    ----------
-    dy : (m, OH, OW, F), before the activation
-    x : (m, H, W, C)
-    w : (KH, KW, F/G, C)
-    need : which of "x", "w", "b" to compute; the others are None
-
-    Returns
-    -------
-    ConvGrads(dx, dw, db)
-
-    Examples
-    --------
     >>> x, w = np.ones((2, 3, 3, 4)), np.ones((2, 2, 3, 4))
     >>> [g.shape for g in conv_transpose_backward(conv_transpose(x, w), x, w)]
     [(2, 3, 3, 4), (2, 2, 3, 4), (3,)]
     """
     (dy, x, w), store = _load(data_format, dy=dy, x=x, w=w)
-    grid, y_shape = _transposed_grid(
-        x.shape, w.shape, stride, padding, output_padding, dilation, groups
-    )
+    options = stride, padding, output_padding, dilation, groups
+    grid, y_shape = _transposed_grid(x.shape, w.shape, *options)
     _expect("dy", dy, y_shape)
-    need, dx, dw = _needed(need), np.zeros_like(x), np.zeros_like(w)
-    if "x" in need:
-        _add_output(dx, dy, w, grid, groups)
-    if "w" in need:
-        _add_kernel_grad(dw, dy, x, grid, groups)
-    return ConvGrads(
-        store(dx) if "x" in need else None,
-        store(dw, image=False) if "w" in need else None,
-        store(_bias_grad(dy), image=False) if "b" in need else None,
-    )
+    return _backward(
+        need, out, store,
+        x=lambda: _output(dy, w, grid, groups),
+        w=lambda: _kernel_grad(dy, x, grid, groups),
+        b=lambda: _bias_grad(dy),
+    )  # fmt: skip
+
+
+def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
+    """Equation (10): the error passes where y (or z; the sign is the same) is positive.
+
+    >>> relu_backward(np.array([1.0, 2.0]), np.array([0.0, 5.0]))
+    array([0., 2.])
+    """
+    (dy, y), store = _load("channels_last", dy=dy, y=y)
+    _expect("y", y, dy.shape)
+    return store(np.where(y > 0, dy, dy.dtype.type(0)), out)
 
 
 # ---- pooling ----------------------------------------------------------------------------------
@@ -562,45 +526,31 @@ def max_pool(
     x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = 0,
     dilation: Ints = 1, ceil_mode: bool = False, return_argmax: bool = False,
     data_format: str = "channels_last", out: Array | None = None,
-) -> Array | tuple[Array, Array]:  # fmt: skip
-    """Largest cell of each window, and where it was: equation (3).
+) -> Any:  # fmt: skip
+    """Equation (3), the largest cell of each window: x (m, H, W, C) -> y (m, OH, OW, C).
 
-    The first of equal cells wins, and the first NaN wins over everything. The padding is minus
-    infinity and never wins; a window with no cell inside x gives -inf and argmax -1.
+    With ``return_argmax`` also an int64 array like y: where the winner was, as h*W + w. The first
+    of equal cells wins, and the first NaN wins over everything. The padding is minus infinity and
+    never wins; a window with no cell inside x gives -inf and argmax -1. ``ceil_mode`` keeps a last
+    window that sticks out, unless it would start in the high padding.
 
-    Parameters
-    ----------
-    x : (m, H, W, C)
-    window : (KH, KW)
-    ceil_mode : keep a last window that sticks out, unless it would start in the high padding
-
-    Returns
-    -------
-    y : (m, OH, OW, C)
-    argmax : int64, shape of y, only if ``return_argmax``: the winner's flat position h*W + w
-
-    Examples
-    --------
     >>> y, argmax = max_pool(np.array([[[3.0], [7.0], [5.0], [5.0]]]), 2, return_argmax=True)
     >>> y[0, :, 0], argmax[0, :, 0]
     (array([7., 5.]), array([1, 2]))
     """
-    (x,), store = _load(data_format, out, x=x)
+    (x,), store = _load(data_format, x=x)
     grid = _grid(x.shape, window, stride, padding, dilation, ceil_mode, pool=True)
-    y = np.full((len(x), *grid.pixels, x.shape[-1]), -np.inf, x.dtype)
-    argmax = np.full(y.shape, -1, np.int64)
+    y: Cells = np.full((len(x), *grid.pixels, x.shape[-1]), -np.inf, x.dtype)
+    argmax: Cells = np.full(y.shape, -1, np.int64)
     for i, _, h in grid.steps():
         position = np.ravel_multi_index(h, grid.sizes)
         for n in range(len(x)):
-            cell, best = x[n, *h], y[n, *i]  # (C,) each
-            wins = (argmax[n, *i] < 0) | (cell > best) | (np.isnan(cell) & ~np.isnan(best))
+            cell, best, winner = x[n, *h], y[n, *i], argmax[n, *i]  # (C,) each
+            wins = (winner < 0) | (cell > best) | (np.isnan(cell) & ~np.isnan(best))
             y[n, *i] = np.where(wins, cell, best)
-            argmax[n, *i] = np.where(wins, position, argmax[n, *i])
-    result = store(y)
-    if not return_argmax:
-        return result
-    _, turn = _load(data_format, x=x)
-    return result, turn(argmax, dtype=np.int64)
+            argmax[n, *i] = np.where(wins, position, winner)
+    y = store(y, out)
+    return (y, store(argmax, None, dtype=np.int64)) if return_argmax else y
 
 
 def max_pool_backward(
@@ -608,43 +558,30 @@ def max_pool_backward(
     padding: Padding = 0, dilation: Ints = 1, ceil_mode: bool = False,
     data_format: str = "channels_last", out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Each window's error goes to its winner, equation (9); every other cell gets exactly zero.
+    """Equation (9): each window's error goes to its winner, every other cell gets exactly zero.
 
-    Windows may overlap: a cell that won several times collects the errors of all of them.
+    dy and argmax (m, OH, OW, C) -> dx (m, H, W, C). Windows may overlap: a cell that won several
+    times collects all their errors. Where argmax is -1 the error goes nowhere.
 
-    Parameters
-    ----------
-    dy : (m, OH, OW, C)
-    argmax : (m, OH, OW, C) int64, from `max_pool`; the error of a window with -1 goes nowhere
-    x_shape : shape of x
-    window : (KH, KW)
-
-    Returns
-    -------
-    dx : (m, H, W, C)
-
-    Examples
-    --------
     >>> dy, argmax = np.array([[[0.5], [0.25]]]), np.array([[[1], [2]]])
     >>> max_pool_backward(dy, argmax, (1, 4, 1), 2)[0, :, 0]
     array([0.  , 0.5 , 0.25, 0.  ])
     """
-    (dy,), store = _load(data_format, out, dy=dy)
+    (dy,), store = _load(data_format, dy=dy)
     shape = _shape("x_shape", x_shape, data_format, dy.ndim)
     grid = _grid(shape, window, stride, padding, dilation, ceil_mode, pool=True)
     argmax = np.asarray(argmax)
-    argmax = np.moveaxis(argmax, 1, -1) if data_format == "channels_first" else argmax
+    argmax = np.moveaxis(argmax, 1, -1) if _is_first(data_format) else argmax
     _expect("dy", dy, (shape[0], *grid.pixels, shape[-1]))
     _expect("argmax", argmax, dy.shape)
     cells = int(np.prod(grid.sizes))
-    if argmax.dtype.kind != "i" or np.any((argmax < -1) | (argmax >= cells)):
-        raise ValueError(f"argmax must hold integers from -1 to {cells - 1}")
-    dx = np.zeros(shape, dy.dtype)
-    for n, *i, c in np.ndindex(dy.shape):
-        winner = argmax[n, *i, c]
-        if winner >= 0:
-            dx[n, *np.unravel_index(winner, grid.sizes), c] += dy[n, *i, c]
-    return store(dx)
+    if argmax.dtype != np.int64 or np.any((argmax < -1) | (argmax >= cells)):
+        raise ValueError(f"argmax must be int64, from -1 to {cells - 1}; it is {argmax.dtype}")
+    dx: Cells = np.zeros(shape, dy.dtype)
+    for at in np.ndindex(dy.shape):  # n, i, j, c
+        if argmax[at] >= 0:
+            dx[at[0], *np.unravel_index(argmax[at], grid.sizes), at[-1]] += dy[at]
+    return store(dx, out)
 
 
 def avg_pool(
@@ -652,35 +589,24 @@ def avg_pool(
     dilation: Ints = 1, ceil_mode: bool = False, count_include_pad: bool = False,
     data_format: str = "channels_last", out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Mean of each window: the sum of its cells inside x, divided by a count.
+    """Mean of each window, the sum of its cells inside x over a count: x -> y (m, OH, OW, C).
 
-    The count is of the window's cells inside x, or, with ``count_include_pad``, inside the padded
-    x. A window with no cell inside x gives 0.
+    Counted are the window's cells inside x or, with ``count_include_pad``, inside the padded x.
+    A window with no cell inside x gives 0. ``ceil_mode`` is as for `max_pool`.
 
-    Parameters
-    ----------
-    x : (m, H, W, C)
-    window : (KH, KW)
-    ceil_mode : keep a last window that sticks out, unless it would start in the high padding
-
-    Returns
-    -------
-    y : (m, OH, OW, C)
-
-    Examples
-    --------
     >>> avg_pool(np.array([[[3.0], [7.0], [5.0]]]), 2, ceil_mode=True)[0, :, 0]
     array([5., 5.])
     """
-    (x,), store = _load(data_format, out, x=x)
+    (x,), store = _load(data_format, x=x)
     grid = _grid(x.shape, window, stride, padding, dilation, ceil_mode, pool=True)
-    y = np.zeros((len(x), *grid.pixels, x.shape[-1]), x.dtype)
-    for i, _, h in grid.steps():
-        for n in range(len(x)):
-            y[n, *i] += x[n, *h]
-    for i in np.ndindex(grid.pixels):
-        y[:, *i] /= max(grid.count(i, count_include_pad), 1)
-    return store(y)
+    y: Cells = np.zeros((len(x), *grid.pixels, x.shape[-1]), x.dtype)
+    with np.errstate(all="ignore"):
+        for i, _, h in grid.steps():
+            for n in range(len(x)):
+                y[n, *i] += x[n, *h]
+        for i in np.ndindex(grid.pixels):
+            y[:, *i] /= max(grid.divisor(i, count_include_pad), 1)
+    return store(y, out)
 
 
 def avg_pool_backward(
@@ -688,35 +614,25 @@ def avg_pool_backward(
     padding: Padding = 0, dilation: Ints = 1, ceil_mode: bool = False,
     count_include_pad: bool = False, data_format: str = "channels_last", out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Each window's error is spread evenly: every cell inside x gets dy divided by the count.
+    """Each window's error spread evenly: every cell inside x gets dy divided by the count.
 
-    Shares are added in the scan order of the windows, each after its division.
+    dy (m, OH, OW, C) -> dx (m, H, W, C). Each share is divided first, then added, in the scan
+    order of the windows.
 
-    Parameters
-    ----------
-    dy : (m, OH, OW, C)
-    x_shape : shape of x
-    window : (KH, KW)
-
-    Returns
-    -------
-    dx : (m, H, W, C)
-
-    Examples
-    --------
     >>> avg_pool_backward(np.array([[[1.0], [4.0]]]), (1, 4, 1), 2)[0, :, 0]
     array([0.5, 0.5, 2. , 2. ])
     """
-    (dy,), store = _load(data_format, out, dy=dy)
+    (dy,), store = _load(data_format, dy=dy)
     shape = _shape("x_shape", x_shape, data_format, dy.ndim)
     grid = _grid(shape, window, stride, padding, dilation, ceil_mode, pool=True)
     _expect("dy", dy, (shape[0], *grid.pixels, shape[-1]))
-    counts = {i: grid.count(i, count_include_pad) for i in np.ndindex(grid.pixels)}
-    dx = np.zeros(shape, dy.dtype)
-    for i, _, h in grid.steps():
-        for n in range(len(dx)):
-            dx[n, *h] += dy[n, *i] / counts[i]
-    return store(dx)
+    divisors = {i: grid.divisor(i, count_include_pad) for i in np.ndindex(grid.pixels)}
+    dx: Cells = np.zeros(shape, dy.dtype)
+    with np.errstate(all="ignore"):
+        for i, _, h in grid.steps():
+            for n in range(len(dx)):
+                dx[n, *h] += dy[n, *i] / divisors[i]
+    return store(dx, out)
 
 
 # ---- the convolution as a matrix product ------------------------------------------------------
@@ -726,61 +642,45 @@ def im2col(
     x: Array, window: Ints, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     data_format: str = "channels_last",
 ) -> Array:  # fmt: skip
-    """What each window sees, as one row per pixel: ``conv(x, w)`` is ``im2col(x) @ w`` then.
+    """What each window sees, as a row: x (m, H, W, C) -> cols (m, OH, OW, KH*KW*C).
 
-    Parameters
-    ----------
-    x : (m, H, W, C)
-    window : (KH, KW)
+    Taps are in row-major order, channels innermost, in both data formats; zero where the window
+    lies over the padding. ``conv(x, w)`` is then ``cols @ w`` with w as a (KH*KW*C, F) matrix.
 
-    Returns
-    -------
-    cols : (m, OH, OW, KH*KW*C) in both data formats: taps in row-major order, channels innermost;
-        zero where the window is over the padding
-
-    Examples
-    --------
     >>> im2col(np.array([[[1.0], [2.0], [3.0]]]), 2)[0]
     array([[1., 2.],
            [2., 3.]])
     """
     (x,), store = _load(data_format, x=x)
     grid = _grid(x.shape, window, stride, padding, dilation)
-    cols = np.zeros((len(x), *grid.pixels, *grid.window, x.shape[-1]), x.dtype)
+    m, C, T = len(x), x.shape[-1], int(np.prod(grid.window))
+    cols: Cells = np.zeros((m, *grid.pixels, *grid.window, C), x.dtype)
     for i, u, h in grid.steps():
-        for n in range(len(x)):
+        for n in range(m):
             cols[n, *i, *u] = x[n, *h]
-    return store(cols.reshape(len(x), *grid.pixels, np.prod(cols.shape[-x.ndim + 1:])), image=False)
+    return store(cols.reshape(m, *grid.pixels, T * C), None, image=False)
 
 
 def col2im(
     cols: Array, x_shape: Sequence[int], window: Ints, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, data_format: str = "channels_last",
 ) -> Array:  # fmt: skip
-    """Adjoint of `im2col`: put every row back where it came from; overlapping taps add up.
+    """Adjoint of `im2col`: every row goes back where it came from, and overlapping taps add up.
 
-    Parameters
-    ----------
-    cols : (m, OH, OW, KH*KW*C)
-    x_shape : shape of x
-    window : (KH, KW)
+    cols (m, OH, OW, KH*KW*C) -> x (m, H, W, C)
 
-    Returns
-    -------
-    x : (m, H, W, C)
-
-    Examples
-    --------
     >>> col2im(np.array([[[1.0, 2.0], [2.0, 3.0]]]), (1, 3, 1), 2)[0, :, 0]
     array([1., 4., 3.])
     """
     (cols,), store = _load(data_format, cols=cols)
     shape = _shape("x_shape", x_shape, data_format, cols.ndim)
     grid = _grid(shape, window, stride, padding, dilation)
-    _expect("cols", cols, (shape[0], *grid.pixels, int(np.prod(grid.window)) * shape[-1]))
-    cols = cols.reshape(shape[0], *grid.pixels, *grid.window, shape[-1])
-    x = np.zeros(shape, cols.dtype)
-    for i, u, h in grid.steps():
-        for n in range(len(x)):
-            x[n, *h] += cols[n, *i, *u]
-    return store(x)
+    m, C, T = shape[0], shape[-1], int(np.prod(grid.window))
+    _expect("cols", cols, (m, *grid.pixels, T * C))
+    cols = cols.reshape(m, *grid.pixels, *grid.window, C)
+    x: Cells = np.zeros(shape, cols.dtype)
+    with np.errstate(all="ignore"):
+        for i, u, h in grid.steps():
+            for n in range(m):
+                x[n, *h] += cols[n, *i, *u]
+    return store(x, None)

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+# Shape of x, shape of w (or window), options.
+Problem = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
+
 
 def integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Small integers as floats: every sum below is exact in float32."""
@@ -58,9 +61,7 @@ def random_conv(
     return (m, *x_size, C), (*window, C // G, F), options
 
 
-def random_transpose(
-    rng: np.random.Generator,
-) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
+def random_transpose(rng: np.random.Generator) -> Problem:
     """(x_shape, w_shape, options) of a transposed convolution, channels last."""
     rank = int(rng.choice([1, 2, 2, 2, 3]))
     top = {1: 7, 2: 4, 3: 3}[rank]

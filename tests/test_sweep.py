@@ -80,7 +80,7 @@ def test_pools(chunk):
         x_shape, window, options = problem = random_pool(rng)
         options["data_format"] = data_format
         note = described(problem)
-        # Few values, so that windows have ties; multiples of every divisor, so that means are exact.
+        # Few values, so windows have ties; multiples of every divisor, so means are exact.
         x = rng.integers(-2, 3, layout(x_shape, data_format)).astype(dtype) * 6 ** len(window)
         y, argmax = reference.max_pool(x, window, return_argmax=True, **options)
         dy = integers(rng, y.shape, dtype) * 6 ** len(window)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.arguments import Int, Padding
-from fastconv.lowering import add_col2im, gather_cols, grouped
+from fastconv.lowering import add_col2im, boxes, gather_cols, grouped, region_size
 from fastconv.operands import (
     channels_last,
     computing_dtype,
@@ -74,10 +74,11 @@ def im2col(
         name="x",
     )
     cols = np.empty((g.m, *g.y_size, g.T * g.C), same_dtype(x=x))
-    whole = tuple(slice(0, n) for n in (g.m, *g.y_size))
-    if g.m:
-        split = cols.reshape(1, g.m, *g.y_size, g.T, g.C)
-        gather_cols(grouped(channels_last(x, data_format), 1), g, whole, split)
+    images = grouped(channels_last(x, data_format), 1)
+    for box in boxes(g, cols.itemsize):
+        part = cols[box]
+        region = np.empty((1, len(part), *region_size(g, box), g.C), cols.dtype)
+        gather_cols(images, g, box, region, part.reshape(1, *part.shape[:-1], *g.window, g.C))
     return cols
 
 
@@ -131,7 +132,7 @@ def col2im(
     if g.m:
         computing = computing_dtype(x.dtype)
         total = np.zeros((1, *g.x_shape), computing)
-        split = np.ascontiguousarray(cols, computing).reshape(1, g.m, *g.y_size, g.T, g.C)
+        split = np.ascontiguousarray(cols, computing).reshape(1, g.m, *g.y_size, *g.window, g.C)
         with np.errstate(all="ignore"):
             add_col2im(split, g, tuple(slice(0, n) for n in (g.m, *g.y_size)), total)
             channels_last(x, data_format)[...] = total[0]

@@ -1,0 +1,139 @@
+"""Max pooling's rules where it is easy to go wrong: ties, NaN, padding, empty windows, threads."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import fastconv as fc
+from fastconv import pooling, reference
+
+NAN, INF = np.nan, np.inf
+
+
+@pytest.fixture(params=[1, 2, 3, 7])
+def threads(request, monkeypatch):
+    """Every part is worth a thread."""
+    monkeypatch.setattr(pooling, "GRAIN", 1)
+    with fc.num_threads(request.param):
+        yield request.param
+
+
+def both(x, window, **options):
+    y, argmax = fc.max_pool(x, window, return_argmax=True, **options)
+    assert_array_equal(fc.max_pool(x, window, **options), y)
+    expected, where = reference.max_pool(x, window, return_argmax=True, **options)
+    assert_array_equal(y, expected, strict=True)
+    assert_array_equal(argmax, where, strict=True)
+    return y, argmax
+
+
+@pytest.mark.parametrize("C", range(1, 34))
+def test_values_that_mislead_comparisons(C, threads):
+    """Vector body and tail, at any thread count, follow one rule."""
+    rng = np.random.default_rng(C)
+    values = np.array([NAN, -INF, INF, -0.0, 0.0, 1.0, -1.0], "float32")
+    x = rng.choice(values, (3, 6, 5, C))
+    for options in ({}, {"stride": 1, "padding": 1}, {"dilation": 2, "stride": 1}):
+        _, argmax = both(x, 2, **options)
+        assert argmax.min() >= 0
+        assert argmax.max() < 30
+
+
+def test_ties_go_to_the_first():
+    _, argmax = both(np.zeros((1, 4, 4, 3), "float32"), 2)
+    assert_array_equal(argmax[0, :, :, 0], [[0, 2], [8, 10]])
+
+
+def test_negative_zero_ties_with_zero():
+    x = np.array([-0.0, 0.0]).reshape(1, 2, 1)
+    y, argmax = both(x, 2)
+    assert argmax[0, 0, 0] == 0
+    assert np.signbit(y[0, 0, 0])
+
+
+def test_nan_is_chosen_first_nan_first():
+    x = np.array([1.0, NAN, 5.0, NAN]).reshape(1, 4, 1)
+    y, argmax = both(x, 4)
+    assert np.isnan(y).all()
+    assert argmax.item() == 1
+    assert_array_equal(
+        fc.max_pool_backward(np.ones((1, 1, 1)), argmax, x.shape, 4).ravel(), [0, 1, 0, 0]
+    )
+
+
+def test_padding_is_minus_infinity(threads):
+    y, argmax = both(np.full((1, 3, 3, 2), -5.0), 3, stride=1, padding=1)
+    assert (y == -5).all()
+    assert argmax.min() >= 0
+    y, _ = both(np.full((1, 3, 3, 2), -INF), 3, stride=1, padding=1)
+    assert (y == -INF).all()
+
+
+def test_window_without_a_cell():
+    """Dilation with padding can make a window that lies in the padding altogether."""
+    x = np.arange(1.0, 3.0).reshape(1, 2, 1)
+    options = {"window": 3, "dilation": 3, "padding": 3, "stride": 2}
+    y, argmax = both(x, **options)
+    empty = argmax == -1
+    y2 = fc.avg_pool(x, **options)
+    assert_array_equal(y2, reference.avg_pool(x, **options))
+    dx = fc.max_pool_backward(np.ones_like(y), argmax, x.shape, **options)
+    assert dx.sum() == (~empty).sum()
+    wide = {"window": 2, "dilation": 4, "padding": 2, "stride": 1}
+    y, argmax = both(np.ones((1, 2, 1)), **wide)
+    assert_array_equal(argmax.ravel(), [-1, -1])
+    assert_array_equal(y.ravel(), [-INF, -INF])
+    assert_array_equal(fc.avg_pool(np.ones((1, 2, 1)), **wide).ravel(), [0, 0])
+    assert_array_equal(
+        fc.max_pool_backward(np.ones((1, 2, 1)), argmax, (1, 2, 1), **wide), np.zeros((1, 2, 1))
+    )
+
+
+def test_ceil_mode_drops_a_window_that_starts_in_the_padding():
+    x = np.ones((1, 5, 1))
+    assert fc.max_pool(x, 2, ceil_mode=True).shape == (1, 3, 1)
+    assert fc.max_pool(x, 2, stride=3, padding=1, ceil_mode=True).shape == (1, 2, 1)
+    assert fc.max_pool(np.ones((1, 3, 1)), 2, padding=1, ceil_mode=True).shape == (1, 2, 1)
+
+
+def test_divisor():
+    x = np.ones((1, 5, 5, 1))
+    inside = fc.avg_pool(x, 3, stride=2, padding=1, ceil_mode=True)
+    assert (inside == 1).all()
+    padded = fc.avg_pool(x, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=True)
+    assert_array_equal(
+        padded[0, :, :, 0],
+        reference.avg_pool(x, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=True)[
+            0, :, :, 0
+        ],
+    )
+    assert padded[0, 0, 0, 0] == 4 / 9
+    beyond = fc.avg_pool(np.ones((1, 4, 1)), 3, stride=3, ceil_mode=True, count_include_pad=True)
+    assert_array_equal(beyond.ravel(), [1, 1])  # cells beyond the padded input do not count
+
+
+@pytest.mark.parametrize("op", ["max", "avg"])
+def test_bits_do_not_depend_on_threads_or_batch(op, threads):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5, 9, 8, 6)).astype("float32")
+    options = {"stride": 1, "padding": 1}
+    if op == "max":
+        y, argmax = fc.max_pool(x, 3, return_argmax=True, **options)
+        dy = rng.normal(size=y.shape).astype("float32")
+        dx = fc.max_pool_backward(dy, argmax, x.shape, 3, **options)
+    else:
+        y = fc.avg_pool(x, 3, **options)
+        dy = rng.normal(size=y.shape).astype("float32")
+        dx = fc.avg_pool_backward(dy, x.shape, 3, **options)
+    with fc.num_threads(1):
+        for n in range(5):
+            one = slice(n, n + 1)
+            if op == "max":
+                y1, a1 = fc.max_pool(x[one], 3, return_argmax=True, **options)
+                dx1 = fc.max_pool_backward(dy[one], a1, x[one].shape, 3, **options)
+                assert_array_equal(argmax[one], a1)
+            else:
+                y1 = fc.avg_pool(x[one], 3, **options)
+                dx1 = fc.avg_pool_backward(dy[one], x[one].shape, 3, **options)
+            assert_array_equal(y[one], y1)
+            assert_array_equal(dx[one], dx1)
