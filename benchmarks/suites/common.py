@@ -1,0 +1,33 @@
+"""The problems that the suites time, from the tables that the tests use, and their check."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import fastconv as fc
+from fastconv import reference
+from fastconv.problems import Problem, find_table, read_problems
+
+SMALL_IMAGES = ("lenet5_mnist", "mlperf_tiny_resnet8", "mnist_cifar_examples")
+
+
+def small_image_problems() -> dict[str, Problem]:
+    """Problems of the small-image tables by name, without those that take seconds."""
+    rows = [row for table in SMALL_IMAGES for row in read_problems(find_table(table))]
+    return {row.name: row for row in rows if row.flops < 2e9}
+
+
+def require_equal(got: np.ndarray, expected: np.ndarray, what: str) -> None:
+    """Wrong answers are not worth timing."""
+    if not np.array_equal(got, expected):
+        raise AssertionError(f"{what}: wrong answer, largest error {abs(got - expected).max()}")
+
+
+def check_products(problem: Problem) -> None:
+    """The first image against the naive loops, the gradients by the adjoint identity, exactly."""
+    x, w, _, dy = problem.operands()
+    y = fc.conv(x, w, **problem.kwargs)
+    require_equal(y[:1], reference.conv(x[:1], w, **problem.kwargs), f"{problem}, forward")
+    dx, dw, _ = fc.conv_backward(dy, x, w, **problem.kwargs)
+    inner = [np.sum(a.astype(np.float64) * b) for a, b in ((y, dy), (x, dx), (w, dw))]
+    require_equal(np.array(inner[1:]), np.array(inner[:1] * 2), f"{problem}, adjoint identity")

@@ -1,0 +1,50 @@
+"""The three products of a convolution over the small-image tables."""
+
+import numpy as np
+
+import fastconv as fc
+
+from .common import check_products, small_image_problems
+
+PROBLEMS = small_image_problems()
+
+
+class Products:
+    """Plans with outputs given: the products themselves."""
+
+    params = (list(PROBLEMS), ["float32", "float64"])
+    param_names = ("problem", "dtype")
+
+    def setup(self, name, dtype):
+        problem = PROBLEMS[name]
+        check_products(problem)
+        self.x, self.w, self.b, self.dy = (a.astype(dtype) for a in problem.operands())
+        self.plan = fc.plan_conv(problem.x_shape, problem.w_shape, dtype, **problem.kwargs)
+        self.y, self.dx, self.dw = map(np.empty_like, (self.dy, self.x, self.w))
+        self.time_forward(name, dtype)
+        self.time_kernel_grad(name, dtype)
+        self.time_input_grad(name, dtype)
+
+    def time_forward(self, name, dtype):
+        self.plan.forward(self.x, self.w, self.b, out=self.y)
+
+    def time_kernel_grad(self, name, dtype):
+        self.plan.kernel_grad(self.x, self.dy, out=self.dw)
+
+    def time_input_grad(self, name, dtype):
+        self.plan.input_grad(self.dy, self.w, out=self.dx)
+
+
+class Call:
+    """What a call costs around the product: one tiny image."""
+
+    def setup(self):
+        self.x, self.w = np.ones((1, 8, 8, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
+        if not (fc.conv(self.x, self.w) == 9).all():
+            raise AssertionError("wrong answer")
+
+    def time_tiny_conv(self):
+        fc.conv(self.x, self.w)
+
+    def time_tiny_max_pool(self):
+        fc.max_pool(self.x, 2)
