@@ -1,14 +1,23 @@
-"""The one decorator of compiled kernels."""
+"""The one decorator of compiled kernels, and a word to the user when compiling takes long."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core import event
 
 __all__ = ["kernel"]
+
+log = logging.getLogger("fastconv")
+
+# Seconds of compiling in this process after which the user is told, once, on stderr.
+PATIENCE = 2.0
 
 
 def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:
@@ -31,3 +40,44 @@ def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False
     except RuntimeError as error:  # "cannot cache function …: no locator available"
         warnings.warn(f"kernels are not kept on disk: {error}", RuntimeWarning, stacklevel=2)
         return numba.njit(**options)(function)
+
+
+class _Notice(event.Listener):
+    """Says that kernels are being compiled, while they are, once PATIENCE has been used up."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._spent = 0.0
+        self._said = False
+        self._lock = threading.Lock()
+
+    def on_start(self, started: event.Event) -> None:
+        with self._lock:
+            self._depth += self._is_ours(started)
+            if self._depth == 1 and not self._said:
+                self._begin = time.perf_counter()
+                self._timer = threading.Timer(max(0.0, PATIENCE - self._spent), self._say)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def on_end(self, ended: event.Event) -> None:
+        with self._lock:
+            ours = self._is_ours(ended)
+            self._depth -= ours
+            if ours and self._depth == 0 and not self._said:
+                self._timer.cancel()
+                self._spent += time.perf_counter() - self._begin
+
+    @staticmethod
+    def _is_ours(what: event.Event) -> bool:
+        function = getattr(what.data["dispatcher"], "py_func", None)
+        return getattr(function, "__module__", "").startswith("fastconv.")
+
+    def _say(self) -> None:
+        with self._lock:
+            first, self._said = not self._said, True
+        if first:
+            log.warning("fastconv is compiling its kernels: some seconds, once on this machine")
+
+
+event.register("numba:compile", _Notice())

@@ -6,13 +6,24 @@ argument and its value; the ValueError lists every quantity of the geometry, one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
 from operator import index
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
-__all__ = ["DATA_FORMATS", "PADDING_NAMES", "Int", "Padding", "Request", "channels_last_shape"]
+__all__ = [
+    "DATA_FORMATS",
+    "PADDING_NAMES",
+    "Int",
+    "Padding",
+    "Request",
+    "boolean",
+    "channels_last_shape",
+    "integer",
+    "remembered",
+]
 
 DATA_FORMATS = ("channels_last", "channels_first")
 PADDING_NAMES = ("valid", "same", "full")
@@ -20,6 +31,8 @@ PADDING_NAMES = ("valid", "same", "full")
 Int = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
+F = TypeVar("F", bound=Callable[..., Any])
+HASHED = (int, str, bool, type(None))
 
 
 def channels_last_shape(shape: tuple[int, ...], data_format: str) -> tuple[int, ...]:
@@ -39,6 +52,57 @@ def is_sequence(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def remembered(maxsize: int) -> Callable[[F], F]:
+    """Keep a function's results for arguments that are numbers and names, alone or in tuples.
+
+    A plain cache would take True and 1.0 for the 1 that they equal, and cannot hash a list. Such
+    calls go through, and no result of theirs is kept.
+    """
+
+    def decorate(function: F) -> F:
+        cached = lru_cache(maxsize, typed=True)(function)
+
+        @wraps(function)
+        def call(*args: Any, **options: Any) -> Any:
+            for value in (*args, *options.values()):
+                if type(value) not in HASHED and not _exact(value):
+                    return function(*args, **options)
+            return cached(*args, **options)
+
+        return cast(F, call)
+
+    return decorate
+
+
+def _exact(value: Any) -> bool:
+    if type(value) is tuple:
+        return all(type(v) in (int, str) or _exact(v) for v in value)
+    return isinstance(value, np.dtype)
+
+
+def integer(argument: str, value: Any) -> int:
+    """`value` as a Python int; bool and float are not integers.
+
+    >>> integer("stride", np.int8(2))
+    2
+    """
+    if type(value) is int:
+        return value
+    if not isinstance(value, bool | np.bool_) and hasattr(value, "__index__"):
+        try:
+            return index(value)
+        except TypeError:  # an array of several numbers has __index__ too
+            pass
+    raise TypeError(f"{argument}={value!r} must be an integer, not {type(value).__name__}")
+
+
+def boolean(argument: str, value: Any) -> bool:
+    """`value` as a bool; numbers are not truth values here."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{argument}={value!r} must be True or False")
+    return bool(value)
 
 
 class Request:
@@ -66,30 +130,30 @@ class Request:
         lines += [f"    {name} = {value!r}" for name, value in self.quantities.items()]
         raise ValueError("\n".join(lines))
 
-    def integer(self, argument: str, value: Any) -> int:
-        """`value` as a Python int; bool and float are not integers."""
-        if type(value) is int:
-            return value
-        if not isinstance(value, bool | np.bool_) and hasattr(value, "__index__"):
-            try:
-                return index(value)
-            except TypeError:  # an array of several numbers has __index__ too
-                pass
-        raise TypeError(f"{argument}={value!r} must be an integer, not {type(value).__name__}")
-
-    def per_axis(self, argument: str, value: Any, rank: int) -> tuple[int, ...]:
+    def per_axis(self, argument: str, rank: int) -> tuple[int, ...]:
         """One integer per spatial axis; a single one stands for all."""
-        if type(value) is int:
-            return (value,) * rank
+        value = self.quantities[argument]
         if not is_sequence(value):
-            return (self.integer(argument, value),) * rank
-        values = tuple(self.integer(argument, v) for v in value)
+            return (integer(argument, value),) * rank
+        values = tuple(integer(argument, v) for v in value)
         if len(values) != rank:
             self.fail(argument, f"must be one integer, or {rank}: one per spatial axis")
         return values
 
-    def padding(self, value: Any, rank: int) -> str | Pairs:
+    def positive(self, argument: str, rank: int) -> tuple[int, ...]:
+        """`per_axis`, each at least 1."""
+        values = self.per_axis(argument, rank)
+        if min(values) < 1:
+            self.fail(argument, "must be at least 1 on every axis")
+        return values
+
+    def steps(self, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], Any]:
+        """Stride, dilation and padding, which every problem has."""
+        return self.positive("stride", rank), self.positive("dilation", rank), self.padding(rank)
+
+    def padding(self, rank: int) -> str | Pairs:
         """A legal name, or one (lo, hi) pair per spatial axis, none negative."""
+        value = self.quantities["padding"]
         if isinstance(value, str):
             if value not in PADDING_NAMES:
                 names = ", ".join(map(repr, PADDING_NAMES))
@@ -107,41 +171,36 @@ class Request:
 
     def _pair(self, entry: Any) -> tuple[int, int]:
         if not is_sequence(entry):
-            p = self.integer("padding", entry)
+            p = integer("padding", entry)
             return p, p
-        pair = tuple(self.integer("padding", p) for p in entry)
+        pair = tuple(integer("padding", p) for p in entry)
         if len(pair) != 2:
             self.fail("padding", "must have pairs (lo, hi) of two integers")
         return pair[0], pair[1]
 
-    def boolean(self, argument: str, value: Any) -> bool:
-        """`value` as a bool; numbers are not truth values here."""
-        if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{argument}={value!r} must be True or False")
-        return bool(value)
-
-    def shape(self, argument: str, value: Any, ndim: int | None = None) -> tuple[int, ...]:
-        """A shape: batch or taps, 1 to 3 spatial axes, channels (5 axes at most)."""
-        if not is_sequence(value):
-            self.fail(argument, "must be a shape: a sequence of integers")
-        shape = tuple(self.integer(argument, n) for n in value)
-        if ndim is None and not 3 <= len(shape) <= 5:
+    def image(self, argument: str) -> tuple[int, ...]:
+        """Shape of a batch, perhaps empty, of images that are not, in channels-last order."""
+        shape = self._shape(argument)
+        if not 3 <= len(shape) <= 5:
             self.fail(argument, "must have 3 to 5 axes: batch, 1 to 3 spatial axes, channels")
-        if ndim is not None and len(shape) != ndim:
-            self.fail(argument, f"must have {ndim} axes")
-        return shape
-
-    # ------------------------------------------------------------------------- value checks
-
-    def at_least_one(self, argument: str, values: Sequence[int]) -> None:
-        """Every value of a stride, dilation, window or kernel shape is 1 or more."""
-        if min(values) < 1:
-            self.fail(argument, "must be at least 1 on every axis")
-
-    def image(self, argument: str, shape: tuple[int, ...]) -> None:
-        """`shape` (channels last) may be an empty batch, but not of empty images."""
         if shape[0] < 0 or min(shape[1:]) < 1:
             self.fail(argument, "must have no negative batch and no empty spatial or channel axis")
+        return channels_last_shape(shape, self.quantities["data_format"])
+
+    def kernel(self, argument: str, rank: int) -> tuple[int, ...]:
+        """Shape of a kernel for that many spatial axes."""
+        shape = self._shape(argument)
+        if len(shape) != rank + 2:
+            self.fail(argument, f"must have {rank + 2} axes")
+        if min(shape) < 1:
+            self.fail(argument, "must be at least 1 on every axis")
+        return shape
+
+    def _shape(self, argument: str) -> tuple[int, ...]:
+        value = self.quantities[argument]
+        if not is_sequence(value):
+            self.fail(argument, "must be a shape: a sequence of integers")
+        return tuple(integer(argument, n) for n in value)
 
     def divides(self, groups: int, symbol: str, channels: int) -> None:
         """`groups` splits the channels evenly."""

@@ -4,6 +4,9 @@
     kernel gradient  cols.T @ dy          [K x P] @ [P x F] -> [K x F]
     input gradient   col2im(dy @ w.T)     [P x F] @ [F x K] -> [P x K] -> x
 
+The engine computes the same products without writing ``cols`` down; this is what it is checked
+against where the naive loops are too slow, and what `im2col` and `col2im` are made of.
+
 ``cols`` is never whole: the output is cut into boxes (images x output ranges) whose part of it
 fits a fixed workspace, whatever the batch or the image. Groups are a leading axis of every
 operand, so that each product is one batched ``numpy.matmul``.

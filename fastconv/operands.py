@@ -21,7 +21,7 @@ __all__ = [
     "user_shape",
 ]
 
-FLOATS = tuple(np.dtype(name) for name in ("float32", "float64", "float16"))
+FLOATS = frozenset(np.dtype(name) for name in ("float32", "float64", "float16"))
 # Work bound of the exact overlap test; numbers beyond it are treated as an overlap.
 OVERLAP_WORK = 100_000
 
@@ -46,6 +46,8 @@ def computing_dtype(dtype: np.dtype) -> np.dtype:
 
 def operand(name: str, value: Any) -> np.ndarray:
     """`value` as a plain floating-point array of any strides and byte order."""
+    if type(value) is np.ndarray and value.dtype in FLOATS:
+        return value
     if type(value) is np.ndarray:
         array = value
     elif isinstance(value, np.ma.MaskedArray):
@@ -64,9 +66,7 @@ def same_dtype(**operands: np.ndarray | None) -> np.dtype:
     (first, dtype), *others = given.items()
     for name, other in others:
         if other != dtype:
-            raise TypeError(
-                f"{name} has dtype {other} but {first} has {dtype}; convert one of them"
-            )
+            raise TypeError(f"{name} has dtype {other}, but {first} has {dtype}: convert one")
     return dtype
 
 
@@ -135,7 +135,9 @@ def channels_last(array: np.ndarray, data_format: str) -> np.ndarray:
     >>> channels_last(np.zeros((2, 3, 8, 9)), "channels_first").shape
     (2, 8, 9, 3)
     """
-    return array if data_format == DATA_FORMATS[0] else np.moveaxis(array, 1, -1)
+    if data_format == DATA_FORMATS[0]:
+        return array
+    return array.transpose(0, *range(2, array.ndim), 1)
 
 
 def user_shape(shape: tuple[int, ...], data_format: str) -> tuple[int, ...]:

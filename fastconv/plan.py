@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastconv.arguments import Int, Padding
+from fastconv.arguments import Int, Padding, remembered
 from fastconv.deltas import bias_grad
 from fastconv.geometry import Geometry
-from fastconv.lowering import Im2colPlan
 from fastconv.operands import (
     channels_last,
     computing_dtype,
@@ -19,17 +18,27 @@ from fastconv.operands import (
     float_dtype,
     operand,
     result,
-    same_dtype,
     user_shape,
 )
 from fastconv.resolve import conv_geometry
 
-__all__ = ["ConvGrads", "ConvPlan", "check_activation", "check_need", "plan_conv", "products"]
+if TYPE_CHECKING:
+    from fastconv.engine import EnginePlan
+
+__all__ = [
+    "ConvGrads",
+    "ConvPlan",
+    "check_activation",
+    "check_need",
+    "plan_conv",
+    "planned",
+    "products",
+]
 
 ACTIVATIONS = (None, "relu")
 OPERANDS = ("x", "w", "b")
 # Plans that the functions keep between calls; each holds at most a few MiB of workspace.
-CACHED_PLANS = 64
+CACHED_PLANS = 256
 
 
 class ConvGrads(NamedTuple):
@@ -61,9 +70,11 @@ def check_need(need: Any) -> frozenset[str]:
 
 
 @lru_cache(CACHED_PLANS)
-def products(g: Geometry, dtype: np.dtype) -> Im2colPlan:
+def products(g: Geometry, dtype: np.dtype) -> EnginePlan:
     """The three products of `g`, computed in `dtype`; kept for the next call."""
-    return Im2colPlan(g, dtype)
+    from fastconv.engine import EnginePlan
+
+    return EnginePlan(g, dtype)
 
 
 def bias_operand(b: Any, F: int) -> np.ndarray | None:
@@ -115,29 +126,25 @@ class ConvPlan:
 
     def forward(self, x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None) -> Any:
         """``y = conv(x, w) + b``, then the activation. See :func:`fastconv.conv`."""
-        x, w, b = self._operand("x", x), self._operand("w", w), bias_operand(b, self.geometry.F)
-        self._same_dtype(x=x, w=w, b=b)
+        x, w = self._operand("x", x, self.x_shape), self._operand("w", w, self.w_shape)
+        if b is not None:
+            b = self._operand("b", b, (self.geometry.F,))
         y = result(out, self.y_shape, self.dtype, x=x, w=w, b=b)
-        with np.errstate(all="ignore"):
-            self._products.forward(self._last(x), w, b, self._relu, self._last(y))
+        self._products.forward(self._last(x), w, b, self._relu, self._last(y))
         return y
 
     def input_grad(self, dy: Any, w: Any, *, out: np.ndarray | None = None) -> Any:
         """``dx``. See :func:`fastconv.conv_input_grad`."""
-        dy, w = self._operand("dy", dy), self._operand("w", w)
-        self._same_dtype(dy=dy, w=w)
+        dy, w = self._operand("dy", dy, self.y_shape), self._operand("w", w, self.w_shape)
         dx = result(out, self.x_shape, self.dtype, dy=dy, w=w)
-        with np.errstate(all="ignore"):
-            self._products.input_grad(self._last(dy), w, None, False, self._last(dx))
+        self._products.input_grad(self._last(dy), w, None, False, self._last(dx))
         return dx
 
     def kernel_grad(self, x: Any, dy: Any, *, out: np.ndarray | None = None) -> Any:
         """``dw``. See :func:`fastconv.conv_kernel_grad`."""
-        x, dy = self._operand("x", x), self._operand("dy", dy)
-        self._same_dtype(x=x, dy=dy)
+        x, dy = self._operand("x", x, self.x_shape), self._operand("dy", dy, self.y_shape)
         dw = result(out, self.w_shape, self.dtype, x=x, dy=dy)
-        with np.errstate(all="ignore"):
-            self._products.kernel_grad(self._last(x), self._last(dy), dw)
+        self._products.kernel_grad(self._last(x), self._last(dy), dw)
         return dw
 
     def backward(
@@ -154,32 +161,26 @@ class ConvPlan:
         `out` holds up to three arrays (dx, dw, db) for the results.
         """
         wanted = check_need(need)
-        x, w, dy = self._operand("x", x), self._operand("w", w), self._operand("dy", dy)
-        self._same_dtype(dy=dy, x=x, w=w)
+        x, w = self._operand("x", x, self.x_shape), self._operand("w", w, self.w_shape)
+        dy = self._operand("dy", dy, self.y_shape)
         shapes = (self.x_shape, self.w_shape, (self.geometry.F,))
         dx, dw, db = grad_results(wanted, out, shapes, self.dtype, dy=dy, x=x, w=w)
         last_dy = self._last(dy)
-        with np.errstate(all="ignore"):
-            if dx is not None:
-                self._products.input_grad(last_dy, w, None, False, self._last(dx))
-            if dw is not None:
-                self._products.kernel_grad(self._last(x), last_dy, dw)
-            if db is not None:
-                bias_grad(last_dy, db)
+        if dx is not None:
+            self._products.input_grad(last_dy, w, None, False, self._last(dx))
+        if dw is not None:
+            self._products.kernel_grad(self._last(x), last_dy, dw)
+        if db is not None:
+            bias_grad(last_dy, db)
         return ConvGrads(dx, dw, db)
 
-    def _operand(self, name: str, value: Any) -> np.ndarray:
+    def _operand(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         array = operand(name, value)
-        shape = {"x": self.x_shape, "w": self.w_shape, "dy": self.y_shape}[name]
+        if array.dtype != self.dtype and array.dtype.newbyteorder("=") != self.dtype:
+            raise TypeError(f"{name} has dtype {array.dtype}, but the plan is for {self.dtype}")
         if array.shape != shape:
-            expect_shape(name, array, shape, f"the shape that {self!r} asks for")
+            expect_shape(name, array, shape, f"what {self!r} asks for")
         return array
-
-    def _same_dtype(self, **operands: np.ndarray | None) -> None:
-        dtype = same_dtype(**operands)
-        if dtype != self.dtype:
-            name = next(iter(operands))
-            raise TypeError(f"{name} has dtype {dtype}, but the plan was made for {self.dtype}")
 
     def _last(self, array: np.ndarray) -> np.ndarray:
         return channels_last(array, self.data_format)
@@ -205,6 +206,22 @@ def grad_results(
         if array is not None and any(np.may_share_memory(array, a) for a in others):
             raise ValueError(f"out[{i}] overlaps another entry of out")
     return made
+
+
+@remembered(CACHED_PLANS)
+def planned(
+    x_shape: Any,
+    w_shape: Any,
+    dtype: np.dtype,
+    names: tuple[str, str],
+    *,
+    data_format: Any,
+    activation: Any = None,
+    **options: Any,
+) -> ConvPlan:
+    """Kept plan for these arguments; `names` is what the caller calls the first two."""
+    g = conv_geometry(x_shape, w_shape, data_format=data_format, names=names, **options)
+    return ConvPlan(g, dtype, data_format, check_activation(activation))
 
 
 def plan_conv(
@@ -252,13 +269,15 @@ def plan_conv(
     >>> plan.forward(x, w, out=y) is y
     True
     """
-    g = conv_geometry(
+    return planned(
         x_shape,
         w_shape,
+        float_dtype("dtype", dtype),
+        ("x_shape", "w_shape"),
         stride=stride,
         padding=padding,
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        activation=activation,
     )
-    return ConvPlan(g, float_dtype("dtype", dtype), data_format, check_activation(activation))

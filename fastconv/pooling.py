@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward"]
 # Elements of a contiguous copy of part of an operand, and what a part for another thread is worth.
 BLOCK = 2**18
 GRAIN = 50_000
+CACHED_AXES = 256
 
 
 def max_pool(g: Geometry, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:
@@ -25,10 +27,10 @@ def max_pool(g: Geometry, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | Non
 
     if argmax is None:
         kernels = pool.max_values, pool.max_values_parallel
-        _run(kernels, g, [x], [y], (), rows=math.prod(g.axes3[i][5] for i in (0, 1)))
+        _run(kernels, g, [x], [y], (), rows=_rows(g))
     else:
         kernels = pool.max_rows, pool.max_rows_parallel
-        _run(kernels, g, [x], [y, argmax], (), rows=math.prod(g.axes3[i][5] for i in (0, 1)))
+        _run(kernels, g, [x], [y, argmax], (), rows=_rows(g))
 
 
 def max_pool_backward(g: Geometry, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> None:
@@ -42,8 +44,7 @@ def avg_pool(g: Geometry, x: np.ndarray, y: np.ndarray, include_pad: bool) -> No
     """Mean of every window."""
     from fastconv.kernels import pool
 
-    rows = math.prod(g.axes3[i][5] for i in (0, 1))
-    _run((pool.avg_rows, pool.avg_rows_parallel), g, [x], [y], (include_pad,), rows=rows)
+    _run((pool.avg_rows, pool.avg_rows_parallel), g, [x], [y], (include_pad,), rows=_rows(g))
 
 
 def avg_pool_backward(g: Geometry, dy: np.ndarray, dx: np.ndarray, include_pad: bool) -> None:
@@ -51,6 +52,19 @@ def avg_pool_backward(g: Geometry, dy: np.ndarray, dx: np.ndarray, include_pad: 
     from fastconv.kernels import pool
 
     _run((pool.avg_backward, pool.avg_backward_parallel), g, [dy], [dx], (include_pad,))
+
+
+@lru_cache(CACHED_AXES)
+def _axes(g: Geometry) -> np.ndarray:
+    """The kernels' description of `g`: a row ``(N, k, s, d, lo, O, hi)`` for D, H and W."""
+    axes = np.array([(*a, 0) for a in g.axes3], np.int64)
+    axes[-g.rank :, 6] = [hi for _, hi in g.pads]
+    return axes
+
+
+def _rows(g: Geometry) -> int:
+    """Output rows of one image."""
+    return math.prod(g.y_size[:-1])
 
 
 def _run(
@@ -63,8 +77,7 @@ def _run(
 ) -> None:
     """Run a pair (serial, parallel) over blocks; a kernel counts `rows` per image."""
     serial, parallel = kernels
-    axes = np.array([(*a, 0) for a in g.axes3], np.int64)
-    axes[-g.rank :, 6] = [hi for _, hi in g.pads]
+    axes = _axes(g)
     for block in _blocks(g, [*inputs, *outputs]):
         ready = [_contiguous(a[block]) for a in inputs]
         made = [a[block] if usable(a[block]) else _scratch(a[block]) for a in outputs]

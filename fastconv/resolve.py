@@ -1,17 +1,12 @@
-"""From the caller's arguments to a Geometry: canonical forms, checks, one cache.
-
-Each problem has a function that puts the arguments into canonical form and a cached one that
-checks them and builds the Geometry, so a repeated call pays for the first only.
-"""
+"""From the caller's arguments to a Geometry: canonical forms, checks, a cache."""
 
 from __future__ import annotations
 
 import math
 import sys
-from functools import lru_cache
 from typing import Any
 
-from fastconv.arguments import Int, Padding, Request, channels_last_shape
+from fastconv.arguments import Int, Padding, Request, boolean, integer, remembered
 from fastconv.geometry import Geometry, effective, output_size, resolved_pads, transposed_pad
 
 __all__ = ["conv_geometry", "pool_geometry", "transpose_geometry", "window_geometry"]
@@ -21,6 +16,7 @@ EXTENT_LIMIT = 2**61
 CACHED_GEOMETRIES = 1024
 
 
+@remembered(CACHED_GEOMETRIES)
 def conv_geometry(
     x_shape: Any,
     w_shape: Any,
@@ -43,24 +39,31 @@ def conv_geometry(
     ValueError
         Where sizes do not fit together; the message lists every quantity.
     """
-    shapes = dict(zip(names, (x_shape, w_shape), strict=True))
+    x_name, w_name = names
     ask = Request(
-        data_format, **shapes, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
-    x_shape = ask.shape(names[0], x_shape)
-    rank = len(x_shape) - 2
-    return _conv(
-        x_shape,
-        ask.shape(names[1], w_shape, rank + 2),
-        ask.per_axis("stride", stride, rank),
-        ask.padding(padding, rank),
-        ask.per_axis("dilation", dilation, rank),
-        ask.integer("groups", groups),
         data_format,
-        names,
+        **{x_name: x_shape, w_name: w_shape},
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
     )
+    m, *x_size, C = ask.image(x_name)
+    *window, c_group, F = ask.kernel(w_name, len(x_size))
+    s, d, form = ask.steps(len(x_size))
+    G = integer("groups", groups)
+    ask.divides(G, "C", C)
+    ask.divides(G, "F", F)
+    if c_group * G != C:
+        ask.fail(w_name, f"must have C/G = {C // G} channels on its last axis but one")
+    pads = resolved_pads(form, x_size, window, s, d)
+    y_size = _sizes(ask, w_name, x_size, window, s, d, pads)
+    kernel = (*window, c_group, F)
+    _addressable(ask, {x_name: (m, *x_size, C), w_name: kernel, "padding": (m, *y_size, F)})
+    return _geometry(m, x_size, C, window, F, y_size, s, pads, d, G)
 
 
+@remembered(CACHED_GEOMETRIES)
 def transpose_geometry(
     x_shape: Any,
     w_shape: Any,
@@ -79,31 +82,46 @@ def transpose_geometry(
     result, its ``y_shape`` that of the transposed convolution's `x`. Its filters are the channels
     of `x`, its channels the filters of the result: ``w (KH, KW, F/G, C)``.
     """
-    shapes = dict(zip(names, (x_shape, w_shape), strict=True))
+    x_name, w_name = names
     ask = Request(
         data_format,
-        **shapes,
+        **{x_name: x_shape, w_name: w_shape},
         stride=stride,
         padding=padding,
         output_padding=output_padding,
         dilation=dilation,
         groups=groups,
     )
-    x_shape = ask.shape(names[0], x_shape)
-    rank = len(x_shape) - 2
-    return _transpose(
-        x_shape,
-        ask.shape(names[1], w_shape, rank + 2),
-        ask.per_axis("stride", stride, rank),
-        ask.padding(padding, rank),
-        ask.per_axis("output_padding", output_padding, rank),
-        ask.per_axis("dilation", dilation, rank),
-        ask.integer("groups", groups),
-        data_format,
-        names,
-    )
+    m, *x_size, C = ask.image(x_name)
+    *window, f_group, c_kernel = ask.kernel(w_name, len(x_size))
+    strides, dilations, form = ask.steps(len(x_size))
+    G = integer("groups", groups)
+    extras = ask.per_axis("output_padding", len(x_size))
+    ask.divides(G, "C", C)
+    if c_kernel != C:
+        ask.fail(w_name, f"must have the C = {C} channels of {x_name} on its last axis")
+    if form == "same" and any(extras):
+        ask.fail("output_padding", 'must be 0 with padding="same", which fixes the size')
+    y_size, pads = [], []
+    axes = zip(x_size, window, strides, dilations, extras, strict=True)
+    for i, (n, k, s, d, extra) in enumerate(axes):
+        if not 0 <= extra < max(s, d):
+            ask.fail("output_padding", "must be at least 0 and below the stride or the dilation")
+        full = (n - 1) * s + effective(k, d)
+        if full > EXTENT_LIMIT:
+            ask.fail("stride", f"makes spatial axis {i} of the result too large to address")
+        lo, hi = transposed_pad(form if isinstance(form, str) else form[i], k, s, d)
+        y_size.append(full - lo - hi + extra)
+        pads.append((lo, hi - extra))
+        if y_size[-1] < 1:
+            ask.fail("padding", f"leaves {y_size[-1]} elements on spatial axis {i} of the result")
+    F = f_group * G
+    kernel = (*window, f_group, C)
+    _addressable(ask, {x_name: (m, *x_size, C), w_name: kernel, "stride": (m, *y_size, F)})
+    return _geometry(m, y_size, F, window, C, x_size, strides, pads, dilations, G)
 
 
+@remembered(CACHED_GEOMETRIES)
 def pool_geometry(
     x_shape: Any,
     window: Int,
@@ -120,27 +138,26 @@ def pool_geometry(
         data_format,
         **{name: x_shape},
         window=window,
-        stride=stride,
+        stride=window if stride is None else stride,
         padding=padding,
         dilation=dilation,
         ceil_mode=ceil_mode,
     )
-    x_shape = ask.shape(name, x_shape)
-    rank = len(x_shape) - 2
-    taps = ask.per_axis("window", window, rank)
-    return _windows(
-        x_shape,
-        taps,
-        taps if stride is None else ask.per_axis("stride", stride, rank),
-        ask.padding(padding, rank),
-        ask.per_axis("dilation", dilation, rank),
-        ask.boolean("ceil_mode", ceil_mode),
-        data_format,
-        name,
-        True,
-    )
+    m, *x_size, C = ask.image(name)
+    k = ask.positive("window", len(x_size))
+    s, d, form = ask.steps(len(x_size))
+    ceil = boolean("ceil_mode", ceil_mode)
+    pads = resolved_pads(form, x_size, k, s, d)
+    for pair, extent, step in zip(pads, k, d, strict=True):
+        eff = effective(extent, step)
+        if 2 * max(pair) > eff:
+            ask.fail("padding", f"must be at most half the effective window, {eff}")
+    y_size = _sizes(ask, "window", x_size, k, s, d, pads, ceil)
+    _addressable(ask, {name: (m, *x_size, C), "padding": (m, *y_size, C)})
+    return _geometry(m, x_size, C, k, C, y_size, s, pads, d, C)
 
 
+@remembered(CACHED_GEOMETRIES)
 def window_geometry(
     x_shape: Any,
     window: Int,
@@ -160,119 +177,13 @@ def window_geometry(
         padding=padding,
         dilation=dilation,
     )
-    x_shape = ask.shape(name, x_shape)
-    rank = len(x_shape) - 2
-    return _windows(
-        x_shape,
-        ask.per_axis("window", window, rank),
-        ask.per_axis("stride", stride, rank),
-        ask.padding(padding, rank),
-        ask.per_axis("dilation", dilation, rank),
-        False,
-        data_format,
-        name,
-        False,
-    )
-
-
-# ----------------------------------------------------- cached: canonical arguments to a Geometry
-
-
-@lru_cache(CACHED_GEOMETRIES)
-def _conv(  # type: ignore[no-untyped-def]
-    x_shape, w_shape, stride, padding, dilation, groups, data_format, names
-) -> Geometry:
-    shapes = dict(zip(names, (x_shape, w_shape), strict=True))
-    ask = Request(
-        data_format, **shapes, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
-    m, *x_size, C = shape = channels_last_shape(x_shape, data_format)
-    *window, c_group, F = w_shape
-    ask.image(names[0], shape)
-    ask.at_least_one(names[1], w_shape)
-    ask.at_least_one("stride", stride)
-    ask.at_least_one("dilation", dilation)
-    ask.divides(groups, "C", C)
-    ask.divides(groups, "F", F)
-    if c_group * groups != C:
-        ask.fail(names[1], f"must have C/G = {C // groups} channels on its last axis but one")
-    pads = resolved_pads(padding, x_size, window, stride, dilation)
-    y_size = _sizes(ask, names[1], x_size, window, stride, dilation, pads)
-    _addressable(ask, {names[0]: shape, names[1]: w_shape, "padding": (m, *y_size, F)})
-    return _geometry(m, x_size, C, window, F, y_size, stride, pads, dilation, groups)
-
-
-@lru_cache(CACHED_GEOMETRIES)
-def _transpose(  # type: ignore[no-untyped-def]
-    x_shape, w_shape, stride, padding, output_padding, dilation, groups, data_format, names
-) -> Geometry:
-    shapes = dict(zip(names, (x_shape, w_shape), strict=True))
-    ask = Request(
-        data_format,
-        **shapes,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    m, *x_size, C = shape = channels_last_shape(x_shape, data_format)
-    *window, f_group, c_kernel = w_shape
-    F = f_group * groups
-    ask.image(names[0], shape)
-    ask.at_least_one(names[1], w_shape)
-    ask.at_least_one("stride", stride)
-    ask.at_least_one("dilation", dilation)
-    ask.divides(groups, "C", C)
-    if c_kernel != C:
-        ask.fail(names[1], f"must have the C = {C} channels of x on its last axis")
-    for extra, s, d in zip(output_padding, stride, dilation, strict=True):
-        if not 0 <= extra < max(s, d):
-            ask.fail("output_padding", "must be at least 0 and below the stride or the dilation")
-    if padding == "same" and any(output_padding):
-        ask.fail("output_padding", 'must be 0 with padding="same", which fixes the size')
-    y_size, pads = [], []
-    for i, (n, k, s, d) in enumerate(zip(x_size, window, stride, dilation, strict=True)):
-        full = (n - 1) * s + effective(k, d)
-        if full > EXTENT_LIMIT:
-            ask.fail("stride", f"makes spatial axis {i} of the result too large to address")
-        lo, hi = transposed_pad(padding if isinstance(padding, str) else padding[i], k, s, d)
-        y_size.append(full - lo - hi + output_padding[i])
-        pads.append((lo, hi - output_padding[i]))
-        if y_size[-1] < 1:
-            ask.fail("padding", f"leaves {y_size[-1]} elements on spatial axis {i} of the result")
-    _addressable(ask, {names[0]: shape, names[1]: w_shape, "stride": (m, *y_size, F)})
-    return _geometry(m, y_size, F, window, C, x_size, stride, pads, dilation, groups)
-
-
-@lru_cache(CACHED_GEOMETRIES)
-def _windows(  # type: ignore[no-untyped-def]
-    x_shape, window, stride, padding, dilation, ceil_mode, data_format, name, pooling
-) -> Geometry:
-    ask = Request(
-        data_format,
-        **{name: x_shape},
-        window=window,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        ceil_mode=ceil_mode,
-    )
-    m, *x_size, C = shape = channels_last_shape(x_shape, data_format)
-    ask.image(name, shape)
-    ask.at_least_one("window", window)
-    ask.at_least_one("stride", stride)
-    ask.at_least_one("dilation", dilation)
-    pads = resolved_pads(padding, x_size, window, stride, dilation)
-    if pooling:
-        for pair, k, d in zip(pads, window, dilation, strict=True):
-            if 2 * max(pair) > effective(k, d):
-                ask.fail("padding", f"must be at most half the effective window, {effective(k, d)}")
-    y_size = _sizes(ask, "window", x_size, window, stride, dilation, pads, ceil_mode)
-    taps = 1 if pooling else math.prod(window)
-    _addressable(ask, {name: shape, "padding": (m, *y_size, C * taps)})
-    groups = C if pooling else 1
-    return _geometry(m, x_size, C, window, C, y_size, stride, pads, dilation, groups)
+    m, *x_size, C = ask.image(name)
+    k = ask.positive("window", len(x_size))
+    s, d, form = ask.steps(len(x_size))
+    pads = resolved_pads(form, x_size, k, s, d)
+    y_size = _sizes(ask, "window", x_size, k, s, d, pads)
+    _addressable(ask, {name: (m, *x_size, C), "padding": (m, *y_size, math.prod(k) * C)})
+    return _geometry(m, x_size, C, k, C, y_size, s, pads, d, 1)
 
 
 def _sizes(  # type: ignore[no-untyped-def]
@@ -303,7 +214,7 @@ def _addressable(ask: Request, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def _geometry(  # type: ignore[no-untyped-def]
-    m, x_size, C, window, F, y_size, stride, pads, dilation, groups
+    m, x_size, C, window, F, y_size, stride, pads, dilation, G
 ) -> Geometry:
     return Geometry(
         m,
@@ -315,5 +226,5 @@ def _geometry(  # type: ignore[no-untyped-def]
         tuple(1 if o == 1 else s for s, o in zip(stride, y_size, strict=True)),
         tuple(pads),
         tuple(1 if k == 1 else d for d, k in zip(dilation, window, strict=True)),
-        groups,
+        G,
     )

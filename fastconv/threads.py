@@ -13,9 +13,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
-from fastconv.arguments import Request
+from fastconv.arguments import integer
 
 __all__ = ["get_num_threads", "launch", "num_threads", "set_num_threads", "threading_layer"]
 
@@ -26,6 +27,7 @@ _layer: str | None = None
 _forked = False
 
 
+@cache
 def _available() -> int:
     """Processors this process may run on, or what NUMBA_NUM_THREADS says."""
     asked = os.environ.get("NUMBA_NUM_THREADS", "")
@@ -37,7 +39,7 @@ def _available() -> int:
 
 
 def _checked(n: int) -> int:
-    count = Request("channels_last").integer("n", n)
+    count = integer("n", n)
     if count < 1:
         raise ValueError(f"n={n!r} must be at least 1 thread")
     return count
@@ -97,9 +99,10 @@ def threading_layer() -> str:
 
 def parts(work: float, grain: float) -> int:
     """Into how many parts to cut `work` so that each is worth at least `grain`."""
-    if _forked and _layer != "tbb":
+    count = int(work // grain)
+    if count < 2 or (_forked and _layer != "tbb"):
         return 1
-    return max(1, min(get_num_threads(), int(work // grain)))
+    return min(get_num_threads(), count)
 
 
 def launch(kernel: Callable[..., Any], count: int, *args: Any) -> Any:

@@ -358,11 +358,11 @@ def test_dtypes(dtype):
 
 
 def test_mixed_dtypes():
-    with pytest.raises(TypeError, match="w has dtype float64 but x has float32"):
+    with pytest.raises(TypeError, match="w has dtype float64, but x has float32"):
         fc.conv(ones(X), ones(W, "float64"))
     with pytest.raises(TypeError, match="b has dtype float64"):
         fc.conv(ones(X), ones(W), ones(6, "float64"))
-    with pytest.raises(TypeError, match="x has dtype float32 but dy has float64"):
+    with pytest.raises(TypeError, match="dy has dtype float64, but x has float32"):
         fc.conv_backward(ones(Y, "float64"), ones(X), ones(W))
     with pytest.raises(TypeError, match="dtype float64"):
         fc.plan_conv(X, W).forward(ones(X, "float64"), ones(W, "float64"))
@@ -430,7 +430,7 @@ def test_the_error_lists_the_whole_geometry():
         f"w = {W}",
         "stride = (0, 1)",
         "padding = ((0, 1), (2, 3))",
-        "dilation = (2, 2)",
+        "dilation = 2",
         "groups = 1",
         "data_format = 'channels_last'",
     ]

@@ -1,5 +1,6 @@
 """What importing costs and brings, the one source of the version, threads and configuration."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -109,7 +110,6 @@ dx = fc.max_pool_backward(y, argmax, x.shape, 2)
 with ThreadPoolExecutor(8) as pool:
     print(all(pool.map(work, range(200))), fc.threads.threading_layer())
 """
-    import os
 
     output = subprocess.run(
         [sys.executable, "-c", code],
@@ -139,3 +139,23 @@ def test_warmup():
         fc.warmup(ops=["convolve"])
     with pytest.raises(TypeError, match="dtypes is int64"):
         fc.warmup(dtypes=["int64"])
+
+
+@pytest.mark.parametrize("level", ["WARNING", "ERROR"])
+def test_a_long_compilation_says_what_is_happening(level, tmp_path):
+    """On an empty cache; through logging, so it can be silenced."""
+    code = f"""
+import logging, numpy as np, fastconv as fc, fastconv._jit as jit
+jit.PATIENCE = 0.05
+logging.getLogger("fastconv").setLevel("{level}")
+a = np.ones(4, np.float32)
+fc.relu_backward(a, a)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    assert said.count("compiling") == (1 if level == "WARNING" else 0), said

@@ -98,7 +98,7 @@ def test_wrong_operands():
         plan.forward(x, w, b[1:])
     with pytest.raises(ValueError, match=r"^dy has shape"):
         plan.kernel_grad(x, dy[1:])
-    with pytest.raises(TypeError, match="the plan was made for float32"):
+    with pytest.raises(TypeError, match="the plan is for float32"):
         plan.forward(x.astype("float64"), w.astype("float64"))
     with pytest.raises(ValueError, match="need='xyz'"):
         plan.backward(dy, x, w, need="xyz")

@@ -12,15 +12,7 @@ from fastconv.operands import (
     operand,
     same_dtype,
 )
-from fastconv.plan import (
-    OPERANDS,
-    ConvGrads,
-    ConvPlan,
-    check_activation,
-)
-from fastconv.resolve import (
-    conv_geometry,
-)
+from fastconv.plan import OPERANDS, ConvGrads, planned
 
 __all__ = ["conv", "conv_backward", "conv_input_grad", "conv_kernel_grad"]
 
@@ -80,17 +72,18 @@ def conv(
     (64, 14, 14, 8)
     """
     x, w = operand("x", x), operand("w", w)
-    g = conv_geometry(
+    plan = planned(
         x.shape,
         w.shape,
+        same_dtype(x=x, w=w),
+        ("x", "w"),
         stride=stride,
         padding=padding,
         dilation=dilation,
         groups=groups,
         data_format=data_format,
-        names=("x", "w"),
+        activation=activation,
     )
-    plan = ConvPlan(g, same_dtype(x=x, w=w), data_format, check_activation(activation))
     return plan.forward(x, w, b, out=out)
 
 
@@ -138,17 +131,18 @@ def conv_input_grad(
     (64, 28, 28, 1)
     """
     dy, w = operand("dy", dy), operand("w", w)
-    g = conv_geometry(
+    plan = planned(
         x_shape,
         w.shape,
+        same_dtype(dy=dy, w=w),
+        ("x_shape", "w"),
         stride=stride,
         padding=padding,
         dilation=dilation,
         groups=groups,
         data_format=data_format,
-        names=("x_shape", "w"),
     )
-    return ConvPlan(g, same_dtype(dy=dy, w=w), data_format, False).input_grad(dy, w, out=out)
+    return plan.input_grad(dy, w, out=out)
 
 
 def conv_kernel_grad(
@@ -196,17 +190,18 @@ def conv_kernel_grad(
     (3, 3, 1, 8)
     """
     x, dy = operand("x", x), operand("dy", dy)
-    g = conv_geometry(
+    plan = planned(
         x.shape,
         w_shape,
+        same_dtype(x=x, dy=dy),
+        ("x", "w_shape"),
         stride=stride,
         padding=padding,
         dilation=dilation,
         groups=groups,
         data_format=data_format,
-        names=("x", "w_shape"),
     )
-    return ConvPlan(g, same_dtype(x=x, dy=dy), data_format, False).kernel_grad(x, dy, out=out)
+    return plan.kernel_grad(x, dy, out=out)
 
 
 def conv_backward(
@@ -255,15 +250,15 @@ def conv_backward(
     (None, (3, 3, 2, 4), array([392., 392., 392., 392.]))
     """
     x, w, dy = operand("x", x), operand("w", w), operand("dy", dy)
-    g = conv_geometry(
+    plan = planned(
         x.shape,
         w.shape,
+        same_dtype(x=x, w=w, dy=dy),
+        ("x", "w"),
         stride=stride,
         padding=padding,
         dilation=dilation,
         groups=groups,
         data_format=data_format,
-        names=("x", "w"),
     )
-    plan = ConvPlan(g, same_dtype(x=x, w=w), data_format, False)
     return plan.backward(dy, x, w, need=need, out=out)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import deltas, pooling
-from fastconv.arguments import Int, Padding, Request
+from fastconv.arguments import Int, Padding, boolean
 from fastconv.geometry import Geometry
 from fastconv.operands import (
     channels_last,
@@ -82,7 +82,7 @@ def max_pool(
            [13, 15]]))
     """
     x = operand("x", x)
-    keep_argmax = Request(data_format).boolean("return_argmax", return_argmax)
+    keep_argmax = boolean("return_argmax", return_argmax)
     g = pool_geometry(
         x.shape,
         window,
@@ -221,7 +221,7 @@ def avg_pool(
            [10.5, 12.5]])
     """
     x = operand("x", x)
-    include_pad = Request(data_format).boolean("count_include_pad", count_include_pad)
+    include_pad = boolean("count_include_pad", count_include_pad)
     g = pool_geometry(
         x.shape,
         window,
@@ -280,7 +280,7 @@ def avg_pool_backward(
            [0.25, 0.25]])
     """
     dy = operand("dy", dy)
-    include_pad = Request(data_format).boolean("count_include_pad", count_include_pad)
+    include_pad = boolean("count_include_pad", count_include_pad)
     g = pool_geometry(
         x_shape,
         window,
