@@ -33,8 +33,11 @@ def bias_sums_parallel(parts, dy, sums, images):
 @kernel
 def relu_delta(dy, y, dx, start, stop):
     """``dx = dy`` where the activation was positive, exactly 0 elsewhere."""
-    for i in range(start, stop):
-        dx[i] = dy[i] if y[i] > 0 else 0
+    dy, y, dx = dy[start:stop], y[start:stop], dx[start:stop]
+    zero = dy.dtype.type(0)
+    for i in range(dy.size):  # from 0: an index that might be negative is not vectorised
+        error = dy[i]  # read in any case: a choice of values becomes vectors, a branch does not
+        dx[i] = error if y[i] > zero else zero
 
 
 @kernel(parallel=True)

@@ -1,0 +1,36 @@
+"""Example networks, the images to train them on, and settings to train them with.
+
+Examples
+--------
+>>> from fastconv.examples import digits_cnn
+>>> sum(parameter.size for parameter in digits_cnn().parameters())
+25962
+"""
+
+from fastconv.examples.augment import RandomShift
+from fastconv.examples.data import (
+    Dataset,
+    load_data,
+    load_digits,
+    load_idx,
+    load_npz,
+    stratified_split,
+)
+from fastconv.examples.models import binary_cnn, digits_cnn, two_conv_cnn
+from fastconv.examples.recipes import DIGITS_RECIPE, RECIPES, Recipe
+
+__all__ = [
+    "DIGITS_RECIPE",
+    "RECIPES",
+    "Dataset",
+    "RandomShift",
+    "Recipe",
+    "binary_cnn",
+    "digits_cnn",
+    "load_data",
+    "load_digits",
+    "load_idx",
+    "load_npz",
+    "stratified_split",
+    "two_conv_cnn",
+]

@@ -1,0 +1,71 @@
+"""Layers, losses, optimizers and a training loop for small convolutional networks.
+
+Layers compute through the public functions of `fastconv` or, with ``ops=fastconv.reference``,
+through naive loops: the same network runs on both.
+
+Examples
+--------
+>>> import numpy as np
+>>> from fastconv import nn
+>>> rng = np.random.default_rng(0)
+>>> model = nn.Sequential(
+...     nn.Conv(1, 8, 3, padding="same", activation="relu", rng=rng),
+...     nn.MaxPool(2),
+...     nn.Flatten(),
+...     nn.Dense(4 * 4 * 8, 10, rng=rng),
+... )
+>>> model.forward(np.zeros((5, 8, 8, 1), np.float32)).shape
+(5, 10)
+"""
+
+from fastconv.nn.activations import Dropout, ReLU, Sigmoid, Tanh, sigmoid
+from fastconv.nn.base import Layer, Parameter
+from fastconv.nn.checkpoint import Checkpoint, load_checkpoint, previous_path, save_checkpoint
+from fastconv.nn.container import Residual, Sequential, evaluating
+from fastconv.nn.conv import Conv, ConvTranspose
+from fastconv.nn.dense import Dense, Flatten
+from fastconv.nn.history import EarlyStopping, ExponentialDecay, FitState, History
+from fastconv.nn.losses import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fastconv.nn.normalisation import BatchNorm
+from fastconv.nn.optimizers import SGD, Adam, Optimizer
+from fastconv.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
+from fastconv.nn.training import evaluate, fit, train_step
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AvgPool",
+    "BatchNorm",
+    "BinaryCrossEntropy",
+    "Checkpoint",
+    "Conv",
+    "ConvTranspose",
+    "Dense",
+    "Dropout",
+    "EarlyStopping",
+    "ExponentialDecay",
+    "FitState",
+    "Flatten",
+    "GlobalAvgPool",
+    "History",
+    "Layer",
+    "Loss",
+    "MaxPool",
+    "MeanSquaredError",
+    "Optimizer",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+    "evaluate",
+    "evaluating",
+    "fit",
+    "load_checkpoint",
+    "previous_path",
+    "save_checkpoint",
+    "sigmoid",
+    "train_step",
+]

@@ -1,0 +1,239 @@
+"""Convolution and transposed convolution with learned kernels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastconv.nn.base import Array, Layer, check_input, plain, positive_int
+from fastconv.nn.init import initial_weights, parameter_dtype
+
+AXES = {1: "m, W", 2: "m, H, W", 3: "m, D, H, W"}
+
+
+class _ConvBase(Layer):
+    """What both directions share: arguments, kernel, bias, the mask of a fused ReLU."""
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        window: Any,
+        settings: dict[str, Any],
+        build: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.channels = positive_int("channels", channels)
+        self.filters = positive_int("filters", filters)
+        window = (window, window) if not isinstance(window, (tuple, list)) else tuple(window)
+        if len(window) not in AXES:
+            raise ValueError(f"window: one to three axes are needed, got {window!r}")
+        self.window = tuple(positive_int("window", n) for n in window)
+        self.groups = positive_int("groups", build["groups"])
+        for name, count in (("channels", self.channels), ("filters", self.filters)):
+            if count % self.groups:
+                raise ValueError(f"groups: {self.groups} does not divide {name} = {count}")
+        self.activation = build["activation"]
+        if self.activation not in (None, "relu"):
+            raise ValueError(f"activation: must be None or 'relu', got {self.activation!r}")
+        self.settings = {name: plain(value) for name, value in settings.items()}
+        self.dtype = parameter_dtype(build["dtype"])
+
+        taps = math.prod(self.window)
+        fans = (taps * self.channels // self.groups, taps * self.filters // self.groups)
+        w = initial_weights(self._kernel_shape(), fans, build["init"], build["rng"], self.dtype)
+        self.w = self.add_parameter("w", w)
+        self.b = None
+        if build["bias"]:
+            self.b = self.add_parameter("b", np.zeros(self.filters, self.dtype))
+        self._cache: tuple[Array, Array] | None = None
+
+    def _kernel_shape(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments as JSON types."""
+        return {
+            "channels": self.channels,
+            "filters": self.filters,
+            "window": self.window,
+            **self.settings,
+            "groups": self.groups,
+            "bias": self.b is not None,
+            "activation": self.activation,
+            "dtype": self.dtype.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Layer:
+        """Rebuild the layer with zero weights."""
+        return cls(**config, init="zeros")  # type: ignore[call-arg]
+
+    def _run(self, function: Any, x: Array) -> Array:
+        check_input(self, x, AXES[len(self.window)], self.channels, self.dtype)
+        b = None if self.b is None else self.b.value
+        y: Array = function(
+            x, self.w.value, b, **self.settings, groups=self.groups, activation=self.activation
+        )
+        self._cache = (x, y)
+        return y
+
+    def _run_backward(self, function: Any, dy: Array, need: tuple[str, ...]) -> Any:
+        x, y = self._saved(self._cache)
+        self._check_dy(dy, y.shape, y.dtype)
+        if self.activation == "relu":
+            # max(z, 0) passes the error where it passed the value; y > 0 exactly where z > 0.
+            dy = self.ops.relu_backward(dy, y)
+        need = need if self.b is not None else tuple(name for name in need if name != "b")
+        grads = function(dy, x, self.w.value, **self.settings, groups=self.groups, need=need)
+        self.w.grad[...] = grads.dw
+        if self.b is not None:
+            self.b.grad[...] = grads.db
+        return grads.dx
+
+
+class Conv(_ConvBase):
+    """Convolution: y = x * w + b, then optionally ReLU.
+
+    Parameters
+    ----------
+    channels, filters : int
+        Input channels C and output channels F.
+    window : int or tuple of int
+        Kernel size; an int means a square 2-D window, a tuple of 1, 2 or 3 sets the rank.
+    stride, padding, dilation, groups
+        As in `fastconv.conv`.
+    bias : bool
+        Whether to add `b` (F,).
+    activation : None or "relu"
+        ReLU fused into the convolution.
+    init : "he", "glorot" or "zeros"
+        How `w` is drawn; He suits a ReLU after the layer, Glorot a sigmoid or tanh.
+    rng : numpy.random.Generator, int or None
+        Source of the initial weights; None takes the system's entropy.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    w : Parameter (KH, KW, C/G, F)
+    b : Parameter (F,), or None
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, here or (stride, padding, dilation) at the first forward pass.
+
+    Examples
+    --------
+    >>> Conv(1, 8, 3, padding="same", rng=0).w.shape
+    (3, 3, 1, 8)
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        window: Any,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        activation: str | None = None,
+        init: str = "he",
+        rng: np.random.Generator | int | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        settings = {"stride": stride, "padding": padding, "dilation": dilation}
+        build: dict[str, Any] = {"groups": groups, "bias": bias, "activation": activation}
+        build |= {"init": init, "rng": rng, "dtype": dtype}
+        super().__init__(channels, filters, window, settings, build)
+
+    def _kernel_shape(self) -> tuple[int, ...]:
+        return (*self.window, self.channels // self.groups, self.filters)
+
+    def forward(self, x: Array) -> Array:
+        """Convolve `x` (m, H, W, C) into `y` (m, OH, OW, F)."""
+        return self._run(self.ops.conv, x)
+
+    def backward(self, dy: Array) -> Array:
+        """Return `dx`; write `w.grad` and `b.grad`. With ReLU, `dy` is masked with y > 0 first."""
+        dx: Array = self._run_backward(self.ops.conv_backward, dy, ("x", "w", "b"))
+        return dx
+
+    def backward_parameters(self, dy: Array) -> None:
+        """Write `w.grad` and `b.grad` and leave the input gradient out (a third of the work)."""
+        self._run_backward(self.ops.conv_backward, dy, ("w", "b"))
+
+
+class ConvTranspose(_ConvBase):
+    """Transposed convolution, the input gradient of a convolution used as a layer.
+
+    Parameters
+    ----------
+    channels, filters : int
+        Input channels C and output channels F.
+    window, stride, padding, dilation, groups, bias, activation, init, rng, dtype
+        As in `Conv` and `fastconv.conv_transpose`.
+    output_padding : int or tuple of int
+        Added to the high side of the output.
+
+    Attributes
+    ----------
+    w : Parameter (KH, KW, F/G, C)
+        The kernel of the convolution whose input gradient this layer is.
+    b : Parameter (F,), or None
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> ConvTranspose(8, 4, 2, stride=2, rng=0).w.shape
+    (2, 2, 4, 8)
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        window: Any,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        activation: str | None = None,
+        init: str = "he",
+        rng: np.random.Generator | int | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        settings = {"stride": stride, "padding": padding, "dilation": dilation}
+        settings["output_padding"] = output_padding
+        build: dict[str, Any] = {"groups": groups, "bias": bias, "activation": activation}
+        build |= {"init": init, "rng": rng, "dtype": dtype}
+        super().__init__(channels, filters, window, settings, build)
+
+    def _kernel_shape(self) -> tuple[int, ...]:
+        return (*self.window, self.filters // self.groups, self.channels)
+
+    def forward(self, x: Array) -> Array:
+        """Map `x` (m, H, W, C) to `y` (m, OH, OW, F), where OH is about H * stride."""
+        return self._run(self.ops.conv_transpose, x)
+
+    def backward(self, dy: Array) -> Array:
+        """Return `dx`; write `w.grad` and `b.grad`."""
+        dx: Array = self._run_backward(self.ops.conv_transpose_backward, dy, ("x", "w", "b"))
+        return dx
+
+    def backward_parameters(self, dy: Array) -> None:
+        """Write `w.grad` and `b.grad` only."""
+        self._run_backward(self.ops.conv_transpose_backward, dy, ("w", "b"))

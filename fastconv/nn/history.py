@@ -1,0 +1,150 @@
+"""What `fit` records and what it shows to callbacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastconv.nn.base import Layer, positive_int, real_number
+
+
+@dataclass
+class History:
+    """One dictionary per finished epoch.
+
+    Keys: epoch (from 1), loss, accuracy, val_loss, val_accuracy, lr, seconds, images_per_second.
+    Loss and accuracy are means over the epoch's images, each taken before its step. A value that
+    does not exist (no validation data, a regression's accuracy) is None.
+
+    Examples
+    --------
+    >>> history = History()
+    >>> history.epochs.append({"epoch": 1, "loss": 0.5, "val_loss": None})
+    >>> history.best_epoch
+    1
+    """
+
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Epoch (from 1) with the lowest val_loss, or the lowest loss without validation."""
+        if not self.epochs:
+            return None
+        key = "loss" if self.epochs[-1].get("val_loss") is None else "val_loss"
+        return int(min(self.epochs, key=lambda row: row[key])["epoch"])
+
+    def __getitem__(self, key: str) -> list[Any]:
+        return [row[key] for row in self.epochs]
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+
+@dataclass
+class FitState:
+    """What callbacks see. They may set `stop`, or `optimizer.lr`.
+
+    Attributes
+    ----------
+    model, loss, optimizer
+        As given to `fit`.
+    epochs : int
+        Number of epochs asked for.
+    epoch : int
+        The running (then the last finished) epoch, from 1; 0 before the first.
+    step, steps_per_epoch : int
+        Finished steps of this epoch, and how many it has.
+    images_seen, images : int
+        Images trained on in this epoch, and how many it has.
+    metrics : dict
+        Running loss and accuracy; after the epoch its whole row of the history.
+    history : History
+    stop : bool
+        Set it to True to end the training after this epoch.
+    """
+
+    model: Layer
+    loss: Any
+    optimizer: Any
+    epochs: int
+    steps_per_epoch: int
+    images: int
+    history: History = field(default_factory=History)
+    epoch: int = 0
+    step: int = 0
+    images_seen: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    stop: bool = False
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stop when a figure has not improved for `patience` epochs.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without improvement before the training ends.
+    monitor : str, optional
+        "loss", "accuracy", "val_loss" or "val_accuracy"; None means val_loss where there is
+        validation data, else loss.
+    min_delta : float
+        What counts as improvement.
+    restore_best : bool
+        Whether the model ends with the weights of its best epoch.
+
+    Examples
+    --------
+    >>> EarlyStopping(patience=3).restore_best
+    True
+    """
+
+    patience: int = 5
+    monitor: str | None = None
+    min_delta: float = 0.0
+    restore_best: bool = True
+
+    def __post_init__(self) -> None:
+        positive_int("patience", self.patience)
+        real_number("min_delta", self.min_delta, minimum=0.0)
+        legal = (None, "loss", "accuracy", "val_loss", "val_accuracy")
+        if self.monitor not in legal:
+            raise ValueError(f"monitor: must be one of {legal}, got {self.monitor!r}")
+
+
+class ExponentialDecay:
+    """Callback: each epoch's learning rate is `factor` times the one before.
+
+    It depends on the epoch alone: a resumed run continues the same curve, and may have more epochs
+    than were planned.
+
+    Parameters
+    ----------
+    lr : float
+        Rate of the first epoch.
+    factor : float in (0, 1]
+
+    Examples
+    --------
+    >>> ExponentialDecay(0.1, 0.5).rate(3)
+    0.025
+    """
+
+    def __init__(self, lr: float, factor: float) -> None:
+        self.lr = real_number("lr", lr, minimum=0.0)
+        self.factor = real_number("factor", factor, minimum=0.0)
+        if not 0 < self.factor <= 1:
+            raise ValueError(f"factor: must be in (0, 1], got {factor!r}")
+
+    def settings(self) -> dict[str, Any]:
+        """What must be equal for a resumed run to be the same run."""
+        return {"lr": self.lr, "factor": self.factor}
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 1."""
+        return self.lr * self.factor ** (epoch - 1)
+
+    def on_epoch_begin(self, state: FitState) -> None:
+        """Set the optimizer's rate."""
+        state.optimizer.lr = self.rate(state.epoch)

@@ -1,0 +1,184 @@
+"""Losses: a number for the network's output, and its gradient.
+
+All are means over the batch, so the gradient carries a factor 1/m. The two cross-entropies take
+logits `z`, the network's output before the sigmoid or softmax: fused with the logarithm, the
+exponential never overflows and the gradient is simply prediction minus label.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.nn.activations import sigmoid
+from fastconv.nn.base import Array
+
+
+class Loss:
+    """`forward(z, y) -> float`, then `backward() -> dz`; `predict(z)` gives probabilities."""
+
+    def __init__(self) -> None:
+        self._dz: Array | None = None
+
+    def forward(self, z: Array, y: Array) -> float:
+        """Return the loss of the outputs `z` for the labels `y`, and keep what `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self) -> Array:
+        """Return `dz`, the gradient of the last `forward`, in the dtype of `z`."""
+        if self._dz is None:
+            raise ValueError(f"{type(self).__name__}: backward was called before forward")
+        return self._dz
+
+    def predict(self, z: Array) -> Array:
+        """What the outputs mean: probabilities for the cross-entropies, `z` itself otherwise."""
+        return z
+
+    def correct(self, z: Array, y: Array) -> int | None:
+        """Number of images whose prediction is right; None where the word has no meaning."""
+        return None
+
+    def _check_z(self, z: Any) -> Array:
+        if not isinstance(z, np.ndarray) or z.dtype not in (np.float32, np.float64):
+            kind = getattr(z, "dtype", type(z).__name__)
+            raise TypeError(f"z: a float32 or float64 array is needed, got {kind}")
+        if z.ndim < 1 or z.size == 0:
+            raise ValueError(f"z: at least one image is needed, got shape {z.shape}")
+        return z
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class SoftmaxCrossEntropy(Loss):
+    """-log softmax(z)[y]: one of several classes.
+
+    `z` (m, classes) logits, `y` (m,) integer labels in 0 .. classes - 1.
+
+    Examples
+    --------
+    >>> loss = SoftmaxCrossEntropy()
+    >>> round(loss.forward(np.zeros((2, 10)), np.array([3, 7])), 4)
+    2.3026
+    >>> loss.backward().shape
+    (2, 10)
+    """
+
+    def forward(self, z: Array, y: Array) -> float:
+        """Mean of -log p[label].
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `y` has another length, is not integer, or holds a label outside the classes.
+        """
+        z = self._check_z(z)
+        y = self._check_y(z, y)
+        rows = np.arange(len(z))
+        # log p = z - max - log(sum(exp(z - max))): the largest exponent is 0.
+        shifted = z - z.max(axis=1, keepdims=True)
+        exponentials = np.exp(shifted)
+        total = exponentials.sum(axis=1, keepdims=True)
+        losses = np.log(total[:, 0]) - shifted[rows, y]
+        dz = exponentials / total
+        dz[rows, y] -= 1
+        dz /= len(z)  # (softmax(z) - onehot(y)) / m
+        self._dz = dz
+        return float(losses.mean(dtype=np.float64))
+
+    def predict(self, z: Array) -> Array:
+        """softmax(z), row by row."""
+        z = self._check_z(z)
+        exponentials = np.exp(z - z.max(axis=1, keepdims=True))
+        probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def correct(self, z: Array, y: Array) -> int:
+        """Images whose largest logit is the label's."""
+        return int(np.count_nonzero(z.argmax(axis=1) == np.asarray(y)))
+
+    def _check_y(self, z: Array, y: Any) -> Array:
+        if z.ndim != 2:
+            raise ValueError(f"z: expected (m, classes), got {z.shape}")
+        y = np.asarray(y)
+        if y.shape != z.shape[:1]:
+            raise ValueError(f"y: expected ({len(z)},) labels for z {z.shape}, got {y.shape}")
+        if y.dtype.kind not in "iu":
+            raise TypeError(f"y: integer labels are needed, got {y.dtype}")
+        if y.min() < 0 or y.max() >= z.shape[1]:
+            raise ValueError(
+                f"y: labels must be in 0 .. {z.shape[1] - 1}, got {y.min()} .. {y.max()}"
+            )
+        return y
+
+
+class BinaryCrossEntropy(Loss):
+    """-y log p - (1 - y) log(1 - p) with p = sigmoid(z): yes or no.
+
+    `z` (m, 1) or (m,) logits, `y` as many labels in 0 .. 1. With several columns the mean goes
+    over them too.
+
+    Examples
+    --------
+    >>> loss = BinaryCrossEntropy()
+    >>> round(loss.forward(np.zeros((2, 1)), np.array([0, 1])), 4)
+    0.6931
+    >>> loss.backward().tolist()  # (p - y) / m
+    [[0.25], [-0.25]]
+    """
+
+    def forward(self, z: Array, y: Array) -> float:
+        """Mean of max(z, 0) - z y + log(1 + exp(-|z|)).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `y` has another size, is not numeric, or leaves 0 .. 1.
+        """
+        z = self._check_z(z)
+        y = _targets(z, y)
+        if not ((y >= 0) & (y <= 1)).all():
+            raise ValueError(f"y: labels must be in 0 .. 1, got {y.min()} .. {y.max()}")
+        losses = np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))
+        self._dz = (sigmoid(z) - y) / z.dtype.type(z.size)
+        return float(losses.mean(dtype=np.float64))
+
+    def predict(self, z: Array) -> Array:
+        """sigmoid(z)."""
+        return sigmoid(self._check_z(z))
+
+    def correct(self, z: Array, y: Array) -> int:
+        """Images all of whose outputs are on the label's side of one half."""
+        right = (z > 0) == (_targets(z, y) > 0.5)
+        return int(np.count_nonzero(right.reshape(len(z), -1).all(axis=1)))
+
+
+class MeanSquaredError(Loss):
+    """Mean over all elements of (z - y)**2.
+
+    Examples
+    --------
+    >>> loss = MeanSquaredError()
+    >>> loss.forward(np.array([[1.0, 3.0]]), np.array([[0.0, 0.0]]))
+    5.0
+    >>> loss.backward().tolist()  # 2 (z - y) / size
+    [[1.0, 3.0]]
+    """
+
+    def forward(self, z: Array, y: Array) -> float:
+        """Mean of (z - y)**2; `y` must have the size of `z`."""
+        z = self._check_z(z)
+        error = z - _targets(z, y)
+        self._dz = error * z.dtype.type(2 / z.size)
+        return float(np.square(error).mean(dtype=np.float64))
+
+
+def _targets(z: Array, y: Any) -> Array:
+    """`y` in the shape and dtype of `z`; (m,) stands for (m, 1)."""
+    y = np.asarray(y)
+    if y.dtype.kind not in "biuf":
+        raise TypeError(f"y: numbers are needed, got {y.dtype}")
+    if y.shape != z.shape and not (z.shape == (len(z), 1) and y.shape == (len(z),)):
+        raise ValueError(f"y: expected the shape of z, {z.shape}, got {y.shape}")
+    return y.reshape(z.shape).astype(z.dtype, copy=False)

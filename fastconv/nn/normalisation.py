@@ -1,0 +1,122 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastconv.nn.base import Array, Layer, check_array, positive_int, real_number, unit_interval
+from fastconv.nn.init import parameter_dtype
+
+
+class BatchNorm(Layer):
+    """Normalise each channel over the batch and all pixels, then scale and shift.
+
+    Ioffe and Szegedy 2015. Training uses the mean and variance of the batch and moves the running
+    statistics towards them; evaluation uses the running statistics.
+
+    Parameters
+    ----------
+    channels : int
+        Length C of the last axis; the input may have any number of axes before it.
+    momentum : float in [0, 1)
+        Share of the old running statistics that a step keeps.
+    epsilon : float
+        Added to the variance.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    scale, shift : Parameter (C,)
+        Start as ones and zeros.
+    running_mean, running_variance : ndarray (C,)
+        Start as zeros and ones. The variance is the unbiased estimate, as in the paper.
+
+    Examples
+    --------
+    >>> BatchNorm(4).forward(np.ones((2, 3, 3, 4), np.float32)).shape
+    (2, 3, 3, 4)
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.channels = positive_int("channels", channels)
+        self.momentum = unit_interval("momentum", momentum)
+        self.epsilon = real_number("epsilon", epsilon, minimum=0.0)
+        self.dtype = parameter_dtype(dtype)
+        self.scale = self.add_parameter("scale", np.ones(self.channels, self.dtype))
+        self.shift = self.add_parameter("shift", np.zeros(self.channels, self.dtype))
+        self.running_mean: Array = np.zeros(self.channels, self.dtype)
+        self.running_variance: Array = np.ones(self.channels, self.dtype)
+        self._buffers["running_mean"] = self.running_mean
+        self._buffers["running_variance"] = self.running_variance
+        self._cache: tuple[Array, Array, bool] | None = None
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments as JSON types."""
+        return {
+            "channels": self.channels,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "dtype": self.dtype.name,
+        }
+
+    def forward(self, x: Array) -> Array:
+        """Normalise `x` (..., C); an empty batch leaves the running statistics alone."""
+        check_array("x", x, self)
+        if x.ndim < 2 or x.shape[-1] != self.channels:
+            raise ValueError(f"{self!r}: x: expected (m, ..., {self.channels}), got {x.shape}")
+        if x.dtype != self.dtype:
+            raise TypeError(f"{self!r}: x: expected dtype {self.dtype}, got {x.dtype}")
+        count = math.prod(x.shape[:-1])
+        use_batch = self.training and count > 0
+        if use_batch:
+            axes = tuple(range(x.ndim - 1))
+            # Sums in float64: a float32 running sum over m*H*W = 1e6 elements loses three digits.
+            mean = x.mean(axis=axes, dtype=np.float64)
+            centred = x - mean.astype(self.dtype)
+            variance = np.square(centred).mean(axis=axes, dtype=np.float64)
+            self._move(self.running_mean, mean)
+            self._move(self.running_variance, variance * (count / max(count - 1, 1)))
+        else:
+            centred = x - self.running_mean
+            variance = self.running_variance.astype(np.float64)
+        inverse = (1.0 / np.sqrt(variance + self.epsilon)).astype(self.dtype)  # (C,)
+        normal = centred * inverse  # (..., C)
+        self._cache = (normal, inverse, use_batch)
+        y: Array = normal * self.scale.value + self.shift.value
+        return y
+
+    def _move(self, running: Array, seen: Array) -> None:
+        running[...] = self.momentum * running + (1.0 - self.momentum) * seen
+
+    def backward(self, dy: Array) -> Array:
+        """Return `dx`; write the gradients of scale and shift."""
+        normal, inverse, used_batch = self._saved(self._cache)
+        self._check_dy(dy, normal.shape, self.dtype)
+        axes = tuple(range(dy.ndim - 1))
+        sum_dy = dy.sum(axis=axes, dtype=np.float64)  # (C,)
+        sum_dy_normal = (dy * normal).sum(axis=axes, dtype=np.float64)  # (C,)
+        self.shift.grad[...] = sum_dy
+        self.scale.grad[...] = sum_dy_normal
+        factor = self.scale.value * inverse  # (C,)
+        if not used_batch:
+            dx: Array = dy * factor
+            return dx
+        # The batch's own mean and variance depend on x: take out of dy its mean and its
+        # component along the normalised input.
+        count = math.prod(dy.shape[:-1])
+        mean_dy = (sum_dy / count).astype(self.dtype)
+        mean_dy_normal = (sum_dy_normal / count).astype(self.dtype)
+        dx = factor * (dy - mean_dy - normal * mean_dy_normal)
+        return dx

@@ -1,0 +1,228 @@
+"""Optimizers: they change every parameter's `value` in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from fastconv.nn.base import Array, Parameter, _assign, real_number, unit_interval
+
+
+class Optimizer:
+    """`step()` moves the parameters against their gradients.
+
+    Attributes
+    ----------
+    parameters : list of Parameter
+    lr : float
+        Learning rate; callbacks may change it between steps. It is part of `state()`.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Parameter], lr: float, slots: int, settings: dict[str, Any]
+    ) -> None:
+        self.parameters = list(parameters)
+        for parameter in self.parameters:
+            if not isinstance(parameter, Parameter):
+                raise TypeError(f"parameters: expected Parameter objects, got {parameter!r}")
+        if not self.parameters:
+            raise ValueError("parameters: at least one is needed")
+        if len({id(parameter) for parameter in self.parameters}) != len(self.parameters):
+            raise ValueError("parameters: one parameter is listed twice")
+        self.lr = real_number("lr", lr, minimum=0.0)
+        self.settings = {"type": type(self).__name__, "lr": self.lr, **settings}
+        self.steps = 0
+        self._slots: list[list[Array]] = [
+            [np.zeros_like(parameter.value) for parameter in self.parameters] for _ in range(slots)
+        ]
+        self._scratch = [np.empty_like(parameter.value) for parameter in self.parameters]
+
+    def step(self) -> None:
+        """Update all parameters from their gradients."""
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero. Not needed between steps: `backward` overwrites them."""
+        for parameter in self.parameters:
+            parameter.grad[...] = 0
+
+    def state(self) -> dict[str, Array]:
+        """Copies of everything a resumed run needs: running averages, step count, learning rate."""
+        state = {"lr": np.array(self.lr), "steps": np.array(self.steps, np.int64)}
+        for k, slot in enumerate(self._slots):
+            state |= {f"slot{k}.{i}": array.copy() for i, array in enumerate(slot)}
+        return state
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Restore what `state` returned.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it belongs to other parameters or another kind of optimizer; nothing is changed then.
+        """
+        own = self.state()
+        if set(state) != set(own):
+            raise ValueError(f"state: expected the entries {sorted(own)}, got {sorted(state)}")
+        for name, array in own.items():
+            _assign(array, state[name], f"state[{name!r}]")  # into the copy: checks all first
+        self.lr = float(state["lr"])
+        self.steps = int(state["steps"])
+        for k, slot in enumerate(self._slots):
+            for i, array in enumerate(slot):
+                array[...] = state[f"slot{k}.{i}"]
+
+    def __repr__(self) -> str:
+        pairs = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if k != "type")
+        return f"{type(self).__name__}({pairs})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.
+
+    With g = grad + weight_decay * value, the step is::
+
+        velocity = momentum * velocity + g
+        value   -= lr * velocity                     (plain)
+        value   -= lr * (g + momentum * velocity)    (nesterov)
+
+    as in Sutskever et al. 2013, in the form that keeps `lr` out of the velocity.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float
+        Learning rate.
+    momentum : float in [0, 1)
+    nesterov : bool
+    weight_decay : float
+        Added to the gradient as `weight_decay * value`.
+
+    Examples
+    --------
+    >>> p = Parameter(np.ones(3), "w")
+    >>> p.grad[...] = 2.0
+    >>> SGD([p], lr=0.1).step()
+    >>> p.value.tolist()
+    [0.8, 0.8, 0.8]
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.momentum = unit_interval("momentum", momentum)
+        self.nesterov = bool(nesterov)
+        self.weight_decay = real_number("weight_decay", weight_decay, minimum=0.0)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: needs a momentum above 0")
+        settings = {
+            "momentum": self.momentum,
+            "nesterov": self.nesterov,
+            "weight_decay": self.weight_decay,
+        }
+        super().__init__(parameters, lr, 1 if self.momentum else 0, settings)
+
+    def step(self) -> None:
+        """Update all parameters from their gradients."""
+        self.steps += 1
+        velocities = self._slots[0] if self._slots else self._scratch
+        for parameter, g, velocity in zip(self.parameters, self._scratch, velocities, strict=True):
+            g[...] = parameter.grad
+            if self.weight_decay:
+                g += self.weight_decay * parameter.value
+            if self.momentum:
+                velocity *= self.momentum
+                velocity += g
+            if self.momentum and not self.nesterov:
+                g[...] = velocity
+            g *= self.lr
+            parameter.value -= g
+            if self.nesterov:
+                np.multiply(velocity, self.lr * self.momentum, out=g)
+                parameter.value -= g
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019).
+
+    With the step count t::
+
+        mean   = beta1 * mean   + (1 - beta1) * grad
+        square = beta2 * square + (1 - beta2) * grad**2
+        value -= lr * weight_decay * value
+        value -= lr * (mean / (1 - beta1**t)) / (sqrt(square / (1 - beta2**t)) + epsilon)
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float
+        Learning rate.
+    betas : (float, float)
+        Shares of the old averages that a step keeps.
+    epsilon : float
+    weight_decay : float
+        Share of each weight, times `lr`, that a step takes away.
+
+    Examples
+    --------
+    >>> p = Parameter(np.ones(3), "w")
+    >>> p.grad[...] = 2.0
+    >>> Adam([p], lr=0.1).step()
+    >>> p.value.round(3).tolist()
+    [0.9, 0.9, 0.9]
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"betas: two numbers are needed, got {betas!r}")
+        self.betas = (unit_interval("betas", betas[0]), unit_interval("betas", betas[1]))
+        self.epsilon = real_number("epsilon", epsilon, minimum=0.0)
+        self.weight_decay = real_number("weight_decay", weight_decay, minimum=0.0)
+        settings = {
+            "betas": list(self.betas),
+            "epsilon": self.epsilon,
+            "weight_decay": self.weight_decay,
+        }
+        super().__init__(parameters, lr, 2, settings)
+
+    def step(self) -> None:
+        """Update all parameters from their gradients."""
+        self.steps += 1
+        beta1, beta2 = self.betas
+        size = self.lr / (1 - beta1**self.steps)
+        root = 1 / np.sqrt(1 - beta2**self.steps)
+        keep = 1 - self.lr * self.weight_decay
+        means, squares = self._slots
+        for parameter, mean, square, scratch in zip(
+            self.parameters, means, squares, self._scratch, strict=True
+        ):
+            grad = parameter.grad
+            mean *= beta1
+            np.multiply(grad, 1 - beta1, out=scratch)
+            mean += scratch
+            square *= beta2
+            np.multiply(grad, grad, out=scratch)
+            scratch *= 1 - beta2
+            square += scratch
+            np.sqrt(square, out=scratch)
+            scratch *= float(root)
+            scratch += self.epsilon
+            np.divide(mean, scratch, out=scratch)
+            scratch *= size
+            if self.weight_decay:
+                parameter.value *= keep
+            parameter.value -= scratch

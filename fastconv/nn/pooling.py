@@ -1,0 +1,153 @@
+"""Subsampling layers: the maximum or the mean of a window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.nn.base import Array, Layer, check_array, plain
+
+
+class _Pool(Layer):
+    """Arguments that both poolings share."""
+
+    def __init__(self, window: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
+        super().__init__()
+        self.window = plain(window)
+        self.settings = {
+            "stride": plain(stride),
+            "padding": plain(padding),
+            "ceil_mode": bool(ceil_mode),
+        }
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments as JSON types."""
+        return {"window": self.window, **self.settings}
+
+
+class MaxPool(_Pool):
+    """Maximum of each window; the error goes back to the element that won.
+
+    Parameters
+    ----------
+    window : int or tuple of int
+        Window size.
+    stride : int, tuple of int or None
+        None means the window: windows that touch and do not overlap.
+    padding : as in `fastconv.max_pool`
+        Padded cells are minus infinity and never win.
+    ceil_mode : bool
+        Whether a last, partial window counts.
+
+    Examples
+    --------
+    >>> MaxPool(2).window
+    2
+    """
+
+    def __init__(
+        self, window: Any, *, stride: Any = None, padding: Any = 0, ceil_mode: bool = False
+    ) -> None:
+        super().__init__(window, stride, padding, ceil_mode)
+        self._cache: tuple[tuple[int, ...], Array, Array] | None = None
+
+    @property
+    def argmax(self) -> Array:
+        """Flat spatial index (h*W + w) of each window's winner in the last forward pass."""
+        argmax: Array = self._saved(self._cache)[2]
+        return argmax
+
+    def forward(self, x: Array) -> Array:
+        """Pool `x` (m, H, W, C) into `y` (m, OH, OW, C)."""
+        check_array("x", x, self)
+        y, argmax = self.ops.max_pool(x, self.window, **self.settings, return_argmax=True)
+        self._cache = (x.shape, y, argmax)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return `dx`: each window's error at its winner, zero elsewhere."""
+        x_shape, y, argmax = self._saved(self._cache)
+        self._check_dy(dy, y.shape, y.dtype)
+        dx: Array = self.ops.max_pool_backward(dy, argmax, x_shape, self.window, **self.settings)
+        return dx
+
+
+class AvgPool(_Pool):
+    """Mean of each window; the error goes back to all its elements in equal parts.
+
+    Parameters
+    ----------
+    window, stride, padding, ceil_mode
+        As in `MaxPool`.
+    count_include_pad : bool
+        Whether padded cells count in the divisor.
+
+    Examples
+    --------
+    >>> AvgPool((2, 2)).window
+    (2, 2)
+    """
+
+    def __init__(
+        self,
+        window: Any,
+        *,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = False,
+    ) -> None:
+        super().__init__(window, stride, padding, ceil_mode)
+        self.settings["count_include_pad"] = bool(count_include_pad)
+        self._cache: tuple[tuple[int, ...], Array] | None = None
+
+    def forward(self, x: Array) -> Array:
+        """Pool `x` (m, H, W, C) into `y` (m, OH, OW, C)."""
+        check_array("x", x, self)
+        y: Array = self.ops.avg_pool(x, self.window, **self.settings)
+        self._cache = (x.shape, y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return `dx`: each window's error divided by its number of cells."""
+        x_shape, y = self._saved(self._cache)
+        self._check_dy(dy, y.shape, y.dtype)
+        dx: Array = self.ops.avg_pool_backward(dy, x_shape, self.window, **self.settings)
+        return dx
+
+
+class GlobalAvgPool(Layer):
+    """Mean of each channel over the whole image: (m, H, W, C) -> (m, C).
+
+    Examples
+    --------
+    >>> GlobalAvgPool().parameters()
+    []
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cache: tuple[tuple[int, ...], Any] | None = None
+
+    def config(self) -> dict[str, Any]:
+        """No arguments."""
+        return {}
+
+    def forward(self, x: Array) -> Array:
+        """Average `x` (m, H, W, C) over H and W (1-D: W; 3-D: D, H, W)."""
+        check_array("x", x, self)
+        if not 3 <= x.ndim <= 5:
+            raise ValueError(f"{self!r}: x: expected (m, H, W, C), got {x.shape}")
+        y: Array = self.ops.avg_pool(x, x.shape[1:-1])  # (m, 1, 1, C): one window, the image
+        self._cache = (x.shape, x.dtype)
+        return y.reshape(x.shape[0], x.shape[-1])
+
+    def backward(self, dy: Array) -> Array:
+        """Return `dx`: each channel's error divided by H*W, at every pixel."""
+        x_shape, dtype = self._saved(self._cache)
+        self._check_dy(dy, (x_shape[0], x_shape[-1]), dtype)
+        window = x_shape[1:-1]
+        dy = np.reshape(dy, (x_shape[0], *(1 for _ in window), x_shape[-1]))  # (m, 1, 1, C)
+        dx: Array = self.ops.avg_pool_backward(dy, x_shape, window)
+        return dx
