@@ -1,5 +1,6 @@
 """Convolution and pooling for NumPy arrays, forward and backward.
 
+>>> import numpy as np
 >>> import fastconv as fc
 >>> fc.conv(np.ones((64, 28, 28, 1)), np.ones((3, 3, 1, 8)), padding="same").shape
 (64, 28, 28, 8)

@@ -56,6 +56,7 @@ def im2col(
 
     Examples
     --------
+    >>> from fastconv import conv
     >>> x, w = np.ones((8, 9, 9, 2)), np.ones((3, 3, 2, 4))
     >>> cols = im2col(x, 3)
     >>> cols.shape

@@ -1,0 +1,90 @@
+"""The command line: ``fastconv COMMAND ...`` or ``python -m fastconv COMMAND ...``.
+
+Every command but ``train`` on the digits works with the core dependencies alone. One module per
+command; each has ``add(parser)``, which adds the options, and ``run(args)``, which returns the exit
+status.
+
+Exit status: 0 done, 1 a check failed or an extra is missing, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from fastconv.cli.output import CommandError, one_line, program
+from fastconv.cli.parser import Parser, new_parser, parse
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "train": "train an example CNN on real images",
+    "check": "compare every function with the naive loops",
+    "explain": "follow one image forward and backward through a small CNN",
+    "bench": "time a convolution problem or a table of them",
+    "info": "show versions, CPU, threads and cache",
+    "warmup": "compile the kernels ahead of time",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line program.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit status.
+
+    Examples
+    --------
+    >>> main(["explain", "--digit", "7"])
+    2
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, commands = build_parser()
+    name = program()
+    try:
+        args = parse(parser, commands, words)
+        if args.command is None:
+            parser.print_help()
+            return 0
+        name = commands[args.command].prog
+        args.argv = words
+        status: int = import_module(f"fastconv.cli.{args.command}").run(args)
+        sys.stdout.flush()  # a closed pipe shows here, not at exit
+        return status
+    except SystemExit as exit_:  # argparse: after --help, --version or its one-line error
+        return exit_.code if isinstance(exit_.code, int) else 0
+    except CommandError as error:
+        print(f"{name}: error: {one_line(error)}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone: keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell reports for SIGPIPE
+
+
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The program's parser and the parsers of its commands."""
+    from fastconv import __version__
+
+    parser = new_parser("Fast convolution for NumPy arrays: training, checks, timings.")
+    parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
+    subparsers = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", prog=program(), parser_class=Parser
+    )
+    commands = {}
+    for name, summary in COMMANDS.items():
+        commands[name] = subparsers.add_parser(name, help=summary)
+        import_module(f"fastconv.cli.{name}").add(commands[name])
+    return parser, commands

@@ -1,0 +1,140 @@
+"""The figures of ``fastconv train --report``. Needs matplotlib; opens no window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+__all__ = ["confusion_matrix", "filters", "learning_curve", "mistakes"]
+
+INK, FAINT, TRAIN, VALIDATION = "#222222", "#8a8a8a", "#1f5fa8", "#e07b00"
+MAX_FILTERS = 64
+
+
+def learning_curve(history: Any) -> Figure:
+    """Loss and accuracy per epoch, of training and validation.
+
+    Parameters
+    ----------
+    history : fastconv.nn.History
+    """
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    epochs = history["epoch"]
+    for ax, key, title in zip(axes, ("loss", "accuracy"), ("Loss", "Accuracy"), strict=True):
+        series = {"training": history[key], "validation": history[f"val_{key}"]}
+        drawn = {n: v for n, v in series.items() if all(value is not None for value in v)}
+        upper = max(drawn, key=lambda n: drawn[n][-1], default="")
+        for name, values in drawn.items():
+            colour = TRAIN if name == "training" else VALIDATION
+            ax.plot(epochs, values, marker="o", markersize=3, color=colour, label=name)
+            ax.annotate(
+                f"{values[-1]:.3f}" if key == "loss" else f"{values[-1]:.1%}",
+                (epochs[-1], values[-1]),
+                xytext=(7, 5 if name == upper else -5),
+                textcoords="offset points",
+                va="center",
+                color=colour,
+                fontsize=9,
+                annotation_clip=False,
+            )
+        ax.set_xlim(0.7, epochs[-1] + 0.3)
+        ax.set_title(title, loc="left", color=INK, fontsize=12)
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(color="#e6e6e6", linewidth=0.8)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylim(bottom=0)
+    axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes[0].legend(frameon=False)
+    return figure
+
+
+def filters(w: np.ndarray) -> Figure:
+    """The kernels of the first layer, one tile each.
+
+    Parameters
+    ----------
+    w : ndarray (KH, KW, C, F)
+        With C = 1 a tile shows the weights by sign; with more channels, their mean over C.
+    """
+    tiles = w.mean(axis=2).transpose(2, 0, 1)[:MAX_FILTERS]  # (F, KH, KW)
+    columns = min(8, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    figure = Figure(figsize=(max(1.05 * columns, 2) + 1.2, 1.2 * rows + 0.3), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    peak = float(np.abs(tiles).max()) or 1.0
+    image: Any = None
+    for number, ax in enumerate(axes.flat):
+        ax.set_axis_off()
+        if number < len(tiles):
+            image = ax.imshow(tiles[number], cmap="RdBu_r", vmin=-peak, vmax=peak)
+            ax.set_title(str(number), fontsize=8, color=FAINT, pad=2)
+    figure.colorbar(image, ax=axes, shrink=min(1.0, 0.55 + 0.15 * rows), label="weight")
+    return figure
+
+
+def confusion_matrix(labels: np.ndarray, found: np.ndarray, classes: int) -> Figure:
+    """How often images of each class were taken for each class.
+
+    Parameters
+    ----------
+    labels, found : ndarray (m,)
+        True and predicted labels.
+    classes : int
+        Number of classes.
+    """
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (labels, found), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(3.0 + 0.38 * classes, 14.0)
+    figure = Figure(figsize=(side, side * 0.92), layout="constrained")
+    ax = figure.subplots()
+    # The root brings out single mistakes beside a diagonal near 1.
+    ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1.15)
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true")
+    if classes <= 30:
+        ax.set_xticks(range(classes))
+        ax.set_yticks(range(classes))
+        for (i, j), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if share[i, j] > 0.4 else INK
+                weight = "bold" if i != j else "normal"
+                ax.text(j, i, str(count), ha="center", va="center", color=colour, fontweight=weight)
+    ax.tick_params(length=0)
+    ax.spines[:].set_color("#cccccc")
+    return figure
+
+
+def mistakes(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
+    """Misclassified images with what they were and what they were taken for.
+
+    Parameters
+    ----------
+    images : sequence of ndarray (H, W, C)
+    titles : sequence of str
+        One or two lines above each image.
+    """
+    columns = min(6, len(images))
+    rows = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(1.75 * columns, 2.15 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for number, ax in enumerate(axes.flat):
+        ax.set_axis_off()
+        if number < len(images):
+            ax.set_axis_on()
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_color("#cccccc")
+            image = images[number]
+            if image.shape[2] == 3:
+                ax.imshow(np.clip(image, 0, 1))
+            else:
+                ax.imshow(image.mean(axis=2), cmap="gray_r")
+            ax.set_title(titles[number], fontsize=9, color=INK)
+    return figure

@@ -1,0 +1,172 @@
+"""What ``fastconv train`` trains: data, model, loss, optimizer, and the files it writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, one_line
+
+__all__ = ["DEFAULT_OUT", "Files", "Setup", "prepare"]
+
+DEFAULT_OUT = Path("fastconv-run")
+VALIDATION_SHARE = 0.1  # of the training images; the test images are only looked at at the end
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a run writes.
+
+    Attributes
+    ----------
+    checkpoint : Path
+        State of the run after each epoch, from which ``--resume`` continues.
+    model : Path
+        The trained model, for `fastconv.nn.Sequential.load`.
+
+    Examples
+    --------
+    >>> Files.under(Path("digits.npz")).checkpoint.name
+    'digits.checkpoint.npz'
+    """
+
+    checkpoint: Path
+    model: Path
+
+    @classmethod
+    def under(cls, out: Path) -> Files:
+        """Files of ``--out``: a folder, or the model's file if it ends in .npz."""
+        if out.suffix == ".npz":
+            return cls(out.with_name(f"{out.stem}.checkpoint.npz"), out)
+        return cls(out / "checkpoint.npz", out / "model.npz")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of both."""
+        return self.model.parent
+
+    def make_folder(self) -> None:
+        """Create the folder, or say why not."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"--out: {one_line(error)}") from error
+
+
+@dataclass
+class Setup:
+    """Everything `fastconv.nn.fit` needs, and the test data."""
+
+    name: str
+    source: str
+    recipe: Any
+    model: Any
+    loss: Any
+    optimizer: Any
+    x: Any
+    y: Any
+    validation: tuple[Any, Any] | None
+    x_test: Any
+    y_test: Any
+    classes: int
+
+    def summary(self) -> str:
+        """One line about the model and the data."""
+        parameters = sum(p.size for p in self.model.parameters())
+        held = f"{len(self.validation[0])} validation, " if self.validation else ""
+        return (
+            f"{self.name}: {parameters:,} parameters; {self.source}: {len(self.x)} training, "
+            f"{held}{len(self.x_test)} test images"
+        )
+
+
+def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
+    """Load the data and build the model.
+
+    Parameters
+    ----------
+    name : str
+        One of `fastconv.examples.RECIPES`.
+    data : str or None
+        An .npz file or a folder of IDX files; None for scikit-learn's digits.
+    lr : float
+        Learning rate.
+    seed : int
+        Seed of the model's first weights.
+
+    Raises
+    ------
+    CommandError
+        If the data cannot be read or do not fit the model.
+    """
+    from fastconv import examples, nn
+    from fastconv.examples.data import stratified_split
+
+    found = _load(data)
+    if name == "binary_cnn":
+        found = _two_classes(found, data)
+    loss: nn.Loss = nn.SoftmaxCrossEntropy()
+    try:
+        if name == "binary_cnn":
+            model, loss = examples.binary_cnn(seed=seed), nn.BinaryCrossEntropy()
+        else:
+            build = getattr(examples, name)
+            model = build(found.x_train.shape[1:], found.classes, seed=seed)
+    except ValueError as error:
+        raise CommandError(f"--model {name}: the images do not fit: {one_line(error)}") from error
+    kept, held = stratified_split(found.y_train, VALIDATION_SHARE)
+    return Setup(
+        name=name,
+        source=data or "scikit-learn's digits",
+        recipe=examples.RECIPES[name],
+        model=model,
+        loss=loss,
+        optimizer=examples.RECIPES[name].optimizer(model, lr),
+        x=found.x_train[kept],
+        y=found.y_train[kept],
+        validation=(found.x_train[held], found.y_train[held]) if len(held) else None,
+        x_test=found.x_test,
+        y_test=found.y_test,
+        classes=found.classes,
+    )
+
+
+def _load(data: str | None) -> Any:
+    from fastconv.examples import load_data, load_digits
+
+    if data is not None:
+        try:
+            return load_data(data)
+        except (OSError, ValueError, TypeError) as error:
+            raise CommandError(f"--data: {one_line(error)}") from error
+    try:
+        return load_digits()
+    except ImportError as error:
+        raise CommandError(
+            f"the digits come with scikit-learn, which is missing; run: {INSTALL_EXAMPLES}",
+            status=1,
+        ) from error
+
+
+def _two_classes(found: Any, data: str | None) -> Any:
+    """The digits 0 and 1 of the digits; a file must hold two classes of 8x8 grey images."""
+    if data is None:
+        train, test = found.y_train < 2, found.y_test < 2
+        return found._replace(
+            x_train=found.x_train[train],
+            y_train=found.y_train[train],
+            x_test=found.x_test[test],
+            y_test=found.y_test[test],
+            classes=2,
+        )
+    if found.x_train.shape[1:] != (8, 8, 1):
+        shape = "x".join(map(str, found.x_train.shape[1:]))
+        raise CommandError(
+            f"--data {data}: binary_cnn takes images of 8x8x1 (H x W x C), found {shape}"
+        )
+    if found.classes != 2:
+        raise CommandError(
+            f"--data {data}: binary_cnn takes the labels 0 and 1, found {found.classes} classes"
+        )
+    return found

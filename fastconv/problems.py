@@ -1,0 +1,369 @@
+"""Convolution problems as one-line descriptors: one table drives tests, benchmarks and the CLI.
+
+A descriptor is a name (optional, ends in a colon) and words in any order, separated by spaces::
+
+    lenet5.c1: m64 h28w28c1 f6 k5x5 s1 p2
+
+    m64         images in the batch (default 1)
+    h28w28c1    input size and channels: w9c3 in 1-D, h28w28c1 in 2-D, d4h8w8c2 in 3-D
+    f6          output channels (filters)
+    k5x5        window, one number per axis; k5 means 5 on every axis
+    s1, s2x1    stride (default 1)
+    p2, p2x0    padding (default 0), one number or one lo:hi pair per axis (p0:1x0:1), or
+                psame, pvalid, pfull
+    d2, d2x1    dilation (default 1)
+    g4          groups (default 1)
+    float64     dtype: float16, float32 (default) or float64
+
+The form follows the named one-line problems of oneDNN's benchdnn, in this package's vocabulary.
+A table file holds one descriptor a line; ``#`` starts a comment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv._descriptor import EXAMPLE, Padding, error, parse_fields
+from fastconv.geometry import Geometry
+from fastconv.resolve import conv_geometry
+
+__all__ = [
+    "EXAMPLE",
+    "Operands",
+    "Problem",
+    "find_table",
+    "parse_problem",
+    "parse_problems",
+    "read_problems",
+    "table_names",
+]
+
+# The tables lie in the package when it is installed and in benchmarks/ in a checkout.
+_TABLES = (
+    Path(__file__).parent / "tables",
+    Path(__file__).parents[1] / "benchmarks" / "problems",
+)
+
+
+class Operands(NamedTuple):
+    """Operands of the three products: x, w, b and the output's gradient dy."""
+
+    x: np.ndarray
+    w: np.ndarray
+    b: np.ndarray
+    dy: np.ndarray
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One convolution problem: sizes and options, no data.
+
+    Parameters
+    ----------
+    name : str
+        What the problem is called; may be empty.
+    m : int
+        Images in the batch.
+    size : tuple of int
+        Input size per spatial axis: (W,), (H, W) or (D, H, W).
+    channels, filters : int
+        C and F.
+    window, stride, dilation : tuple of int
+        One number per spatial axis.
+    padding : tuple of (int, int), or str
+        One (lo, hi) pair per spatial axis, or "same", "valid", "full".
+    groups : int
+        G.
+    dtype : str
+        "float16", "float32" or "float64".
+
+    Examples
+    --------
+    >>> problem = parse_problem("c1: m64 h28w28c1 f6 k5x5 p2")
+    >>> problem.name, problem.x_shape, problem.w_shape
+    ('c1', (64, 28, 28, 1), (5, 5, 1, 6))
+    >>> str(problem)
+    'c1: m64 h28w28c1 f6 k5x5 s1 p2'
+    """
+
+    name: str
+    m: int
+    size: tuple[int, ...]
+    channels: int
+    filters: int
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: Padding
+    dilation: tuple[int, ...]
+    groups: int = 1
+    dtype: str = "float32"
+
+    @property
+    def rank(self) -> int:
+        """Number of spatial axes: 1, 2 or 3."""
+        return len(self.size)
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of the input, channels last: (m, H, W, C)."""
+        return (self.m, *self.size, self.channels)
+
+    @property
+    def w_shape(self) -> tuple[int, ...]:
+        """Shape of the kernel: (KH, KW, C/G, F)."""
+        return (*self.window, self.channels // self.groups, self.filters)
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments for `fastconv.conv`, its gradients and `fastconv.plan_conv`."""
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The checked geometry; a ValueError if the sizes do not fit together."""
+        return conv_geometry(self.x_shape, self.w_shape, **self.kwargs)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """Shape of the output, channels last: (m, OH, OW, F)."""
+        return self.geometry.y_shape
+
+    @property
+    def flops(self) -> int:
+        """Floating point operations of one of the three products: 2 P K F."""
+        return self.geometry.flops
+
+    def operands(self, seed: int = 0) -> Operands:
+        """Operands with small integer values, on which every partial sum is exact.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the random values.
+
+        Returns
+        -------
+        Operands
+            x (m, H, W, C), w (KH, KW, C/G, F), b (F,), dy (m, OH, OW, F) in the problem's dtype.
+
+        Notes
+        -----
+        The longest sum of the three products has n = max(K, P, T F / G) terms. Values are at most
+        ``sqrt(2**24 / n)``, so that no partial sum exceeds 2**24, the last integer up to which
+        float32 is exact; where n alone exceeds 2**24, entries are set to zero.
+
+        Examples
+        --------
+        >>> x, w, b, dy = parse_problem("m2 h5w6c3 f4 k3").operands()
+        >>> x.shape, w.shape, b.shape, dy.shape
+        ((2, 5, 6, 3), (3, 3, 3, 4), (4,), (2, 3, 4, 4))
+        """
+        g = self.geometry
+        longest = max(g.K + 1, g.P, g.T * g.F // g.G)  # 1 for the bias
+        limit = min(32, max(1, math.isqrt(2**24 // longest)))
+        rng = np.random.default_rng(seed)
+
+        def draw(shape: tuple[int, ...]) -> np.ndarray:
+            values = rng.integers(-limit, limit + 1, shape, np.int8).astype(self.dtype)
+            if longest > 2**24:
+                values[rng.random(shape) > 2**23 / longest] = 0
+            return values
+
+        return Operands(
+            draw(self.x_shape), draw(self.w_shape), draw((self.filters,)), draw(self.y_shape)
+        )
+
+    def __str__(self) -> str:
+        """Write the descriptor, such that `parse_problem` gives the same problem back."""
+        letters = "dhw"[3 - self.rank :]
+        words = [
+            f"m{self.m}",
+            "".join(f"{a}{n}" for a, n in zip(letters, self.size, strict=True))
+            + f"c{self.channels}",
+            f"f{self.filters}",
+            "k" + "x".join(map(str, self.window)),
+            "s" + _join(self.stride),
+            _padding_word(self.padding),
+        ]
+        if set(self.dilation) != {1}:
+            words.append("d" + _join(self.dilation))
+        if self.groups != 1:
+            words.append(f"g{self.groups}")
+        if self.dtype != "float32":
+            words.append(self.dtype)
+        return (f"{self.name}: " if self.name else "") + " ".join(words)
+
+
+def _join(values: Iterable[object]) -> str:
+    """'2' for (2, 2), '2x1' for (2, 1)."""
+    words = [str(v) for v in values]
+    return words[0] if len(set(words)) == 1 else "x".join(words)
+
+
+def _padding_word(padding: Padding) -> str:
+    """Write 'p1', 'p1x0', 'p0:1x0:1' or 'psame'."""
+    if isinstance(padding, str):
+        return "p" + padding
+    if all(lo == hi for lo, hi in padding):
+        return "p" + _join(lo for lo, _ in padding)
+    return "p" + _join(f"{lo}:{hi}" for lo, hi in padding)
+
+
+def parse_problem(text: str) -> Problem:
+    """Read one problem descriptor.
+
+    Parameters
+    ----------
+    text : str
+        The descriptor, see the module's documentation.
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    ValueError
+        If a word is not understood, repeated or missing, or the geometry is impossible. The
+        message names the word and says what was expected.
+
+    Examples
+    --------
+    >>> parse_problem("m64 h32w32c32 f32 k3x3 s1 p1").y_shape
+    (64, 32, 32, 32)
+    >>> parse_problem("m64 h32w32 f32 k3x3")
+    Traceback (most recent call last):
+        ...
+    ValueError: problem 'm64 h32w32 f32 k3x3': 'h32w32' is not understood; expected the input, \
+such as h32w32c32 (2-D), w100c3 (1-D) or d8h16w16c4 (3-D)
+    """
+    problem = Problem(**parse_fields(text))
+    try:
+        _ = problem.geometry
+    except ValueError as fault:  # its first line names the argument; the descriptor has the rest
+        raise error(text, str(fault).splitlines()[0]) from fault
+    return problem
+
+
+def parse_problems(lines: Iterable[str], *, source: str = "table") -> tuple[Problem, ...]:
+    """Read a table of problems: one descriptor a line, ``#`` starts a comment.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        The lines of the table.
+    source : str
+        Where the lines come from: error messages begin with it and the line number.
+
+    Returns
+    -------
+    tuple of Problem
+        In the order of the table.
+
+    Raises
+    ------
+    ValueError
+        If a line cannot be read, a name occurs twice or the table holds no problem.
+
+    Examples
+    --------
+    >>> table = ["# two layers", "a: m2 w9c1 f1 k3", "b: m2 h8w8c1 f2 k3x3  # 2-D"]
+    >>> [p.name for p in parse_problems(table)]
+    ['a', 'b']
+    """
+    problems: list[Problem] = []
+    names: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.split("#", 1)[0].strip()
+        if not text:
+            continue
+        try:
+            problem = parse_problem(text)
+        except ValueError as fault:
+            raise ValueError(f"{source}, line {number}: {fault}") from fault
+        if problem.name in names:
+            first = names[problem.name]
+            raise ValueError(
+                f"{source}, line {number}: the name '{problem.name}' is taken by line {first}"
+            )
+        if problem.name:
+            names[problem.name] = number
+        problems.append(problem)
+    if not problems:
+        raise ValueError(f"{source} holds no problem; expected lines such as '{EXAMPLE}'")
+    return tuple(problems)
+
+
+def read_problems(path: str | Path) -> tuple[Problem, ...]:
+    """Read a table file, see `parse_problems`.
+
+    Parameters
+    ----------
+    path : str or Path
+        A text file in UTF-8.
+
+    Returns
+    -------
+    tuple of Problem
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is not text or a line cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as fault:
+        raise ValueError(
+            f"{path} is not a text file; expected one problem a line, such as '{EXAMPLE}'"
+        ) from fault
+    return parse_problems(lines, source=str(path))
+
+
+def table_names() -> tuple[str, ...]:
+    """Names of the tables that come with the package.
+
+    Examples
+    --------
+    >>> "tails" in table_names()
+    True
+    """
+    return tuple(sorted({path.stem for folder in _TABLES for path in folder.glob("*.txt")}))
+
+
+def find_table(name: str) -> Path:
+    """Path of a table that comes with the package, for `read_problems`.
+
+    Parameters
+    ----------
+    name : str
+        One of `table_names`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such table.
+
+    Examples
+    --------
+    >>> len(read_problems(find_table("lenet5_mnist")))
+    3
+    """
+    for folder in _TABLES:
+        if name in table_names() and (path := folder / f"{name}.txt").is_file():
+            return path
+    raise ValueError(f"there is no table '{name}'; expected one of {', '.join(table_names())}")

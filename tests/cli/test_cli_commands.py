@@ -1,0 +1,183 @@
+"""The program as a whole: help, version, errors, and the commands info, warmup and bench."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import fastconv
+from fastconv.cli import COMMANDS, bench, main
+from fastconv.cli.bench_timing import measure
+from fastconv.cli.output import print_table
+from fastconv.problems import parse_problem
+
+
+def one_error_line(capsys):
+    """The single line on standard error; nothing else may have been printed."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert "Traceback" not in err
+    return err
+
+
+def test_no_command_prints_help(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    for name in COMMANDS:
+        assert re.search(rf"^\s+{name}\s+\S", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"fastconv {command}" in out
+    assert "--help" in out
+
+
+def test_help_without_rich_argparse(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich_argparse", None)
+    assert main(["train", "--help"]) == 0
+    assert "--epochs N" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fastconv {fastconv.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["trian"], "invalid choice: 'trian'"),
+        (["trian"], "did you mean train?"),
+        (["train", "--epoch", "3"], "unknown option --epoch; did you mean --epochs?"),
+        (["train", "extra"], "unknown argument extra"),
+        (["--versoin"], "unknown option --versoin; did you mean --version?"),
+        (["train", "--model", "digit_cnn"], "did you mean digits_cnn?"),
+        (["train", "--epochs", "0"], "'0' is not a whole number of at least 1"),
+        (["train", "--epochs", "many"], "'many' is not a whole number of at least 1"),
+        (["train", "--batch-size", "2.5"], "'2.5' is not a whole number of at least 1"),
+        (["train", "--lr", "-1"], "'-1' is not a number above 0"),
+        (["train", "--lr", "nan"], "'nan' is not a number above 0"),
+        (["train", "--lr", "inf"], "'inf' is not a number above 0"),
+        (["train", "--seed", "-1"], "'-1' is not a whole number of at least 0"),
+        (["train", "--data", "no_such.npz"], "no_such.npz"),
+        (["train", "--out", os.devnull + "/x", "--model", "binary_cnn"], "Not a directory"),
+        (["train", "--resume", "--out", "no_such_folder"], "there is no checkpoint no_such_folder"),
+        (["train", "--out"], "expected one argument"),
+        (["check", "--seed", "x"], "'x' is not a whole number of at least 0"),
+        (["explain", "--digit", "7"], "invalid choice"),
+        (["explain", "--image", "no_such.npy"], "no_such.npy"),
+        (["explain", "--image", "4000"], "test images of the digit 1; expected 0 to"),
+        (["explain", "--image", "-1"], "-1: No such file or directory"),
+        (["bench", "m1 h8w8c1 f2"], "k is missing; expected the window"),
+        (["bench", "no_such_table.txt"], "no_such_table.txt: No such file or directory"),
+        (["bench", "--dtype", "int8"], "invalid choice: 'int8'"),
+        (["bench", "--threads", "0"], "'0' is not a whole number of at least 1"),
+        (["warmup", "--dtype", "float31"], "did you mean float32?"),
+        (["info", "--verbose"], "unknown option --verbose"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(words, expected, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    line = one_error_line(capsys)
+    assert expected in line
+    if words[0] in COMMANDS:
+        assert line.startswith(f"fastconv {words[0]}: error: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_python_m_fastconv_and_a_closed_pipe():
+    words = [sys.executable, "-m", "fastconv", "explain"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_interrupt_is_one_line(capsys, monkeypatch):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "run", interrupt)
+    assert main(["bench"]) == 130
+    assert one_error_line(capsys) == "fastconv bench: interrupted\n"
+
+
+def test_info_and_warmup(capsys):
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert fastconv.__version__ in out
+    assert re.search(r"^numba\s+\d", out, re.MULTILINE)
+    assert main(["warmup", "--dtype", "float32"]) == 0
+    assert re.fullmatch(r"kernels for float32 are ready \([\d.]+ s\)\n", capsys.readouterr().out)
+
+
+def test_bench_one_problem(capsys):
+    words = ["m2", "h9w9c3", "f4", "k3x3", "s1", "p1"]
+    assert main(["bench", *words, "--repeat", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "m2 h9w9c3 f4 k3x3 s1 p1"
+    assert lines[1].split() == ["product", "ms", "GFLOP/s", "of", "peak"]
+    assert [line.split("  ")[0] for line in lines[3:6]] == ["forward", "kernel grad", "input grad"]
+    assert re.match(r"peak: numpy\.matmul float32, \d+ threads?: [\d.]+ GFLOP/s", lines[6])
+
+
+def test_bench_a_table_to_csv(capsys, tmp_path):
+    table, figures = tmp_path / "table.txt", tmp_path / "figures.csv"
+    table.write_text("# mine\na: h6w6c2 f3 k3\nb: w20c2 f3 k3 s2 p1\n", encoding="utf-8")
+    words = [str(table), "--dtype", "float64", "--threads", "1", "--repeat", "2"]
+    assert main(["bench", *words, "--csv", str(figures)]) == 0
+    assert "float64, 1 thread:" in capsys.readouterr().out
+    with figures.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["name"], r["product"]) for r in rows[:4]] == [
+        ("a", "forward"),
+        ("a", "kernel grad"),
+        ("a", "input grad"),
+        ("b", "forward"),
+    ]
+    flops = parse_problem("h6w6c2 f3 k3").flops
+    assert float(rows[0]["gflops"]) == pytest.approx(flops / float(rows[0]["milliseconds"]) / 1e6)
+    share = float(rows[0]["gflops"]) / float(rows[0]["peak_gflops"])
+    assert float(rows[0]["share"]) == pytest.approx(share)
+    assert {(r["dtype"], r["threads"], r["rounds"]) for r in rows} == {("float64", "1", "2")}
+
+
+def test_bench_knows_tables_by_name(capsys, monkeypatch):
+    timed = []
+    monkeypatch.setattr(bench, "_print", lambda rows, problems: timed.extend(problems))
+    assert main(["bench", "lenet5_mnist", "--repeat", "1"]) == 0
+    assert [p.name for p in timed] == ["C1", "C3", "C5"]
+
+
+def test_bench_reports_products_that_disagree(capsys, monkeypatch):
+    right = fastconv.ConvPlan.input_grad
+
+    def wrong(self, dy, w, *, out=None):
+        dx = right(self, dy, w, out=out)
+        dx[0, 0, 0, 0] += 1
+        return dx
+
+    problem = parse_problem("m1 h6w6c2 f3 k3 p1")
+    assert measure(problem, 1).consistent
+    monkeypatch.setattr(fastconv.ConvPlan, "input_grad", wrong)
+    assert not measure(problem, 1).consistent
+    assert main(["bench", "m1 h6w6c2 f3 k3 p1", "--repeat", "1"]) == 1
+    assert (
+        "WRONG: the three products of m1 h6w6c2 f3 k3x3 s1 p1 disagree" in capsys.readouterr().err
+    )
+
+
+def test_tables_are_aligned(capsys):
+    print_table(["name", "kind", "n"], [["a", "long kind", "10"], ["b", "x", "9"]], left=2)
+    assert capsys.readouterr().out == (
+        "name  kind        n\n----  ---------  --\na     long kind  10\nb     x           9\n"
+    )
