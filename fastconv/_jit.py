@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numba
 from numba.core import event
 
-__all__ = ["kernel"]
+__all__ = ["kernel", "own_files"]
 
 log = logging.getLogger("fastconv")
 
@@ -36,10 +37,23 @@ def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False
         "fastmath": {"contract"},
     }
     try:
-        return numba.njit(cache=True, **options)(function)
+        dispatcher = numba.njit(cache=True, **options)(function)
+        own_files(dispatcher._cache)
+        return dispatcher
     except RuntimeError as error:  # "cannot cache function …: no locator available"
         warnings.warn(f"kernels are not kept on disk: {error}", RuntimeWarning, stacklevel=2)
         return numba.njit(**options)(function)
+
+
+def own_files(cache: Any) -> None:
+    """Give every piece of machine code that `cache` saves a file name of its own.
+
+    Numba counts 1, 2, 3 …: two processes that compile different signatures at once both write
+    number 1, and the index of one of them then points at the other's code. With names that
+    nobody else uses, what such a race loses is compiled again.
+    """
+    base = cache._cache_file._index_name.removesuffix(".nbi")
+    cache._cache_file._data_name = lambda number: f"{base}.{uuid.uuid4().hex}.nbc"
 
 
 class _Notice(event.Listener):

@@ -1,6 +1,7 @@
 """What importing costs and brings, the one source of the version, threads and configuration."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -159,3 +160,25 @@ fc.relu_backward(a, a)
         check=True,
     ).stderr
     assert said.count("compiling") == (1 if level == "WARNING" else 0), said
+
+
+def test_processes_that_compile_at_once_never_swap_code(tmp_path):
+    """Two cold processes, two signatures: the index of one with the files of both is harmless."""
+
+    def relu(dtype, folder):
+        code = f"""
+import numpy as np, fastconv as fc
+a = np.array([-1, 2, -3, 4], {dtype!r})
+print(fc.relu_backward(a, a).tolist())
+"""
+        env = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
+        return subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        ).stdout
+
+    right = "[0.0, 2.0, 0.0, 4.0]\n"
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert relu("float32", one) == relu("float64", other) == right
+    for file in one.rglob("*.nbc"):
+        shutil.copy(file, other / file.relative_to(one))
+    assert relu("float64", other) == relu("float32", other) == right

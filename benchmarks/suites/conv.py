@@ -12,26 +12,26 @@ PROBLEMS = small_image_problems()
 class Products:
     """Plans with outputs given: the products themselves."""
 
-    params = (list(PROBLEMS), ["float32", "float64"])
-    param_names = ("problem", "dtype")
+    params = (list(PROBLEMS),)
+    param_names = ("problem",)
 
-    def setup(self, name, dtype):
+    def setup(self, name):
         problem = PROBLEMS[name]
         check_products(problem)
-        self.x, self.w, self.b, self.dy = (a.astype(dtype) for a in problem.operands())
-        self.plan = fc.plan_conv(problem.x_shape, problem.w_shape, dtype, **problem.kwargs)
+        self.x, self.w, self.b, self.dy = problem.operands()
+        self.plan = fc.plan_conv(problem.x_shape, problem.w_shape, **problem.kwargs)
         self.y, self.dx, self.dw = map(np.empty_like, (self.dy, self.x, self.w))
-        self.time_forward(name, dtype)
-        self.time_kernel_grad(name, dtype)
-        self.time_input_grad(name, dtype)
+        self.time_forward(name)
+        self.time_kernel_grad(name)
+        self.time_input_grad(name)
 
-    def time_forward(self, name, dtype):
+    def time_forward(self, name):
         self.plan.forward(self.x, self.w, self.b, out=self.y)
 
-    def time_kernel_grad(self, name, dtype):
+    def time_kernel_grad(self, name):
         self.plan.kernel_grad(self.x, self.dy, out=self.dw)
 
-    def time_input_grad(self, name, dtype):
+    def time_input_grad(self, name):
         self.plan.input_grad(self.dy, self.w, out=self.dx)
 
 
