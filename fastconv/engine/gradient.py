@@ -1,0 +1,179 @@
+"""The kernel gradient: ``[K x pixels] @ [pixels x F]``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastconv.engine import slots as s
+from fastconv.engine.boxes import Table, choose_box, forward_lattice
+from fastconv.engine.entries import control_address, sweep_address
+from fastconv.engine.product import (
+    GRAIN,
+    Product,
+    address_of,
+    call_entry_points,
+    lines,
+    view,
+    workspace,
+)  # fmt: skip
+from fastconv.engine.tiles import dense_tile, depthwise_tile
+from fastconv.geometry import Geometry
+from fastconv.threads import parts
+
+__all__ = ["KernelGradient"]
+
+# Longest chain of sums, in bytes of a column: a block of dy, 256*NR*4 bytes = 16 KiB, then stays in
+# the first-level cache.
+REDUCTION_BYTES = 1024
+# Boxes wanted: how the sum over pixels is cut depends on the shape alone.
+BOXES = 32
+# Bytes of a box: larger than elsewhere, because a longer sum of pixels stores results less often.
+BOX_BYTES = 512 * 1024
+# Bytes of all parts together; a larger kernel is split by columns and rows instead.
+PARTS_BYTES = 2 * 1024 * 1024
+PARTS = 16
+# Pixels of dy that lie further apart than this (bytes) hit few sets of the first-level cache, so
+# that packing them pays (1.05 to 1.5 times as fast) from so many rows on that share the packed dy.
+DY_STEP = 128
+DY_ROWS = 128
+MOST_PHASES = 100
+# The micro-kernel's bias.
+ZEROS = np.zeros(64)
+
+
+class KernelGradient(Product):
+    """``[K x pixels] @ [pixels x F]``."""
+
+    gathered = (False, False)
+
+    def __init__(self, g: Geometry, dtype: np.dtype) -> None:
+        super().__init__(g, dtype)
+        # A strided depthwise product does so little with each cell that gathering dy, of which
+        # there is less, for phases that stay inside x beats gathering x.
+        self.lattice = forward_lattice(g)
+        self.split = self.depthwise and max(g.stride) > 1 and not self.lattice.inside
+        if self.split:
+            lattice = forward_lattice(g, (True,) * 3)
+            self.split = 0 < len(lattice.phases) <= MOST_PHASES
+            self.lattice = lattice if self.split else self.lattice
+        self.groups, self.k, self.columns = g.G, g.K, g.F // g.G
+        self.reduce = g.C // g.G
+        if self.depthwise:
+            self.groups, self.k, self.columns, self.reduce = 1, g.T, g.C, 1
+            self.tile = depthwise_tile(g.C, dtype)
+        else:
+            self.tile = dense_tile(self.k, self.columns, dtype)
+        nr = self.tile.columns
+        self.panels = -(-self.columns // nr)
+        self.part_bytes = self.groups * self.k * self.panels * nr * self.size
+        self.column_groups = self.row_groups = 1
+        if 2 * self.part_bytes > PARTS_BYTES and self.groups == 1:
+            self.column_groups = -(-self.panels * nr // 128)
+            self.row_groups = max(1, min(16 // self.column_groups, self.k // 256))
+        self.group_panels = -(-self.panels // self.column_groups)
+        self.parts = int(self.prepared(*self.gathered).table.words[s.PARTS])
+        self.shared_nbytes = lines(self.parts * self.part_bytes if self.parts > 1 else 0)[1]
+        whole = self.columns % nr == 0
+        self.x_in_place = self.lattice.inside and (whole or not self.depthwise)
+        step = self.groups * self.columns * self.size
+        self.dy_in_place = (whole or self.groups == 1) and (step <= DY_STEP or self.k < DY_ROWS)
+        self.dy_in_place &= not self.split
+        self.sweep = sweep_address(self.tile)
+        self.entry = control_address("kernel_gradient")
+
+    def build(self, *key: bool) -> tuple[Table, int]:
+        """The table of this product."""
+        x_in_place, dy_in_place = key
+        g, size, lattice, tile = self.g, self.size, self.lattice, self.tile
+        nr = tile.columns
+        block = nr if self.depthwise else 16 if self.reduce % 16 == 0 else g.C
+        dy_bytes = self.groups * self.group_panels * nr * size
+        cell_bytes = -(-g.C // block) * block * size // (self.row_groups if g.T == 1 else 1)
+        box = choose_box(g.m, lattice, cell_bytes, dy_bytes, BOXES, BOX_BYTES)
+        table = Table(s.PLAN_WORDS)
+        table.set(s.BYTES, size, tile.rows, tile.columns)
+        table.set_boxes(g.m, lattice, box)
+        source_bytes = table.set_source(lattice, box, g.C, block, size, x_in_place)
+        plane = int(table.words[s.PITCH + 4])
+        table.set(s.GROUPS, self.groups)
+        per_group = self.reduce // block * plane if self.reduce % block == 0 else self.reduce * size
+        table.set(s.A_GROUP, per_group)
+        table.set(s.A_PANEL, plane if self.depthwise else 0)
+        table.set(s.COLUMNS, self.columns)
+        table.set(s.PANELS, self.panels)
+        table.set(s.REDUCTION, REDUCTION_BYTES // size)
+        pixels = math.prod(box)
+        offsets = (pixels + tile.rows) * 8
+        starts = lines(s.TASK_WORDS * 8, offsets, source_bytes, pixels * dy_bytes)
+        table.set(s.AT_TASK, starts[0], starts[1])
+        table.set(s.AT_SOURCE, starts[2])
+        table.set(s.AT_DY, starts[3])
+        table.set(s.SCRATCH_BYTES, starts[-1])
+        table.set(s.DY_IN_PLACE, int(dy_in_place))
+        table.set(s.DY_BYTES, g.P * self.groups * self.columns * size)
+        self._set_parts(table)
+        table.set(s.K, self.k)
+        self._set_phases(table, block)
+        units = table.words[[s.PARTS, s.COLUMN_GROUPS, s.ROW_GROUPS]]
+        return table, int(units.prod())
+
+    def _set_parts(self, table: Table) -> None:
+        """How the sum over pixels, and the result, are split: by the shape alone."""
+        tile, items = self.tile, int(table.words[s.ITEMS])
+        parts = max(1, min(PARTS, items, PARTS_BYTES // self.part_bytes))
+        if parts > 1:
+            pitch = self.panels * tile.columns * self.size
+            group = self.k * pitch
+        else:
+            pitch, group = self.groups * self.columns * self.size, self.columns * self.size
+        group_rows = -(-self.k // (self.row_groups * tile.rows)) * tile.rows
+        table.set(s.PARTS, parts)
+        table.set(s.PART_BYTES, self.part_bytes if parts > 1 else self.k * pitch)
+        table.set(s.PART_GROUP, group)
+        table.set(s.COLUMN_GROUPS, -(-self.panels // self.group_panels))
+        table.set(s.GROUP_PANELS, self.group_panels)
+        table.set(s.ROW_GROUPS, -(-self.k // group_rows))
+        table.set(s.GROUP_ROWS, group_rows)
+        rows = repeat_last(np.arange(self.k) * pitch, tile.rows)
+        table.set(s.RESULT_ROWS, table.own(rows))
+
+    def _set_phases(self, table: Table, block: int) -> None:
+        """Write the rows of every phase: offsets of its taps in the source and in the result."""
+        tile, rows = self.tile, np.arange(self.reduce)
+        pitch = self.panels * tile.columns if table.words[s.PARTS] > 1 else self.g.F
+        phases = []
+        for phase in self.lattice.phases:
+            taps = table.tap_offsets(self.lattice, phase.cells, self.reduce, block, self.size)
+            to = (np.array(phase.taps)[:, None] * self.reduce + rows) * pitch * self.size
+            left, right = (table.own(repeat_last(a.ravel(), tile.rows)) for a in (taps, to))
+            phases.append((taps.size, left, 0, 0, *phase.begin, *phase.end, 0, 0, 0, 0, 0, right))
+        table.set(s.ZERO_FIRST, int(self.split))  # no phase has the rows of all taps for sure
+        table.set_phases(phases)
+
+    def run(self, x: Any, dy: Any, dw: Any) -> None:
+        """Compute `dw`."""
+        dtype = self.dtype
+        plain = dw.dtype == dtype and dw.flags.c_contiguous
+        result = dw if plain else np.empty(dw.shape, dtype)
+        x_in_place = self.x_in_place and x.dtype == dtype and x.flags.c_contiguous
+        dy_in_place = self.dy_in_place and dy.dtype == dtype and dy.flags.c_contiguous
+        _, address, units, scratch = self.prepared(x_in_place, dy_in_place)
+        threads = min(parts(self.flops, GRAIN), units)
+        space = workspace()
+        partial = space.scratch(self.shared_nbytes + threads * scratch)
+        to = address_of(result)
+        call = space.write(
+            0, 0, 0, address, partial + self.shared_nbytes, *view(x, dtype), *view(dy, dtype),
+            0, 0, 0, address_of(ZEROS), 0, 0, partial if self.parts > 1 else to, to, self.sweep, 0,
+        )  # fmt: skip
+        call_entry_points(0, self.entry, call, threads, 1)
+        if result is not dw:
+            dw[...] = result
+
+
+def repeat_last(table: np.ndarray, times: int) -> np.ndarray:
+    """`table`, with its last entry repeated."""
+    return np.concatenate([table, np.repeat(table[-1:], times)])

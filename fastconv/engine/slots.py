@@ -1,0 +1,137 @@
+"""Names of the int64 words that a plan and a call hand to the compiled loops.
+
+A plan's table is written once; a call's table once a call. Steps and offsets are in bytes. Triples
+(d, h, w) and views take consecutive words: ``SIZE + 1`` is the word of axis h.
+"""
+
+from __future__ import annotations
+
+# A view: address, steps of n, d, h, w, c, kind (see gather).
+VIEW_WORDS = 7
+
+# ------------------------------------------------------------------------- a call
+(
+    NEXT_PACK,  # counters: units of packing, items, and parts that are done
+    NEXT_ITEM,
+    PARTS_DONE,
+    PLAN,  # address of the plan's table
+    SCRATCH,  # address of thread 0's scratch
+    SOURCE,  # view: x, or dy of an input gradient
+) = range(6)
+(
+    TARGET,  # view: y or dx; dy of a kernel gradient
+    KERNEL,  # address of w
+    PACKED,  # address of the packed kernel
+    BIAS,  # address of the caller's bias, or 0
+    PRIOR,  # address of the padded bias (zeros where there is none)
+    RELU,
+    DIRECT,  # 1: results are stored to the target in place
+    PARTIAL,  # kernel gradient: address of the first part
+    RESULT,  # kernel gradient: address of dw
+    SWEEP,  # address of the tile's sweep
+    IN_LINE,  # 1: result pixels lie one behind the other
+    CALL_WORDS,
+) = (SOURCE + VIEW_WORDS, *range(SOURCE + 2 * VIEW_WORDS, SOURCE + 2 * VIEW_WORDS + 11))
+
+# ------------------------------------------------------------------------- a task of a sweep
+(
+    TASK_ROWS,  # rows of the result, any number
+    TASK_K,  # length of the sums
+    TASK_LEFT,  # a, row, red: see emit
+    TASK_RIGHT,  # b, b_step
+    TASK_RESULT,  # c, c_row, cols
+    TASK_ENDING,  # bias, accumulate, relu
+    TASK_WIDE,  # rows that may be stored NR wide
+    TASK_WORDS,
+) = (0, 1, 2, 5, 7, 10, 13, 14)
+
+# ------------------------------------------------------------------------- a plan: boxes
+_next = iter(range(0, 1000))
+
+
+def _words(n: int = 1) -> int:
+    """The first of `n` consecutive words."""
+    first = next(_next)
+    for _ in range(n - 1):
+        next(_next)
+    return first
+
+
+BYTES = _words()  # of an element
+TILE_ROWS = _words()  # MR
+TILE_COLUMNS = _words()  # NR
+LINE = _words()  # bytes of the packed right operand in one step of the reduction
+M = _words()
+ITEMS = _words()  # boxes
+BOX = _words(4)  # n, d, h, w: pixels of a box
+BLOCKS = _words(4)  # boxes along each axis
+COUNT = _words(3)  # pixels along d, h, w (of the largest phase)
+STEP = _words(3)  # source cells from one pixel to the next
+LOW = _words(3)  # the first source cell of pixel 0, negative where it is padding
+REACH = _words(3)  # source cells that a pixel needs beyond its first
+SIZE = _words(3)  # source extents
+GROUPS = _words()
+CHANNELS = _words()  # source channels of all groups
+BLOCK = _words()  # channels of a plane of the gathered source
+IN_PLACE = _words()  # 1: the source is read where it lies
+PITCH = _words(5)  # n, d, h, w, plane: steps of the source as the micro-kernel sees it
+A_GROUP = _words()  # from a group's, and (depthwise) a panel's, left operand to the next
+A_PANEL = _words()
+COLUMNS = _words()  # columns of a group
+PANELS = _words()
+REDUCTION = _words()  # longest sum before it is added to the result
+SCRATCH_BYTES = _words()  # of one thread
+AT_TASK = _words()  # where in the scratch: a task, offsets, gathered source, results, gathered dy
+AT_ROWS = _words()
+AT_TARGETS = _words()
+AT_SOURCE = _words()
+AT_RESULT = _words()
+AT_DY = _words()
+# ------------------------------------------------------------------------- forward, input gradient
+PHASES = _words()
+PHASE_TABLE = _words()
+PACKS = _words()  # runs of taps that are packed; the taps of a phase are a part of one
+PACK_TABLES = _words()
+TAP_BYTES = _words()  # of a packed tap of one panel
+OUT_STEP = _words(3)  # result cells from one pixel of a phase to the next
+TAP_STEP = _words()  # kernel: from a tap, a reduction channel, a column, a group to the next
+REDUCE_STEP = _words()
+COLUMN_STEP = _words()
+GROUP_STEP = _words()
+REDUCE = _words()  # reduction channels of a tap
+# Results of fewer than NR columns in line: a row may be stored NR wide if as many rows as this,
+# that it spills into, follow in the same box and are stored later. 0: no row may.
+SPILL = _words()
+DOT_LANES = _words()  # VL of a DOT tile, else 0
+# ------------------------------------------------------------------------- kernel gradient
+K = _words()
+RESULT_ROWS = _words()  # table of K offsets of the rows of a part
+DY_IN_PLACE = _words()  # 1: dy is read where it lies, where NR columns of every pixel do
+DY_BYTES = _words()
+PARTS = _words()
+ZERO_FIRST = _words()  # 1: a part starts with zeros, else with the sums of its first box
+PART_BYTES = _words()
+PART_GROUP = _words()  # from one group's part of the result to the next
+COLUMN_GROUPS = _words()
+GROUP_PANELS = _words()  # panels of a column group
+ROW_GROUPS = _words()
+GROUP_ROWS = _words()  # rows of a row group
+PLAN_WORDS = _words()
+
+# ------------------------------------------------------------------------- a phase
+(
+    PHASE_K,
+    PHASE_OFFSETS,  # table of K offsets of (tap, channel)
+    PHASE_PACKED,  # where its packed kernel starts, and from a panel's to the next
+    PHASE_PANEL,
+    PHASE_BEGIN,  # d, h, w: its first pixel, the end of its pixels, and the result cell of pixel 0
+    PHASE_END,
+    PHASE_START,
+    PHASE_BLOCKS,  # how its K is cut
+    PHASE_BLOCK_TABLE,  # where the cuts are: 0, ..., K
+    PHASE_ROWS,  # kernel gradient: offsets of its rows in a part of the result
+    PHASE_WORDS,
+) = (0, 1, 2, 3, 4, 7, 10, 13, 14, 15, 16)
+
+# ------------------------------------------------------------------------- a packed run of taps
+PACK_AT, PACK_TAPS, PACK_TABLE, PACK_WORDS = range(4)

@@ -1,0 +1,111 @@
+"""The code for other hosts: smaller ones run here, others are at least translated."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+from llvmlite import binding, ir
+
+from fastconv.engine.emit import Operands, TileShape, emit_product
+from fastconv.engine.tiles import DOT, ELEMENTWISE, OUTER, TILES, isa_of
+
+HERE = os.path.dirname(__file__)
+
+# The smallest x86-64 host, one with 32-byte vectors but without fused multiply-add, and AVX2.
+SMALLER = {
+    "nehalem": ("generic", "+cx16,+popcnt,+sse3,+sse4.1,+sse4.2,+ssse3"),
+    "sandybridge": ("generic", "+avx,+cx16,+popcnt,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave"),
+    "haswell": ("avx2", "+avx,+avx2,+bmi,+bmi2,+cx16,+f16c,+fma,+lzcnt,+movbe,+popcnt,+sse3,"
+                "+sse4.1,+sse4.2,+ssse3,+xsave"),
+}  # fmt: skip
+
+CHECKS = """
+import sys
+sys.path.insert(0, {here!r})
+import test_engine as t
+from fastconv.engine.tiles import host_isa
+assert host_isa() == {isa!r}, host_isa()
+for seed in range(16):
+    t.test_random_geometries(seed)
+for channels in (1, 3, 5, 8, 17, 33):
+    t.test_channel_tails(channels)
+print("ok")
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86-64 hosts")
+@pytest.mark.parametrize("name", SMALLER)
+def test_smaller_hosts_compute_the_same_integers(name, tmp_path):
+    isa, features = SMALLER[name]
+    environment = dict(
+        os.environ,
+        NUMBA_CPU_NAME=name,
+        NUMBA_CPU_FEATURES=features,
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+    code = CHECKS.format(here=HERE, isa=isa)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["ok"]
+
+
+def module_of(tile: TileShape) -> str:
+    """LLVM IR of a function that is one product."""
+    module = ir.Module("product")
+    word = ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 12), "product")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit_product(builder, tile, Operands(*function.args))
+    builder.ret_void()
+    return str(module)
+
+
+TARGETS = {
+    "avx512": ("x86_64-unknown-linux-gnu", "skylake-avx512", "zmm"),
+    "avx2": ("x86_64-unknown-linux-gnu", "haswell", "ymm"),
+    "generic": ("x86_64-unknown-linux-gnu", "x86-64", "xmm"),
+    "neon": ("aarch64-unknown-linux-gnu", "cortex-a72", "fmla"),
+}
+
+
+@pytest.mark.parametrize("isa", TARGETS)
+@pytest.mark.parametrize("element", [ir.FloatType(), ir.DoubleType()], ids=["f4", "f8"])
+def test_every_tile_translates_for_every_host(isa, element):
+    triple, cpu, word = TARGETS[isa]
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    target = binding.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
+    nbytes, dense, depthwise = TILES[isa]
+    lanes = nbytes // (4 if isinstance(element, ir.FloatType) else 8)
+    tiles = [TileShape(rows, vectors, lanes, element, OUTER) for rows, vectors, _ in dense]
+    tiles += [TileShape(*shape, lanes, element, ELEMENTWISE) for shape in depthwise]
+    tiles += [TileShape(4, 2, lanes, element, DOT)]
+    for tile in tiles:
+        module = binding.parse_assembly(module_of(tile))
+        module.triple = triple
+        module.verify()
+        assert word in target.emit_assembly(module)
+
+
+@pytest.mark.parametrize("isa", TARGETS)
+def test_accumulators_and_addresses_fit_the_registers(isa):
+    nbytes, dense, depthwise = TILES[isa]
+    registers = 32 if isa in ("avx512", "neon") else 16
+    for mr, nv, speed in dense:
+        assert 8 <= mr * nv <= registers - nv - 1 + (nv > 2)
+        assert 0 < speed <= 1
+    assert all(rows * vectors <= registers - 2 for rows, vectors in depthwise)
+    assert nbytes in (16, 32, 64)
+
+
+def test_isa_is_chosen_by_features():
+    assert isa_of("+avx512f,+avx,+fma") == "avx512"
+    assert isa_of("-avx512f,+avx,+fma") == "avx2"
+    assert isa_of("+avx") == "generic"
+    assert isa_of("") == "generic"
