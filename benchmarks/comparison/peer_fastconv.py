@@ -1,0 +1,68 @@
+"""fastconv: plans for the products, and results written into arrays that exist already."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+import fastconv as fc
+from comparison.cases import Call, Case, ConvCase, PoolCase
+
+
+class Fastconv:
+    """The package under test.
+
+    Parameters
+    ----------
+    allocate : bool
+        Give no ``out``: results are allocated at every call, as the other libraries do.
+    """
+
+    def __init__(self, allocate: bool = False) -> None:
+        self._allocate = allocate
+
+    def threads(self, n: int) -> AbstractContextManager[Any]:
+        """Compute with n threads."""
+        return fc.num_threads(n)
+
+    def prepare(self, case: Case) -> Call:
+        """How fastconv computes the case."""
+        return self._conv(case) if isinstance(case, ConvCase) else self._pool(case)
+
+    def _out(self, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
+        """An array for the result, filled so that an element left unwritten shows."""
+        return None if self._allocate else np.full(shape, np.nan, dtype)
+
+    def _conv(self, case: ConvCase) -> Call:
+        problem, (x, w, _, dy) = case.problem, case.operands
+        plan = fc.plan_conv(problem.x_shape, problem.w_shape, problem.dtype, **problem.kwargs)
+        if case.product == "forward":
+            y = self._out(dy.shape, case.dtype)
+            return Call(lambda: plan.forward(x, w, out=y), _same)
+        if case.product == "kernel":
+            dw = self._out(w.shape, case.dtype)
+            return Call(lambda: plan.kernel_grad(x, dy, out=dw), _same)
+        dx = self._out(x.shape, case.dtype)
+        return Call(lambda: plan.input_grad(dy, w, out=dx), _same)
+
+    def _pool(self, case: PoolCase) -> Call:
+        x, dy, argmax, window = case.x, case.dy, case.argmax, case.window
+        shape, options = x.shape, case.kwargs
+        y = self._out(dy.shape, case.dtype)
+        dx = self._out(shape, case.dtype)
+        runs = {
+            "max_pool": lambda: fc.max_pool(x, window, out=y, **options),
+            "max_pool_argmax": lambda: fc.max_pool(x, window, return_argmax=True, out=y, **options),
+            "max_pool_backward": lambda: fc.max_pool_backward(
+                dy, argmax, shape, window, out=dx, **options
+            ),
+            "avg_pool": lambda: fc.avg_pool(x, window, out=y, **options),
+            "avg_pool_backward": lambda: fc.avg_pool_backward(dy, shape, window, out=dx, **options),
+        }
+        return Call(runs[case.product], _same)
+
+
+def _same(result: Any) -> Any:
+    return result

@@ -1,0 +1,218 @@
+"""What the comparison prints: rows, geometric means, worst rows; and the CSV file."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from comparison.rows import BASELINE, NOISY, OURS, Row
+from fastconv.cli.output import print_table
+
+LABELS = {OURS: OURS, BASELINE: "PyTorch", "jax": "JAX", "onnxruntime": "ONNX RT", "numpy": "NumPy"}
+LEGEND = """\
+ms: medians of interleaved calls, one table row at a time. x PyTorch: its time over fastconv's,
+  above 1 where fastconv is faster; ~ where a median is more than {noisy} times the best: another
+  process was running, do not trust it. of best: the ratio of the shortest times instead.
+of peak: share of the best numpy.matmul rate of this run.
+fastconv: plans{out}. The others allocate their results.
+PyTorch: channels-last memory format, inference mode, only the wanted gradient.
+  Rows with * have padding that differs between two sides: PyTorch's forward time includes F.pad;
+  its kernel gradient gets the padded input, as from the forward pass.
+ONNX RT: channels first, constant kernel. NumPy: explicit im2col matrix and matmul.
+-: not computed by this library. wrong: the answer was wrong, so it was not timed."""
+
+CSV_COLUMNS = (
+    "table",
+    "name",
+    "problem",
+    "product",
+    "dtype",
+    "threads",
+    "library",
+    "status",
+    "milliseconds",
+    "best_milliseconds",
+    "rounds",
+    "gflops",
+    "peak_gflops",
+    "share_of_peak",
+    "ratio_to_fastconv",
+    "best_ratio_to_fastconv",
+)
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """Geometric mean of positive numbers, NaN of none.
+
+    >>> geometric_mean([1.0, 4.0])
+    2.0
+    """
+    values = list(values)
+    return statistics.geometric_mean(values) if values else math.nan
+
+
+def print_rows(rows: Sequence[Row], libraries: Iterable[str]) -> None:
+    """One line per case."""
+    tried = {name for row in rows for name in (*row.seconds, *row.wrong, *row.failed)}
+    shown = [name for name in libraries if name in tried]
+    columns = ["problem", "product", *(f"{LABELS.get(name, name)} ms" for name in shown)]
+    conv = any(row.flops for row in rows)
+    columns += ["x PyTorch", "of best", *(["GFLOP/s", "of peak"] if conv else [])]
+    lines = []
+    for row in rows:
+        line = [row.name, row.product, *(_milliseconds(row, name) for name in shown)]
+        line.append(("~" if row.noisy else "") + _number(row.ratio(), "{:.2f}"))
+        line.append(_number(row.best_ratio(), "{:.2f}"))
+        if conv:
+            line += [_number(row.gflops(), "{:.1f}"), _number(row.share(), "{:.0%}")]
+        lines.append(line)
+    print_table(columns, lines, left=2)
+    print()
+
+
+def _milliseconds(row: Row, library: str) -> str:
+    if library in row.wrong or library in row.failed:
+        return "wrong" if library in row.wrong else "failed"
+    seconds = row.median(library)
+    return (
+        "-"
+        if seconds is None
+        else f"{1e3 * seconds:.3g}"
+        if seconds < 1
+        else f"{1e3 * seconds:.0f}"
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _groups(rows: Iterable[Row], key: Callable[[Row], tuple]) -> dict[tuple, list[Row]]:
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def print_summary(rows: Sequence[Row], libraries: Iterable[str]) -> None:
+    """Geometric means of the ratios per table and product, and the worst row of each."""
+    peers = [name for name in libraries if name != OURS and any(r.ratio(name) for r in rows)]
+    if not peers:
+        print("no other library was timed: no ratios")
+        return
+    first = BASELINE if BASELINE in peers else peers[0]
+    columns = ["table", "product", "threads", "dtype", "rows"]
+    columns += [f"x {LABELS.get(name, name)}" for name in peers]
+    columns += ["of best"]
+    columns += ["worst row", f"x {LABELS.get(first, first)}"]
+    groups = _groups(rows, lambda r: (r.table, r.product, r.threads, r.dtype))
+    groups |= {
+        ("all tables", *key): group
+        for key, group in _groups(rows, lambda r: (r.product, r.threads, r.dtype)).items()
+        if len({row.table for row in group}) > 1
+    }
+    lines = []
+    for key, group in groups.items():
+        line = [*map(str, key), str(len(group))]
+        line += [_mean(row.ratio(name) for row in group) for name in peers]
+        line += [_mean(row.best_ratio(first) for row in group)]
+        worst = worst_row(group, first)
+        line += [worst.name, f"{worst.ratio(first):.2f}"] if worst else ["-", "-"]
+        lines.append(line)
+    print("geometric means of (time of the library / time of fastconv)")
+    print_table(columns, lines, left=2)
+    worst = worst_row(rows, first)
+    if worst:
+        below = sum(1 for row in rows if (row.ratio(first) or math.inf) < 1)
+        print(
+            f"worst row: {_place(worst)}: {worst.ratio(first):.2f} x {LABELS.get(first, first)}; "
+            f"{below} of {len(rows)} rows below 1"
+        )
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    """Geometric mean of the ratios; how many there are, if not all."""
+    ratios = list(values)
+    known = [ratio for ratio in ratios if ratio is not None]
+    if not known:
+        return "-"
+    missing = f" ({len(known)} rows)" if len(known) < len(ratios) else ""
+    return f"{geometric_mean(known):.2f}{missing}"
+
+
+def worst_row(rows: Iterable[Row], library: str = BASELINE) -> Row | None:
+    """The row with the smallest ratio, None if no row has one."""
+    known = [row for row in rows if row.ratio(library) is not None]
+    return min(known, key=lambda row: row.ratio(library) or 0.0, default=None)
+
+
+def print_notes(rows: Sequence[Row], allocate: bool) -> None:
+    """Peaks, legend, reasons for gaps, wrong answers."""
+    out = "" if allocate else ", results into arrays given beforehand (out=)"
+    print()
+    for (threads, dtype), group in _groups(rows, lambda r: (r.threads, r.dtype)).items():
+        peak = group[0].peak
+        print(
+            f"peak: numpy.matmul {dtype}, {_threads(threads)}: {peak.gflops:.1f} GFLOP/s "
+            f"at {peak.size}x{peak.size}"
+        )
+    print(LEGEND.format(out=out, noisy=NOISY))
+    large = _groups((r for r in rows if r.flops and "numpy" in r.left_out), lambda r: (r.name,))
+    for (name,), group in large.items():
+        print(f"NumPy left out of {name}: {group[0].left_out['numpy']}")
+    for row in rows:
+        for word, faults in (("WRONG", row.wrong), ("failed", row.failed)):
+            for library, fault in faults.items():
+                print(f"{word}: {library}, {_place(row)}: {fault}")
+    noisy = sum(row.noisy for row in rows)
+    if noisy:
+        print(f"note: {noisy} of {len(rows)} rows are noisy (~): run them again on an idle machine")
+
+
+def _place(row: Row) -> str:
+    """Which case it is, for a sentence."""
+    return (
+        f"{row.table} {row.name} ({row.descriptor}), {row.product}, {_threads(row.threads)}, "
+        f"{row.dtype}"
+    )
+
+
+def _threads(n: int) -> str:
+    return "1 thread" if n == 1 else f"{n} threads"
+
+
+def write_csv(path: Path, rows: Iterable[Row]) -> None:
+    """One line per case and library."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, CSV_COLUMNS)
+        writer.writeheader()
+        for row in rows:
+            for library in (*row.seconds, *row.wrong, *row.failed, *row.left_out):
+                writer.writerow(_csv_line(row, library))
+
+
+def _csv_line(row: Row, library: str) -> dict[str, object]:
+    times, median = row.seconds.get(library, []), row.median(library)
+    statuses = {"wrong": row.wrong, "failed": row.failed, "left out": row.left_out}
+    status = next((word for word, names in statuses.items() if library in names), "timed")
+    return {
+        "table": row.table,
+        "name": row.name.removesuffix("*"),
+        "problem": row.descriptor,
+        "product": row.product,
+        "dtype": row.dtype,
+        "threads": row.threads,
+        "library": library,
+        "status": status,
+        "milliseconds": None if median is None else 1e3 * median,
+        "best_milliseconds": 1e3 * min(times) if times else None,
+        "rounds": len(times),
+        "gflops": row.gflops(library),
+        "peak_gflops": row.peak.gflops,
+        "share_of_peak": row.share(library),
+        "ratio_to_fastconv": row.ratio(library),
+        "best_ratio_to_fastconv": row.best_ratio(library),
+    }

@@ -1,0 +1,160 @@
+"""From a case to a row of figures: check every library's answer, then time those that are right."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from comparison.answers import WrongAnswerError, check_by_definition, compare
+from comparison.cases import Call, Case, ConvCase, UnsupportedError
+from comparison.timing import Peak, Run, measure
+
+OURS, BASELINE = "fastconv", "pytorch"
+# Median over best. On an idle machine it is below 1.2; where another process takes a core now and
+# then, a barrier of OpenMP waits for it, 4 ms or more, and PyTorch's median goes up to 100-fold.
+NOISY = 1.5
+
+
+class Library(Protocol):
+    """An adapter."""
+
+    def threads(self, n: int) -> Any:
+        """Context in which the library computes with n threads."""
+
+    def prepare(self, case: Case) -> Call:
+        """How the library computes the case, or raise UnsupportedError."""
+
+
+@dataclass
+class Row:
+    """Figures of one case.
+
+    Attributes
+    ----------
+    seconds : dict of str to list of float
+        Per library, seconds per call in each round.
+    wrong, failed, left_out : dict of str to str
+        Libraries that were not timed, and why: a wrong answer, an error, not its kind of problem.
+    peak : Peak
+        Best rate of numpy.matmul in the run; it may still rise.
+    """
+
+    table: str
+    name: str
+    descriptor: str
+    product: str
+    dtype: str
+    threads: int
+    flops: int
+    peak: Peak
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    wrong: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def median(self, library: str) -> float | None:
+        """Median time of a call in seconds, None if the library was not timed."""
+        times = self.seconds.get(library)
+        return statistics.median(times) if times else None
+
+    def best(self, library: str) -> float | None:
+        """Shortest time of a call in seconds, None if the library was not timed."""
+        times = self.seconds.get(library)
+        return min(times) if times else None
+
+    def ratio(self, library: str = BASELINE) -> float | None:
+        """The library's time over fastconv's: above 1 where fastconv is faster."""
+        theirs, ours = self.median(library), self.median(OURS)
+        return None if theirs is None or ours is None else theirs / ours
+
+    def best_ratio(self, library: str = BASELINE) -> float | None:
+        """The same of the shortest times, which other processes disturb less."""
+        theirs, ours = self.best(library), self.best(OURS)
+        return None if theirs is None or ours is None else theirs / ours
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a median that the ratio compares is far above its best: other processes ran."""
+        pairs = [(self.median(name), self.best(name)) for name in (OURS, BASELINE)]
+        return any(median and best and median > NOISY * best for median, best in pairs)
+
+    def gflops(self, library: str = OURS) -> float | None:
+        """Rate in GFLOP/s, None for pooling."""
+        seconds = self.median(library)
+        return self.flops / seconds / 1e9 if seconds and self.flops else None
+
+    def share(self, library: str = OURS) -> float | None:
+        """Rate over the peak of numpy.matmul."""
+        rate = self.gflops(library)
+        return rate / self.peak.gflops if rate and self.peak.gflops else None
+
+
+@contextmanager
+def thread_count(libraries: Mapping[str, Library], n: int) -> Iterator[None]:
+    """Let every library compute with n threads inside the block."""
+    with ExitStack() as stack:
+        for library in libraries.values():
+            stack.enter_context(library.threads(n))
+        yield
+
+
+def measure_case(
+    case: Case,
+    libraries: Mapping[str, Library],
+    *,
+    threads: int,
+    peak: Peak,
+    repeat: int,
+    seconds: float,
+) -> Row:
+    """Check the libraries' answers and time the right ones in turn.
+
+    A library whose answer is wrong is not timed. fastconv's answer must be exact; the others must
+    agree with fastconv within ``16 eps G``.
+    """
+    row = Row(
+        table=case.table,
+        name=case.name,
+        descriptor=case.descriptor,
+        product=case.product,
+        dtype=case.dtype,
+        threads=threads,
+        flops=case.flops,
+        peak=peak,
+    )
+    runs: dict[str, Run] = {}
+    agreed: Any = None
+    for name, library in libraries.items():
+        try:
+            call = library.prepare(case)
+            got = call.answer(call.run())
+            check_by_definition(case, got)
+            if agreed is not None:
+                compare(case, got, agreed, lambda: _magnitude(case, libraries))
+        except UnsupportedError as reason:
+            row.left_out[name] = str(reason)
+        except WrongAnswerError as fault:
+            row.wrong[name] = str(fault)
+        except (ArithmeticError, RuntimeError, ValueError, MemoryError) as error:
+            if name == OURS:
+                raise
+            row.failed[name] = f"{type(error).__name__}: {error}"
+        else:
+            runs[name] = call.run
+            agreed = got if name == OURS else agreed
+    if OURS in runs:
+        row.seconds = measure(runs, repeat=repeat, seconds=seconds, keep=(OURS, BASELINE))
+    return row
+
+
+def _magnitude(case: Case, libraries: Mapping[str, Library]) -> Any:
+    """G of the error bound: the same product over absolute values."""
+    from comparison.answers import pool_magnitude
+
+    if not isinstance(case, ConvCase):
+        return pool_magnitude(case)
+    call = libraries[OURS].prepare(case.magnitude())
+    return call.answer(call.run())
