@@ -22,8 +22,8 @@ import numpy as np
 from numba.core import types
 from numba.core.ccallback import CFunc
 
-from fastconv._jit import kernel
-from fastconv.engine import loop
+from fastconv._jit import kernel, own_files
+from fastconv.engine import loop, packing
 from fastconv.engine.inner import OPTIONS
 from fastconv.engine.primitives import call_entry
 from fastconv.engine.tiles import Tile
@@ -36,6 +36,7 @@ SOURCES = (
     "primitives.py",
     "gather.py",
     "loop.py",
+    "packing.py",
     "slots.py",
     "entries.py",
     "inner.py",
@@ -86,7 +87,7 @@ def _kernel_gradient(digest: int) -> Any:
 def _pack(digest: int) -> Any:
     def entry(call, thread):
         if digest != 0:
-            loop.pack(call, thread)
+            packing.pack(call, thread)
 
     return entry
 
@@ -112,6 +113,7 @@ def _compile(python: Any, name: str, arguments: int) -> int:
         )
         try:
             entry.enable_caching()
+            own_files(entry._cache)
         except RuntimeError as error:  # "cannot cache function ...: no locator available"
             message = f"kernels are not kept on disk: {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)

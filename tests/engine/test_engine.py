@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -292,6 +293,30 @@ def test_slices_of_the_batch_give_the_same_bits(g):
         y1, dx1, _ = run(one, x[i : i + 1], w, dy[i : i + 1])
         np.testing.assert_array_equal(y[i], y1[0])
         np.testing.assert_array_equal(dx[i], dx1[0])
+
+
+def test_eight_python_threads_may_call_one_plan():
+    g = conv_geometry((6, 14, 14, 24), (3, 3, 24, 32), padding=1)
+    rng = np.random.default_rng(6)
+    x, w, dy = (rng.standard_normal(s).astype(F4) for s in (g.x_shape, g.w_shape, g.y_shape))
+    plan = EnginePlan(g, F4)
+    wanted = run(plan, x, w, dy)
+    with ThreadPoolExecutor(8) as pool:
+        for result in pool.map(lambda _: run(plan, x, w, dy), range(32)):
+            for got, want in zip(result, wanted, strict=True):
+                np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [F4, F8])
+def test_errors_stay_below_the_bound(dtype):
+    g = conv_geometry((2, 6, 6, 200), (3, 3, 200, 24), padding=1)
+    rng = np.random.default_rng(7)
+    x, w, dy = (rng.standard_normal(s).astype(dtype) for s in (g.x_shape, g.w_shape, g.y_shape))
+    results = run(EnginePlan(g, dtype), x, w, dy)
+    for got, want, size in zip(
+        results, oracle(g, x, w, dy), oracle(g, abs(x), abs(w), abs(dy)), strict=True
+    ):
+        assert (abs(got - want) <= 16 * np.finfo(dtype).eps * size).all()
 
 
 def test_relu_bias_and_nan():
