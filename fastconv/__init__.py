@@ -6,6 +6,9 @@
 (64, 28, 28, 8)
 """
 
+import importlib
+from typing import Any
+
 from fastconv.config import show_config, warmup
 from fastconv.functional import (
     avg_pool,
@@ -50,3 +53,16 @@ __all__ = [
     "show_config",
     "warmup",
 ]
+
+# Loaded when they are first asked for, as fastconv.nn or `from fastconv import nn`.
+_SUBMODULES = ("examples", "nn", "reference", "testing")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"fastconv.{name}")
+    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_SUBMODULES])

@@ -26,6 +26,15 @@ def test_import_brings_neither_compiler_nor_hosts():
     assert not heavy.intersection(loaded)
 
 
+def test_submodules_load_when_asked_for():
+    code = "import fastconv as fc, sys; print('fastconv.nn' in sys.modules, fc.nn.fit.__name__)"
+    assert run(code).split() == ["False", "fit"]
+    assert {"reference", "testing", "nn", "examples"} <= set(dir(fc))
+    assert fc.reference.conv.__module__ == "fastconv.reference"
+    with pytest.raises(AttributeError, match="no attribute 'convolve'"):
+        _ = fc.convolve
+
+
 def test_public_names_are_documented_and_have_a_naive_twin():
     for name in fc.__all__:
         assert getattr(fc, name).__doc__, name

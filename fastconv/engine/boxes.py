@@ -120,10 +120,12 @@ def _segments(count: int, start: int, taps: list[tuple[int, int]], step: int, si
     return found
 
 
-def _lattice(axes: Sequence[list[_Segment]], window: Sequence[int], size: Triple, step: Triple,
-             out_step: Triple) -> Lattice:  # fmt: skip
-    """Every combination of the three axes' segments is a phase."""
-    phases = []
+def _lattice(axes: Sequence[Sequence[_Segment]], window: Sequence[int], size: Triple, step: Triple,
+             out_step: Triple, most: float) -> Lattice:  # fmt: skip
+    """Every combination of the three axes' segments is a phase; none if there are too many."""
+    phases: list[Phase] = []
+    if math.prod(map(len, axes)) > most:
+        axes = ((), (), ())
     for trio in itertools.product(*axes):
         met = list(itertools.product(*(segment.taps for segment in trio)))
         index = tuple((d[0] * window[1] + h[0]) * window[2] + w[0] for d, h, w in met)
@@ -135,21 +137,26 @@ def _lattice(axes: Sequence[list[_Segment]], window: Sequence[int], size: Triple
     return Lattice(size, step, out_step, tuple(phases))
 
 
-def forward_lattice(g: Geometry, split: Sequence[bool] = (False,) * 3) -> Lattice:
+def forward_lattice(
+    g: Geometry, split: Sequence[bool] = (False,) * 3, most: float = math.inf
+) -> Lattice:
     """Output pixel o and tap u meet at input cell ``o*s + u*d - lo``.
 
     On the axes to `split`, pixels whose windows leave the input are phases of their own that skip
-    the taps in the padding; otherwise padding cells are zeros that the gather writes.
+    the taps in the padding; otherwise padding cells are zeros that the gather writes. More than
+    `most` phases are not worth making: the lattice then has none.
     """
     axes = [
         _segments(o, 0, [(u, u * d - lo) for u in range(k)], s, n, cut)
         for (n, k, s, d, lo, o), cut in zip(g.axes3, split, strict=True)
     ]
     size, step = _triple([a[0] for a in g.axes3]), _triple([a[2] for a in g.axes3])
-    return _lattice(axes, [a[1] for a in g.axes3], size, step, (1, 1, 1))
+    return _lattice(axes, [a[1] for a in g.axes3], size, step, (1, 1, 1), most)
 
 
-def backward_lattice(g: Geometry, split: Sequence[bool] = (False,) * 3) -> Lattice:
+def backward_lattice(
+    g: Geometry, split: Sequence[bool] = (False,) * 3, most: float = math.inf
+) -> Lattice:
     """Input cell ``a + j*s`` and tap u meet at output pixel ``j + (a + lo - u*d)/s``.
 
     That is a whole number for the taps of phase a only: one convolution of stride 1 for each phase
@@ -168,7 +175,7 @@ def backward_lattice(g: Geometry, split: Sequence[bool] = (False,) * 3) -> Latti
             for segment in _segments(-(-(n - a) // step), a, taps, 1, o, cut)
         ])  # fmt: skip
     size, stride = _triple([a[5] for a in g.axes3]), _triple([a[2] for a in g.axes3])
-    return _lattice(axes, [a[1] for a in g.axes3], size, (1, 1, 1), stride)
+    return _lattice(axes, [a[1] for a in g.axes3], size, (1, 1, 1), stride, most)
 
 
 def _triple(values: Sequence[int]) -> Triple:

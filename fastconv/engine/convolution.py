@@ -132,10 +132,9 @@ class Convolution(Product):
         found = [plain]
         for split in itertools.product(*axes):
             if any(split):
-                lattice = self.lattice_of(self.g, split)
+                lattice = self.lattice_of(self.g, split, MOST_PHASES)
                 packed = sum(map(len, _runs([phase.taps for phase in lattice.phases])))
-                few = 0 < len(lattice.phases) <= MOST_PHASES
-                if few and (packed == self.g.T or not self.large):
+                if lattice.phases and (packed == self.g.T or not self.large):
                     found.append(lattice)
         return min(found, key=self.cycles)
 
@@ -196,17 +195,17 @@ class Convolution(Product):
         lattice = self.lattice
         packs: list[tuple[int, int, int]] = []
         at: dict[tuple[int, ...], int] = {}
+        holding = _Holding()
         packed = 0
         for run in self.runs:
+            holding.add(run)
             at[run] = packed
             packs.append((packed, len(run), table.own(np.array(run))))
             packed += len(run) * self.tap_bytes * self.panels * self.groups
         table.set(s.PACKS, len(packs), table.own(np.array(packs)), self.tap_bytes)
         phases = []
         for phase in lattice.phases:
-            run, skipped = next(
-                (run, i) for run in self.runs if (i := _position(phase.taps, run)) >= 0
-            )
+            run, skipped = holding[phase.taps]
             cuts = self.cuts(phase.taps)
             taps = table.tap_offsets(
                 lattice, phase.cells, self.reduce, self.block, self.size, self.every
@@ -292,15 +291,37 @@ class InputGradient(Convolution):
 def _runs(taps: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """The tap sequences that are packed: those that are not a part of a longer one."""
     found: list[tuple[int, ...]] = []
+    holding = _Holding()
     for sequence in sorted(set(taps), key=len, reverse=True):
-        if all(_position(sequence, run) < 0 for run in found):
+        if holding.find(sequence) is None:
             found.append(sequence)
+            holding.add(sequence)
     return found
 
 
-def _position(part: tuple[int, ...], whole: tuple[int, ...]) -> int:
-    """Where `part` lies in `whole` without a gap, or -1."""
-    if part[0] not in whole:
-        return -1
-    i = whole.index(part[0])
-    return i if whole[i : i + len(part)] == part else -1
+class _Holding:
+    """Finds a run that a sequence of taps is a part of, among those that hold its first tap.
+
+    A stride of 64 on two axes has 4096 sequences: comparing each with all takes seconds.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[int, list[tuple[tuple[int, ...], int]]] = {}
+
+    def add(self, run: tuple[int, ...]) -> None:
+        """Remember a run."""
+        for i, tap in enumerate(run):
+            self._runs.setdefault(tap, []).append((run, i))
+
+    def __getitem__(self, part: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+        found = self.find(part)
+        if found is None:
+            raise KeyError(part)
+        return found
+
+    def find(self, part: tuple[int, ...]) -> tuple[tuple[int, ...], int] | None:
+        """The run and where `part` begins in it, if one has it without a gap."""
+        for run, i in self._runs.get(part[0], ()):
+            if run[i : i + len(part)] == part:
+                return run, i
+        return None

@@ -108,7 +108,7 @@ def _compile(python: Any, name: str, arguments: int) -> int:
     """Compile a C function of int64 arguments, or load it from disk."""
     python.__name__ = python.__qualname__ = name  # names its files in the cache
     with _compiling:
-        entry = CFunc(
+        entry: Any = CFunc(
             python, ((types.int64,) * arguments, types.void), {}, {**OPTIONS, "nopython": True}
         )
         try:

@@ -56,8 +56,8 @@ class KernelGradient(Product):
         self.lattice = forward_lattice(g)
         self.split = self.depthwise and max(g.stride) > 1 and not self.lattice.inside
         if self.split:
-            lattice = forward_lattice(g, (True,) * 3)
-            self.split = 0 < len(lattice.phases) <= MOST_PHASES
+            lattice = forward_lattice(g, (True,) * 3, MOST_PHASES)
+            self.split = bool(lattice.phases)
             self.lattice = lattice if self.split else self.lattice
         self.groups, self.k, self.columns = g.G, g.K, g.F // g.G
         self.reduce = g.C // g.G

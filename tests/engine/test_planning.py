@@ -1,0 +1,32 @@
+"""Planning takes a moment, whatever the geometry: it counts phases before it makes them."""
+
+import numpy as np
+import pytest
+
+from fastconv.engine import EnginePlan
+from fastconv.engine.boxes import backward_lattice
+from fastconv.resolve import conv_geometry
+
+FAR = {
+    "wide window": ((1, 6, 1200, 3), (5, 301, 3, 2), {}),
+    "stride 64": ((1, 256, 256, 3), (64, 64, 3, 8), {"stride": 64}),
+    "3-D, padded": ((1, 30, 30, 30, 2), (7, 7, 7, 2, 2), {"padding": 3}),
+    "far padding": ((1, 9000, 2), (255, 2, 2), {"padding": 400}),
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+def test_tables_stay_small(name):
+    """Every tap of every phase is a row of a table: some times T, not T squared."""
+    x_shape, w_shape, options = FAR[name]
+    g = conv_geometry(x_shape, w_shape, **options)
+    plan = EnginePlan(g, np.dtype("float32"))
+    for product in ("forward", "input_grad"):
+        rows = sum(len(phase.taps) for phase in plan._product(product).lattice.phases)
+        assert g.T <= rows <= 100 * g.T
+
+
+def test_too_many_phases_are_not_made():
+    g = conv_geometry((1, 6, 1200, 3), (5, 301, 3, 2))
+    assert len(backward_lattice(g, (False, True, True)).phases) > 1000
+    assert backward_lattice(g, (False, True, True), 100).phases == ()
