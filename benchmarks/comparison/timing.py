@@ -13,10 +13,11 @@ import numpy as np
 Run = Callable[[], Any]
 Clock = Callable[[], float]
 
-# A measurement takes at least this long. As long again is spent on untimed calls before it: idle
-# threads of OpenMP and ONNX Runtime spin for 4 to 7 ms after a call and take a core from whoever
-# comes next, and the caches hold another library's operands.
+# A measurement takes at least this long, and three times as long is spent on untimed calls before
+# it: idle threads of OpenMP and ONNX Runtime spin for 4 to 7 ms after a call (longer where they get
+# half a core) and take a core from whoever comes next, and the caches hold another's operands.
 SLOT_SECONDS = 5e-3
+UNTIMED_SLOTS = 3
 # Calls that take longer than this need no such start.
 LONG_SECONDS = 50e-3
 MIN_ROUNDS = 3
@@ -75,7 +76,7 @@ def measure(
                 if len(times[name]) > number or (slow and number >= rounds):
                     continue
                 if lengths[name] < LONG_SECONDS:
-                    _per_call(run, calls[name], clock)
+                    _per_call(run, UNTIMED_SLOTS * calls[name], clock)
                 times[name].append(_per_call(run, calls[name], clock))
     finally:
         if collecting:
