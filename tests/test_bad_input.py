@@ -582,3 +582,26 @@ def test_one_huge_window_in_bounded_memory():
         tracemalloc.stop()
     assert (y == 101 * 101).all()
     assert peak < 16 * 2**20
+
+
+def test_more_than_two_to_the_31_elements(tmp_path):
+    """64-bit offsets: a sparse file of 11 GB, of which a few pages are touched."""
+    shape = (1, 70000, 40000, 1)
+    x = np.memmap(tmp_path / "x", np.float32, "w+", shape=shape)
+    assert x.size > 2**31
+    x[0, -2:, -2:, 0] = 1
+    far = {"stride": (34999, 19999)}
+    y = fc.conv(x, ones((2, 2, 1, 1)), **far)
+    assert_array_equal(y.ravel(), [0] * 8 + [4])
+    y, argmax = fc.max_pool(x, 2, return_argmax=True, **far)
+    assert_array_equal(y.ravel(), [0] * 8 + [1])
+    assert argmax.max() == 69998 * 40000 + 39998 > 2**31
+    assert_array_equal(fc.avg_pool(x, 2, **far).ravel(), [0] * 8 + [1])
+    del x
+    (tmp_path / "x").unlink()
+
+
+def test_an_im2col_matrix_of_more_than_two_to_the_31_elements():
+    x, w = ones((1, 1000, 1000, 8)), ones((20, 20, 8, 1))
+    assert fc.plan_conv(x.shape, w.shape).geometry.P * 3200 > 2**31
+    assert (fc.conv(x, w) == 3200).all()

@@ -14,8 +14,13 @@ class ConvMemory:
     def setup(self):
         self.x, self.w = np.ones(X, np.float32), np.ones(W, np.float32)
         self.y = np.ones(X, np.float32)
-        y = fc.conv(self.x[:1], self.w, padding=1)
-        if not (y[:, 1:-1, 1:-1] == 9 * 32).all():
+        one = self.x[:1]
+        y = fc.conv(one, self.w, padding=1)
+        dx, dw, _ = fc.conv_backward(one, one, self.w, padding=1)
+        inner = slice(None), slice(1, -1), slice(1, -1)
+        if not ((y[inner] == 9 * 32).all() and (dx[inner] == 9 * 32).all()):
+            raise AssertionError("wrong answer")
+        if not (dw[1, 1] == 32 * 32).all():
             raise AssertionError("wrong answer")
 
     def peakmem_operands(self):

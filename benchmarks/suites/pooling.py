@@ -5,7 +5,7 @@ import numpy as np
 import fastconv as fc
 from fastconv import reference
 
-from .common import require_equal
+from .common import inner, require_equal
 
 SHAPES = {"lenet5": (64, 28, 28, 6), "mnist": (128, 26, 26, 32), "resnet8": (32, 32, 32, 16)}
 
@@ -25,10 +25,11 @@ class Pooling:
         require_equal(self.y[:1], expected[0], "max_pool")
         require_equal(self.argmax[:1], expected[1], "argmax")
         dx = fc.max_pool_backward(self.y, self.argmax, shape, 2, **self.options)
-        require_equal(np.sum(dx * self.x), np.sum(self.y * self.y), "max_pool_backward")
+        require_equal(inner(dx, self.x), inner(self.y, self.y), "max_pool_backward")
         means = fc.avg_pool(self.x, 2, **self.options)
         require_equal(means[:1], reference.avg_pool(self.x[:1], 2, **self.options), "avg_pool")
-        fc.avg_pool_backward(self.y, shape, 2, **self.options)
+        dx = fc.avg_pool_backward(self.y, shape, 2, **self.options)
+        require_equal(inner(dx, self.x), inner(self.y, means), "avg_pool_backward")
 
     def time_max_pool(self, name, data_format):
         fc.max_pool(self.x, 2, **self.options)
