@@ -12,59 +12,47 @@ from typing import Any
 import numpy as np
 
 from fastconv import threads
-from fastconv.operands import float_dtype
+from fastconv.operands import computing_dtype, float_dtype
 
-__all__ = ["OPS", "show_config", "warmup"]
+__all__ = ["show_config", "warmup"]
 
 log = logging.getLogger("fastconv")
 
-# A problem large enough that two threads share it, so that both variants of a kernel compile.
-_X, _W = (2, 130, 130, 16), (3, 3, 16, 16)
+# Images large enough for two threads to share, so that both variants of a kernel compile.
+X_SHAPE, W_SHAPE = (2, 130, 130, 16), (3, 3, 16, 16)
 
 
-def _warm_conv(dtype: np.dtype) -> None:
-    from fastconv.functional import conv
+def _calls(dtype: np.dtype) -> dict[str, Callable[[], Any]]:
+    """A call of every public function, by name."""
+    from fastconv import functional as f
 
-    conv(np.zeros(_X, dtype), np.zeros(_W, dtype), padding=1)
-
-
-def _warm_conv_backward(dtype: np.dtype) -> None:
-    from fastconv.functional import conv_backward
-
-    x = np.zeros(_X, dtype)
-    conv_backward(x, x, np.zeros(_W, dtype), padding=1)
-
-
-def _warm_max_pool(dtype: np.dtype) -> None:
-    from fastconv.functional import max_pool, max_pool_backward
-
-    x = np.zeros(_X, dtype)
-    max_pool(x, 2)
-    y, argmax = max_pool(x, 2, return_argmax=True)
-    max_pool_backward(y, argmax, x.shape, 2)
-
-
-def _warm_avg_pool(dtype: np.dtype) -> None:
-    from fastconv.functional import avg_pool, avg_pool_backward
-
-    x = np.zeros(_X, dtype)
-    avg_pool_backward(avg_pool(x, 2), x.shape, 2)
+    x, w = np.zeros(X_SHAPE, dtype), np.zeros(W_SHAPE, dtype)
+    y, argmax = np.zeros((2, 65, 65, 16), dtype), np.zeros((2, 65, 65, 16), np.int64)
+    cols = np.zeros((2, 65, 65, 64), dtype)
+    return {
+        "conv": lambda: f.conv(x, w, padding=1),
+        "conv_input_grad": lambda: f.conv_input_grad(x, w, X_SHAPE, padding=1),
+        "conv_kernel_grad": lambda: f.conv_kernel_grad(x, x, W_SHAPE, padding=1),
+        "conv_backward": lambda: f.conv_backward(x, x, w, padding=1),
+        "conv_transpose": lambda: f.conv_transpose(x, w, padding=1),
+        "conv_transpose_backward": lambda: f.conv_transpose_backward(x, x, w, padding=1),
+        "max_pool": lambda: (f.max_pool(x, 2), f.max_pool(x, 2, return_argmax=True)),
+        "max_pool_backward": lambda: f.max_pool_backward(y, argmax, X_SHAPE, 2),
+        "avg_pool": lambda: f.avg_pool(x, 2),
+        "avg_pool_backward": lambda: f.avg_pool_backward(y, X_SHAPE, 2),
+        "relu_backward": lambda: f.relu_backward(x, x),
+        "im2col": lambda: f.im2col(x, 2, stride=2),
+        "col2im": lambda: f.col2im(cols, X_SHAPE, 2, stride=2),
+    }
 
 
-def _warm_relu(dtype: np.dtype) -> None:
-    from fastconv.functional import relu_backward
+def _compile_tiles(dtype: np.dtype) -> None:
+    """The micro-kernel of every tile, which the calls choose by their numbers of channels."""
+    from fastconv.engine.entries import sweep_address
+    from fastconv.engine.tiles import all_tiles
 
-    x = np.zeros(_X, dtype)
-    relu_backward(x, x)
-
-
-OPS: dict[str, Callable[[np.dtype], None]] = {
-    "conv": _warm_conv,
-    "conv_backward": _warm_conv_backward,
-    "max_pool": _warm_max_pool,
-    "avg_pool": _warm_avg_pool,
-    "relu": _warm_relu,
-}
+    for tile in all_tiles(dtype):
+        sweep_address(tile)
 
 
 def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",)) -> None:
@@ -73,31 +61,35 @@ def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",
     Parameters
     ----------
     ops : iterable of str, optional
-        Some of ``conv``, ``conv_backward``, ``max_pool``, ``avg_pool``, ``relu``; all if None.
+        Names of public functions, such as ``"conv"`` and ``"max_pool"``; all if None.
     dtypes : sequence of dtype
-        What the kernels will be used with.
+        What they will be used with.
 
     Raises
     ------
     TypeError, ValueError
-        For a dtype that fastconv does not compute with, or an unknown op.
+        For a dtype that fastconv does not compute with, or an unknown function.
 
     Examples
     --------
-    >>> warmup(ops=["relu"])
+    >>> warmup(ops=["relu_backward"])
     """
-    chosen = list(OPS) if ops is None else [ops] if isinstance(ops, str) else list(ops)
-    for op in chosen:
-        if op not in OPS:
-            raise ValueError(f"ops={op!r} must be some of {', '.join(OPS)}")
     kinds = [dtypes] if isinstance(dtypes, str | np.dtype | type) else list(dtypes)
     natives = [float_dtype("dtypes", dtype) for dtype in kinds]
+    chosen = [ops] if isinstance(ops, str) else None if ops is None else list(ops)
+    known = _calls(np.dtype(np.float32))
+    for op in chosen or ():
+        if op not in known:
+            raise ValueError(f"ops={op!r} must be some of {', '.join(known)}")
     start = time.perf_counter()
     for dtype in natives:
-        for op in chosen:
+        calls = _calls(dtype)
+        for op in known if chosen is None else chosen:
+            if op.startswith("conv"):
+                _compile_tiles(computing_dtype(dtype))
             for count in {1, threads.get_num_threads()}:
                 with threads.num_threads(count):
-                    OPS[op](dtype)
+                    calls[op]()
     log.info("kernels ready after %.1f s", time.perf_counter() - start)
 
 

@@ -113,9 +113,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np, fastconv as fc
 x = np.random.default_rng(0).normal(size=(64, 16, 16, 16)).astype('float32')
 y, argmax = fc.max_pool(x, 2, return_argmax=True)
+w = np.ones((3, 3, 16, 16), 'float32')
+def products():
+    z = fc.conv(x, w)
+    return b"".join(a.tobytes() for a in (z, *fc.conv_backward(z, x, w)))
+right = products()
 def work(_):
     return np.array_equal(fc.max_pool(x, 2), y) and np.array_equal(
-        fc.max_pool_backward(y, argmax, x.shape, 2), dx)
+        fc.max_pool_backward(y, argmax, x.shape, 2), dx) and products() == right
 dx = fc.max_pool_backward(y, argmax, x.shape, 2)
 with ThreadPoolExecutor(8) as pool:
     print(all(pool.map(work, range(200))), fc.threads.threading_layer())
@@ -144,7 +149,11 @@ def test_show_config(capsys):
 
 
 def test_warmup():
-    fc.warmup(ops="relu", dtypes="float64")
+    fc.warmup(ops="relu_backward", dtypes="float64")
+    fc.warmup(ops=["conv", "max_pool"], dtypes=["float32"])
+    from fastconv import config, functional
+
+    assert set(config._calls(np.dtype("float32"))) == set(functional.__all__)
     with pytest.raises(ValueError, match="ops='convolve'"):
         fc.warmup(ops=["convolve"])
     with pytest.raises(TypeError, match="dtypes is int64"):

@@ -139,3 +139,19 @@ def dot_tile(columns: int, dtype: np.dtype) -> Tile | None:
     if columns > len(rows) or 2 * columns > lanes:
         return None
     return Tile(rows[columns - 1], columns, lanes, dtype, DOT)
+
+
+def all_tiles(dtype: np.dtype) -> list[Tile]:
+    """Every tile that this host may use for a dtype.
+
+    >>> len({tile.name for tile in all_tiles(np.dtype("float32"))}) >= 5
+    True
+    """
+    nbytes, dense, depthwise = TILES[host_isa()]
+    lanes = nbytes // dtype.itemsize
+    dots = (dot_tile(columns, dtype) for columns in range(1, len(DOT_ROWS[host_isa()]) + 1))
+    return [
+        *(Tile(rows, vectors, lanes, dtype) for rows, vectors, _ in dense),
+        *(Tile(rows, vectors, lanes, dtype, ELEMENTWISE) for rows, vectors in depthwise),
+        *(tile for tile in dots if tile is not None),
+    ]
