@@ -8,12 +8,13 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
 from numba.core import event
 
-__all__ = ["kernel", "own_files"]
+__all__ = ["kernel", "not_kept", "own_files"]
 
 log = logging.getLogger("fastconv")
 
@@ -41,19 +42,32 @@ def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False
         own_files(dispatcher._cache)
         return dispatcher
     except RuntimeError as error:  # "cannot cache function …: no locator available"
-        warnings.warn(f"kernels are not kept on disk: {error}", RuntimeWarning, stacklevel=2)
+        not_kept(error)
         return numba.njit(**options)(function)
 
 
-def own_files(cache: Any) -> None:
-    """Give every piece of machine code that `cache` saves a file name of its own.
+@cache
+def _warn_once() -> None:
+    message = "no folder is writable, so kernels are compiled anew in every process"
+    warnings.warn(f"{message}; NUMBA_CACHE_DIR can name one", RuntimeWarning, stacklevel=3)
+
+
+def not_kept(error: RuntimeError) -> None:
+    """Warn, once a process, that Numba found no folder for machine code; pass on other errors."""
+    if "locator" not in str(error):
+        raise error
+    _warn_once()
+
+
+def own_files(files: Any) -> None:
+    """Give each piece of machine code that `files`, Numba's cache, saves a name of its own.
 
     Numba counts 1, 2, 3 …: two processes that compile different signatures at once both write
     number 1, and the index of one of them then points at the other's code. With names that
     nobody else uses, what such a race loses is compiled again.
     """
-    base = cache._cache_file._index_name.removesuffix(".nbi")
-    cache._cache_file._data_name = lambda number: f"{base}.{uuid.uuid4().hex}.nbc"
+    base = files._cache_file._index_name.removesuffix(".nbi")
+    files._cache_file._data_name = lambda number: f"{base}.{uuid.uuid4().hex}.nbc"
 
 
 class _Notice(event.Listener):

@@ -200,3 +200,19 @@ print(fc.relu_backward(a, a).tolist())
     for file in one.rglob("*.nbc"):
         shutil.copy(file, other / file.relative_to(one))
     assert relu("float64", other) == relu("float32", other) == right
+
+
+def test_where_no_folder_is_writable_everything_works_with_one_warning():
+    code = """
+from numba.core import caching
+for kind in caching.CacheImpl, *caching.CacheImpl.__subclasses__():
+    kind._locator_classes = []
+import numpy as np, fastconv as fc
+x = np.ones((1, 4, 4, 1), np.float32)
+print(fc.conv(x, np.ones((3, 3, 1, 1), np.float32)).ravel(), fc.relu_backward(x, x).sum())
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[9. 9. 9. 9.] 16.0\n"
+    assert result.stderr.count("compiled anew in every process") == 1

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 from numba.core import types
 from numba.core.ccallback import CFunc
 
-from fastconv._jit import kernel, own_files
+from fastconv._jit import kernel, not_kept, own_files
 from fastconv.engine import loop, packing
 from fastconv.engine.inner import OPTIONS
 from fastconv.engine.primitives import call_entry
@@ -114,9 +113,8 @@ def _compile(python: Any, name: str, arguments: int) -> int:
         try:
             entry.enable_caching()
             own_files(entry._cache)
-        except RuntimeError as error:  # "cannot cache function ...: no locator available"
-            message = f"kernels are not kept on disk: {error}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        except RuntimeError as error:
+            not_kept(error)
         entry.compile()
     _alive.append(entry)  # the machine code lives as long as the entry
     address: Any = entry.address
