@@ -25,9 +25,9 @@ from fastconv.geometry import Geometry, effective
 
 __all__ = ["Im2colPlan", "add_col2im", "gather_cols"]
 
-# Bytes of one box's cols. From 256 KiB to 8 MiB the three products differ by less than the noise.
+# Bytes of one box's cols: a share of the second-level cache, and still long products.
 COLS_NBYTES = 2 * 2**20
-# A part of col2im for another thread is worth its launch (some 10 us) from here on.
+# Elements of cols that are worth another thread.
 COL2IM_GRAIN = 200_000
 
 Box = tuple[slice, ...]  # images, then outputs on each spatial axis

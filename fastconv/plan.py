@@ -37,7 +37,7 @@ __all__ = [
 
 ACTIVATIONS = (None, "relu")
 OPERANDS = ("x", "w", "b")
-# Plans that the functions keep between calls; each holds at most a few MiB of workspace.
+# Plans that the functions keep between calls: tables of some kB. Workspaces belong to threads.
 CACHED_PLANS = 256
 
 
@@ -89,7 +89,7 @@ def bias_operand(b: Any, F: int) -> np.ndarray | None:
 class ConvPlan:
     """One convolution, ready to run: made by :func:`plan_conv`.
 
-    A plan holds what depends on the shapes alone, and its workspaces. Once `out` is given, a call
+    A plan holds what depends on the shapes alone. Once `out` is given, a call
     allocates nothing. It may be used from several threads at once.
 
     Attributes

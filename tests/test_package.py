@@ -88,6 +88,13 @@ def test_threads_of_numba_are_left_alone():
         fc.max_pool(x, 2)
     fc.max_pool(x, 2)
     assert numba.get_num_threads() == before
+    numba.set_num_threads(1)  # the caller's wish for their own kernels
+    try:
+        with fc.num_threads(2):
+            fc.max_pool(x, 2)
+        assert numba.get_num_threads() == 1
+    finally:
+        numba.set_num_threads(before)
 
 
 def test_a_forked_child_works_after_the_parent_has_used_threads():

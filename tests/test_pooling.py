@@ -137,3 +137,20 @@ def test_bits_do_not_depend_on_threads_or_batch(op, threads):
                 dx1 = fc.avg_pool_backward(dy[one], x[one].shape, 3, **options)
             assert_array_equal(y[one], y1)
             assert_array_equal(dx[one], dx1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_relu_backward_passes_where_y_is_positive_only(dtype, monkeypatch):
+    """Flat at exactly 0, and zero, not NaN, where it is flat; any length, any thread count."""
+    from fastconv import deltas
+
+    monkeypatch.setattr(deltas, "GRAIN", 1)
+    values = np.array([0.0, -0.0, 1.0, -1.0, NAN, INF, -INF, 1e-7], dtype)
+    rng = np.random.default_rng(0)
+    for size in range(1, 40):
+        y = rng.choice(values, size)
+        dy = np.where(y > 0, np.arange(1, size + 1), NAN).astype(dtype)
+        for threads in (1, 2, 3):
+            with fc.num_threads(threads):
+                expected = np.where(y > 0, np.arange(1, size + 1), 0).astype(dtype)
+                assert_array_equal(fc.relu_backward(dy, y), expected, strict=True)

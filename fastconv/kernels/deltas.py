@@ -13,7 +13,7 @@ __all__ = ["bias_sums", "bias_sums_parallel", "relu_delta", "relu_delta_parallel
 def bias_sums(dy, sums, start, stop):
     """``sums[n, f]`` = sum over the pixels of ``dy[n, :, f]``; `sums` is float64.
 
-    Summing in float64 costs nothing where memory is the limit, and leaves one rounding.
+    Summing in float64 leaves one rounding, however many pixels there are.
     """
     for n in range(start, stop):
         for f in range(dy.shape[2]):
