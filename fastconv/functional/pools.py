@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -156,29 +157,19 @@ def max_pool_backward(
     )
     shape = user_shape(g.y_shape, data_format)
     expect_shape("dy", dy, shape, "the shape of the forward output")
-    argmax = _winners(argmax, shape, g)
-    dx = result(out, user_shape(g.x_shape, data_format), same_dtype(dy=dy), dy=dy, argmax=argmax)
-    pooling.max_pool_backward(
-        g,
-        channels_last(dy, data_format),
-        channels_last(argmax, data_format),
-        channels_last(dx, data_format),
-    )
-    return dx
-
-
-def _winners(argmax: Any, shape: tuple[int, ...], g: Geometry) -> np.ndarray:
-    """`argmax` as an array, once every entry points into the image (or is -1)."""
-    argmax = np.asarray(argmax)
-    if argmax.dtype.newbyteorder("=") != np.int64:
-        raise ValueError(f"argmax has dtype {argmax.dtype}, not int64")
-    expect_shape("argmax", argmax, shape, "the shape of the forward output")
-    cells = int(np.prod(g.x_size))
-    if argmax.size and (argmax.min() < -1 or argmax.max() >= cells):
+    winners = np.asarray(argmax)
+    if winners.dtype.newbyteorder("=") != np.int64:
+        raise ValueError(f"argmax has dtype {winners.dtype}, not int64")
+    expect_shape("argmax", winners, shape, "the shape of the forward output")
+    shape = user_shape(g.x_shape, data_format)
+    dx = result(out, shape, same_dtype(dy=dy), dy=dy, argmax=winners)
+    last = [channels_last(a, data_format) for a in (dy, winners, dx)]
+    if not pooling.max_pool_backward(g, last[0], last[1], last[2]):
         raise ValueError(
-            f"argmax holds {argmax.min()} to {argmax.max()}; an image has cells 0 to {cells - 1}"
+            f"argmax holds {winners.min()} to {winners.max()}; an image has cells 0 to "
+            f"{math.prod(g.x_size) - 1}, and -1 stands for none"
         )
-    return argmax
+    return dx
 
 
 def avg_pool(
@@ -233,10 +224,7 @@ def avg_pool(
         name="x",
     )
     y = result(out, user_shape(g.y_shape, data_format), same_dtype(x=x), x=x)
-    with np.errstate(all="ignore"):
-        pooling.avg_pool(
-            g, channels_last(x, data_format), channels_last(y, data_format), include_pad
-        )
+    pooling.avg_pool(g, channels_last(x, data_format), channels_last(y, data_format), include_pad)
     return y
 
 
@@ -293,10 +281,9 @@ def avg_pool_backward(
     shape = user_shape(g.y_shape, data_format)
     expect_shape("dy", dy, shape, "the shape of the forward output")
     dx = result(out, user_shape(g.x_shape, data_format), same_dtype(dy=dy), dy=dy)
-    with np.errstate(all="ignore"):
-        pooling.avg_pool_backward(
-            g, channels_last(dy, data_format), channels_last(dx, data_format), include_pad
-        )
+    pooling.avg_pool_backward(
+        g, channels_last(dy, data_format), channels_last(dx, data_format), include_pad
+    )
     return dx
 
 
