@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from fastconv.geometry import Geometry
-from fastconv.operands import computing_dtype
+from fastconv.operands import computing_dtype, native_dtype
 
 __all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward", "usable"]
 
 # Elements of a contiguous copy of part of an operand.
 BLOCK = 2**18
 CACHED_PARTS = 256
+IN_PLACE = frozenset(np.dtype(name) for name in ("float32", "float64", "int64"))
 
 
 def max_pool(g: Geometry, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:
@@ -32,9 +33,8 @@ def max_pool(g: Geometry, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | Non
 
 def max_pool_backward(g: Geometry, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
     """Every error to its window's winner; False, and `dx` untouched, if one is no cell."""
-    in_place = _in_place(dy, argmax, dx)
-    cells = math.prod(g.x_size)
-    if not in_place and argmax.size and not -1 <= argmax.min() <= argmax.max() < cells:
+    in_parts = argmax.size and not _in_place(dy, argmax, dx)  # all are checked before the first
+    if in_parts and not -1 <= argmax.min() <= argmax.max() < math.prod(g.x_size):
         return False
     return all(plan.scatter(*arrays) for plan, arrays in _parts(g, [dy, argmax], [dx]))
 
@@ -66,10 +66,10 @@ def _parts(
     """A plan and its arrays for every part; what was computed into a copy is written back."""
     from fastconv.engine.pool import pool_plan
 
-    dtype = computing_dtype(inputs[0].dtype.newbyteorder("="))
     if g.m == 0:
         return
     given = [a for a in (*inputs, *outputs) if a is not None]
+    dtype = computing_dtype(native_dtype(inputs[0]))
     if _in_place(*given):
         yield pool_plan(g, dtype, include_pad), [*inputs, *outputs]
         return
@@ -89,7 +89,7 @@ def _parts(
 
 def _in_place(*arrays: np.ndarray) -> bool:
     """Whether the compiled loops may read and write all of them where they lie."""
-    return all(a.flags.c_contiguous and a.dtype == _native(a) for a in arrays)
+    return all(a.dtype in IN_PLACE and a.flags.c_contiguous for a in arrays)
 
 
 def _native(array: np.ndarray) -> np.dtype:

@@ -18,7 +18,7 @@ Contract
 
 - Of pixels j >= left the last one that is left is computed again: there is no test for rows here.
 - Addresses, steps and offsets are in bytes; `offsets` and `cells` are addresses of 64-bit integers.
-  MAX and ARGMAX need a cell at least, and ``cells[t]`` below 2**31.
+  MAX and ARGMAX need a cell at least; all but MEAN need images of less than 2**31 cells.
 - MAX and ARGMAX ignore NaN but tell of it: the result is 0 only if no operand was one.
 - Every access carries the alignment of one byte, and nothing is checked.
 """
@@ -93,7 +93,7 @@ def emit_reduce(builder: Any, tile: PoolTile, ops: PoolOperands) -> Any:
         results, wheres, met = [builder.fdiv(total, size) for total in sums], [], I64(0)
     else:
         first = [_load(builder, tile, a, _word(builder, ops.offsets, I64(0))) for a in at]
-        where = splat(builder, tile.integers, _cell(builder, tile, ops, I64(0)))
+        where = splat(builder, tile.integers, _cell(builder, tile, ops.cells, I64(0)))
         found = [where] * ROWS if tile.kind == ARGMAX else []
         start = (first, found, _unordered(builder, tile, first))
         results, wheres, flags = _loop(builder, tile, ops, at, 1, start)
@@ -146,7 +146,7 @@ def _step(builder: Any, tile: PoolTile, ops: PoolOperands, t: Any, new: Any, phi
     picked = [builder.select(*three) for three in zip(larger, new, best, strict=True)]
     found = []
     if tile.kind == ARGMAX:
-        cell = splat(builder, tile.integers, _cell(builder, tile, ops, t))
+        cell = splat(builder, tile.integers, _cell(builder, tile, ops.cells, t))
         found = [builder.select(m, cell, w) for m, w in zip(larger, where, strict=True)]
     met = _unordered(builder, tile, new)
     return picked, found, [builder.or_(f, m) for f, m in zip(flags, met, strict=True)]
@@ -189,10 +189,13 @@ def emit_scatter(builder: Any, tile: PoolTile, window: Any, winners: Any, dy: An
     wide = ir.VectorType(I64, tile.lanes)
     won = builder.load(builder.inttoptr(argmax, PTR), align=1, typ=wide)
     won = builder.sub(won, splat(builder, wide, cell))
+    if tile.integers != wide:
+        won = builder.trunc(won, tile.integers)  # their differences stay below 2**32
     error, zero = _load(builder, tile, dy, I64(0)), ir.Constant(tile.vector, None)
 
     def add(t: Any, at: Any, missed: Any) -> Any:
-        here = builder.icmp_signed("==", won, splat(builder, wide, _word(builder, cells, t)))
+        wanted = splat(builder, tile.integers, _cell(builder, tile, cells, t))
+        here = builder.icmp_signed("==", won, wanted)
         new = builder.select(here, error, zero)
         _store(builder, builder.fadd(_load(builder, tile, at, I64(0)), new), at)
         here = builder.sext(here, tile.integers)
@@ -234,8 +237,9 @@ def splat(builder: Any, vector: Any, value: Any) -> Any:
     return builder.shuffle_vector(first, nothing, order)
 
 
-def _cell(builder: Any, tile: PoolTile, ops: PoolOperands, t: Any) -> Any:
-    cell = _word(builder, ops.cells, t)
+def _cell(builder: Any, tile: PoolTile, cells: Any, t: Any) -> Any:
+    """The t-th of `cells`, as wide as an element."""
+    cell = _word(builder, cells, t)
     return cell if tile.integers.element == I64 else builder.trunc(cell, I32)
 
 

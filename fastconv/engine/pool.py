@@ -7,6 +7,7 @@ but the argmax of a gradient, whose every element would be an address.
 from __future__ import annotations
 
 import math
+import struct
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = ["PoolPlan", "pool_plan"]
 GRAIN = 100_000
 BLOCKS = 8
 CACHED_PLANS = 256
+POOL_CALL = struct.Struct(f"{s.POOL_CALL_WORDS}q")
 
 
 class PoolPlan:
@@ -80,9 +82,10 @@ class PoolPlan:
         space = workspace()
         scratch = space.scratch(threads * self.scratch_bytes)
         winners = 0 if argmax is None else address_of(argmax)
-        words = (0, 0, 0, self._address, scratch, address_of(x), address_of(y), winners, total,
-                 items, 0)  # fmt: skip
-        call = space.write(*words, *(0,) * (s.CALL_WORDS - len(words)))
+        call = space.write(
+            POOL_CALL, 0, 0, 0, self._address, scratch, address_of(x), address_of(y), winners,
+            total, items, 0,
+        )  # fmt: skip
         call_entry_points(before, entry, call, threads, threads)
         return space.words
 

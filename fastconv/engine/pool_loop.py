@@ -126,11 +126,20 @@ def open_row(plan, row):
 
 
 @inner
+def constants(call, plan):
+    """``(x, y, argmax, C, pixel, element, step, taps)`` of a call: read once, kept in registers."""
+    x, y, argmax = words(call, s.POOL_X, 3)
+    C, pixel, element, taps = words(plan, s.POOL_C, 4)
+    return x, y, argmax, C, pixel, element, word(plan, s.POOL_AXES + 16), taps
+
+
+@inner
 def pool_rows(call, thread, tile):
     """MAX, ARGMAX or MEAN of blocks of output rows."""
     plan = word(call, s.PLAN)
     offsets = word(call, s.SCRATCH) + thread * word(plan, s.POOL_SCRATCH)
-    OW, cells = word(plan, s.POOL_AXES + 19), word(plan, s.POOL_CELLS)
+    OW, cells, far = word(plan, s.POOL_AXES + 19), word(plan, s.POOL_CELLS), word(plan, s.POOL_FAR)
+    fixed = constants(call, plan)
     listed, count = (0, 0, 0, 0, 0, 0), 0
     while True:
         item = add_one(call, s.NEXT_ITEM)
@@ -148,52 +157,51 @@ def pool_rows(call, thread, tile):
                 last = run_end(plan, ow, w0, w1)
                 size = divisor(plan, od, oh, ow) if len(tile[1]) == MEAN else 1
                 window = (offsets, count, n * cells, line + at_w, size)
-                _run(call, plan, window, row * OW + ow, last - ow, tile)
+                met = np.int64(1)
+                if (count > 0 and far == 0) or len(tile[1]) == MEAN:
+                    met = _run(fixed, window, row * OW + ow, last - ow, tile)
+                if met != 0 and len(tile[1]) != MEAN:
+                    _exact_run(fixed, window, row * OW + ow, last - ow, tile)
                 ow = last
 
 
 @inner
-def _run(call, plan, window, q, pixels, tile):
+def _run(fixed, window, q, pixels, tile):
     """Pixels q, q + 1, ... whose windows hold the same cells; the first window is `window`."""
+    x, y, argmax, C, pixel, element, step, taps = fixed
     offsets, count, image, cell, size = window
-    C, pixel, element = words(plan, s.POOL_C, 3)
-    step, lanes = word(plan, s.POOL_AXES + 16), len(tile[0])
-    cells = offsets + 8 * word(plan, s.POOL_TAPS)
-    ready = (count > 0 and word(plan, s.POOL_FAR) == 0) or len(tile[1]) == MEAN
+    lanes = len(tile[0])
     met = np.int64(0)
-    for first in range(0, pixels if ready else 0, ROWS):
+    for first in range(0, pixels, ROWS):
         i = max(0, min(first, pixels - ROWS))
-        x = word(call, s.POOL_X) + (image + cell + i * step) * pixel
-        y = word(call, s.POOL_Y) + (q + i) * pixel
-        argmax = word(call, s.POOL_ARGMAX) + (q + i) * C * 8
+        at = x + (image + cell + i * step) * pixel
+        to, winner = y + (q + i) * pixel, argmax + (q + i) * C * 8
         for chunk in range(0, C, lanes):
             c = min(chunk, C - lanes)
             met |= pool_reduce(
-                tile, (offsets, cells, count), (x + c * element, step * pixel, pixels - i),
-                (y + c * element, pixel), (argmax + c * 8, C * 8), (cell + i * step, step), size,
+                tile, (offsets, offsets + 8 * taps, count),
+                (at + c * element, step * pixel, pixels - i), (to + c * element, pixel),
+                (winner + c * 8, C * 8), (cell + i * step, step), size,
             )  # fmt: skip
-    if len(tile[1]) != MEAN and (met != 0 or not ready):
-        _exact_run(call, plan, window, q, pixels, tile)
+    return met
 
 
 @inner
-def _exact_run(call, plan, window, q, pixels, tile):
+def _exact_run(fixed, window, q, pixels, tile):
     """`_run` for maxima one at a time: the first NaN wins; -1 where a window has no cell."""
+    x, y, argmax, C, pixel, element, step, taps = fixed
     offsets, count, image, cell, _ = window
-    C, pixel, element = words(plan, s.POOL_C, 3)
-    step = word(plan, s.POOL_AXES + 16)
-    cells = offsets + 8 * word(plan, s.POOL_TAPS)
     for i in range(pixels):
-        x = word(call, s.POOL_X) + (image + cell + i * step) * pixel
+        at = x + (image + cell + i * step) * pixel
         for c in range(C):
             best, where = tile[2], np.int64(-1)
             for t in range(count):
-                value = load_element(x + word(offsets, t) + c * element, tile[2])
+                value = load_element(at + word(offsets, t) + c * element, tile[2])
                 if t == 0 or not (best >= value or best != best):
-                    best, where = value, cell + i * step + word(cells, t)
-            store_element(word(call, s.POOL_Y) + (q + i) * pixel + c * element, best)
+                    best, where = value, cell + i * step + word(offsets, taps + t)
+            store_element(y + (q + i) * pixel + c * element, best)
             if len(tile[1]) == ARGMAX:
-                store_word(word(call, s.POOL_ARGMAX), (q + i) * C + c, where)
+                store_word(argmax, (q + i) * C + c, where)
 
 
 @inner
@@ -204,8 +212,10 @@ def give_errors(call, thread, tile):
     """
     plan = word(call, s.PLAN)
     offsets = word(call, s.SCRATCH) + thread * word(plan, s.POOL_SCRATCH)
-    OW, step = word(plan, s.POOL_AXES + 19), word(plan, s.POOL_AXES + 16)
-    cells, rows, pixel = word(plan, s.POOL_CELLS), word(plan, s.POOL_ROWS), word(plan, s.POOL_PIXEL)
+    OW, far = word(plan, s.POOL_AXES + 19), word(plan, s.POOL_FAR)
+    cells, rows = word(plan, s.POOL_CELLS), word(plan, s.POOL_ROWS)
+    fixed = constants(call, plan)
+    x, pixel, step = fixed[0], fixed[4], fixed[6]
     listed, count = (0, 0, 0, 0, 0, 0), 0
     while word(call, s.POOL_BAD) == 0:
         item = add_one(call, s.NEXT_ITEM)
@@ -214,7 +224,7 @@ def give_errors(call, thread, tile):
         begin, end = block_of(call, item)
         for row in range(begin * rows, end * rows):
             n, od, oh, high, line = open_row(plan, row)
-            image = word(call, s.POOL_X) + n * cells * pixel
+            image = x + n * cells * pixel
             if row % rows == 0:
                 zero_bytes(image, cells * pixel)
             ow = 0
@@ -225,45 +235,47 @@ def give_errors(call, thread, tile):
                     listed, count = taps, list_cells(plan, offsets, taps)
                 last = run_end(plan, ow, w0, w1)
                 size = divisor(plan, od, oh, ow) if len(tile[1]) == MEAN else 1
+                tried = count if count <= MOST_TAPS and far == 0 else 0
+                if len(tile[1]) == MEAN:
+                    tried = count
                 for i in range(last - ow):
-                    window = (offsets, count, image, line + at_w + i * step, size)
-                    _give(call, plan, window, row * OW + ow + i, tile)
+                    window = (offsets, tried, image, line + at_w + i * step, size)
+                    _give(fixed, window, row * OW + ow + i, tile)
                 ow = last
 
 
 @inner
-def _give(call, plan, window, q, tile):
+def _give(fixed, window, q, tile):
     """The errors of all channels of pixel q."""
-    C, lanes = word(plan, s.POOL_C), len(tile[0])
+    C, lanes = fixed[3], len(tile[0])
     c = 0
     while c + lanes <= C:
-        _give_vector(call, plan, window, q * C, c, tile, 0)
+        _give_vector(fixed, window, q * C, c, tile, 0)
         c += lanes
     if lanes > 1 and c + lanes // 2 <= C:
-        _give_vector(call, plan, window, q * C, c, tile, 1)
+        _give_vector(fixed, window, q * C, c, tile, 1)
         c += lanes // 2
     while c < C:
-        _give_vector(call, plan, window, q * C, c, tile, SINGLE)
+        _give_vector(fixed, window, q * C, c, tile, SINGLE)
         c += 1
 
 
 @inner
-def _give_vector(call, plan, window, q, c, tile, shift):
+def _give_vector(fixed, window, q, c, tile, shift):
     """The errors of the channels from c on, of the pixel whose first element is q."""
+    _, y, argmax, C, pixel, element, _, taps = fixed
     offsets, count, image, cell, size = window
-    C, pixel, element = words(plan, s.POOL_C, 3)
-    dy = word(call, s.POOL_Y) + (q + c) * element
-    dx = image + cell * pixel + c * element
+    dy, dx = y + (q + c) * element, image + cell * pixel + c * element
     if len(tile[1]) == MEAN:
         pool_spread(tile, shift, (offsets, count), dy, dx, size)
         return
-    argmax = word(call, s.POOL_ARGMAX) + (q + c) * 8
-    cells = offsets + 8 * word(plan, s.POOL_TAPS)
-    tried = count if count <= MOST_TAPS else 0
-    missed = pool_scatter(tile, shift, (offsets, tried), (argmax, cell, cells), dy, dx)
+    winners = argmax + (q + c) * 8
+    missed = pool_scatter(
+        tile, shift, (offsets, count), (winners, cell, offsets + 8 * taps), dy, dx
+    )
     lane = 0
     while missed != 0:  # winners that are no cell of the window: -1, or the caller's own
-        winner = word(argmax, lane)
+        winner = word(winners, lane)
         if missed & 1 != 0 and winner >= 0:
             to = image + (winner * C + c + lane) * element
             error = load_element(dy + lane * element, tile[2])

@@ -329,9 +329,9 @@ def pool_reduce(typingctx, tile, window, x, y, argmax, cell, size):
 
 @intrinsic
 def pool_spread(typingctx, tile, shift, window, dy, dx, size):
-    """One vector of a pixel by `emit_pool.emit_spread`, of max(1, VL >> shift) channels, a literal.
+    """One vector of a pixel by `emit_pool.emit_spread`, of max(1, VL >> shift) channels.
 
-    `window` is ``(offsets, count)``.
+    `shift` is a literal, `window` is ``(offsets, count)``.
     """
     if not isinstance(shift, types.IntegerLiteral):
         return None
@@ -348,9 +348,9 @@ def pool_spread(typingctx, tile, shift, window, dy, dx, size):
 
 @intrinsic
 def pool_scatter(typingctx, tile, shift, window, winners, dy, dx):
-    """One vector of a pixel by `emit_pool.emit_scatter`, of max(1, VL >> shift) channels, a literal.
+    """One vector of a pixel by `emit_pool.emit_scatter`, of max(1, VL >> shift) channels.
 
-    `window` is ``(offsets, count)``, `winners` ``(argmax, cell, cells)``.
+    `shift` is a literal, `window` is ``(offsets, count)``, `winners` ``(argmax, cell, cells)``.
     """
     if not isinstance(shift, types.IntegerLiteral):
         return None

@@ -128,7 +128,7 @@ PLAN_WORDS = _words()
     POOL_CELLS,  # cells of an image
     POOL_ROWS,  # output rows of an image
     POOL_PADDED,  # 1: means count the padding
-    POOL_FAR,  # 1: cells of a window may lie 2**31 apart
+    POOL_FAR,  # 1: an image has 2**31 cells or more
     POOL_SCRATCH,  # bytes of scratch of one thread
     POOL_WORDS,
 ) = (0, *range(21, 31))

@@ -10,7 +10,6 @@ import numpy as np
 
 from fastconv import deltas, pooling
 from fastconv.arguments import Int, Padding, boolean
-from fastconv.geometry import Geometry
 from fastconv.operands import (
     channels_last,
     expect_shape,
