@@ -30,7 +30,7 @@ from fastconv.engine.product import (
     view,
     workspace,
 )  # fmt: skip
-from fastconv.engine.tiles import DOT, dense_tile, depthwise_tile, dot_tile
+from fastconv.engine.tiles import DOT, dense_tile, depthwise_tile, dot_tile, pair_tile
 from fastconv.geometry import Geometry
 from fastconv.threads import get_num_threads, parts
 
@@ -68,20 +68,20 @@ class Convolution(Product):
         super().__init__(g, dtype)
         self.groups, self.reduce, self.columns, w_steps, sizes = self.sides()
         pixels = g.m * math.prod(sizes)
-        dot = dot_tile(self.columns, dtype) if self.groups == 1 and not self.depthwise else None
+        dot = dot_tile(self.columns, dtype) if self.groups == 1 else None
+        pair = pair_tile(self.columns, self.reduce, dtype)
         if self.depthwise:
             self.tile = depthwise_tile(g.C, dtype)
         else:
-            self.tile = dot or dense_tile(pixels, self.columns, dtype)
+            self.tile = dot or pair or dense_tile(pixels, self.columns, dtype)
         self.w_bytes = tuple(step * self.size for step in w_steps)
         self.panels = -(-self.columns // self.tile.columns)
-        self.every = self.tile.lanes if dot else 1
-        self.tap_k = -(-self.reduce // self.every)  # steps of the reduction of one tap
+        self.tap_k = -(-self.reduce // self.tile.every)  # steps of the reduction of one tap
         self.channels = g.C if self.depthwise else self.groups * self.reduce
         self.block = self.channels  # channels of a plane of the gathered source
         if self.depthwise:
             self.block = self.tile.columns
-        elif dot:
+        elif self.tile.kind == DOT:
             self.block = self.tap_k * self.tile.lanes
         self.large = g.K * g.F * self.size > LARGE_KERNEL
         self.lattice = self.best_lattice()
@@ -97,7 +97,7 @@ class Convolution(Product):
             bool(self.lattice.phases)
             and self.lattice.inside
             and (not self.depthwise or self.columns % self.tile.columns == 0)
-            and self.reduce % self.every == 0
+            and self.reduce % self.tile.every == 0
         )
         self.sweep = sweep_address(self.tile)
         self.packing = control_address("pack")
@@ -182,7 +182,7 @@ class Convolution(Product):
         table.set(s.OUT_STEP, *lattice.out_step)
         table.set(s.TAP_STEP, *self.w_bytes)
         table.set(s.REDUCE, self.reduce)
-        table.set(s.DOT_LANES, tile.lanes if tile.kind == DOT else 0)
+        table.set(s.EVERY, tile.every)
         pixels = math.prod(box)
         offsets = (pixels + tile.rows) * 8
         starts = lines(s.TASK_WORDS * 8, offsets, offsets, source_bytes, pixels * columns * size)
@@ -210,7 +210,7 @@ class Convolution(Product):
             run, skipped = holding[phase.taps]
             cuts = self.cuts(phase.taps)
             taps = table.tap_offsets(
-                lattice, phase.cells, self.reduce, self.block, self.size, self.every
+                lattice, phase.cells, self.reduce, self.block, self.size, self.tile.every
             )
             phases.append((
                 taps.size, table.own(taps), at[run] + skipped * self.tap_bytes,

@@ -9,7 +9,9 @@ Contract
     A[i, q]   one element at  a + row[i] + red[q]      OUTER: broadcast over the columns
               NR elements there, one for each column   ELEMENTWISE: depthwise products
               VL elements there                        DOT: q counts vectors of the reduction
-    B[q, :]   NR elements at  b + q*b_step             DOT: NR vectors of VL elements
+              two elements there                       PAIR: q counts pairs of the reduction
+              i even: two elements, A[i] and A[i + 1]  TWIN: row[i + 1] is not read
+    B[q, :]   NR elements at  b + q*b_step             DOT, PAIR: NR vectors, pairs of elements
     C[i, :]   cols elements at  c + c_row[i]
     prior     C itself where `accumulate` is set, else the NR elements at `bias`, for every row
     low       0 where `relu` is set, else minus infinity; a NaN stays a NaN
@@ -21,6 +23,9 @@ Contract
 - B and the bias are read NR wide, always: they are packed and padded. C is read and written
   `cols` wide (1 <= cols <= NR), and A as wide as said above.
 - DOT has NV columns, not NV*VL, and needs cols = NV. Its lanes are added in the end as a tree.
+- PAIR and TWIN are for NR = VL columns, where every multiply-add of OUTER would want a broadcast
+  of its own: one broadcast of two elements serves two. PAIR (NV = 2) adds its even and its odd
+  steps in the end; TWIN (NV = 1, MR even) repeats rows by twos.
 - Every access carries the alignment of one byte: nothing is asked of the caller's arrays.
 - Each sum is one chain of fused multiply-adds in the order of q that starts at 0; prior is added
   last. A host without such an instruction multiplies, then adds.
@@ -33,12 +38,13 @@ six loads and twelve multiply-adds a turn its overhead hides behind the multiply
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llvmlite import ir
 
-from fastconv.engine.tiles import DOT, ELEMENTWISE
+from fastconv.engine.tiles import DOT, ELEMENTWISE, OUTER, PAIR, TWIN
 
 __all__ = ["Operands", "TileShape", "emit_product"]
 
@@ -67,6 +73,11 @@ class TileShape:
     def nbytes(self) -> int:
         """Bytes of one vector."""
         return self.lanes * (8 if isinstance(self.element, ir.DoubleType) else 4)
+
+    @property
+    def sums(self) -> tuple[int, int]:
+        """Accumulators: how many rows of how many vectors."""
+        return (self.rows // 2, 2) if self.kind == TWIN else (self.rows, self.vectors)
 
     @property
     def suffix(self) -> str:
@@ -98,6 +109,10 @@ def emit_product(builder: Any, tile: TileShape, ops: Operands) -> None:
     if tile.kind == DOT:
         _dot_epilogue(builder, tile, ops, sums)
         return
+    if tile.kind in (PAIR, TWIN):
+        unfold = _add_pairs if tile.kind == PAIR else _part_twins
+        sums = [[row] for pair in sums for row in unfold(builder, tile, *pair)]
+        tile = replace(tile, vectors=1, kind=OUTER)
     whole = builder.icmp_signed("==", ops.cols, I64(tile.lanes * tile.vectors))
     with builder.if_else(whole) as (then, otherwise):
         with then:
@@ -110,8 +125,9 @@ def _reduce(builder: Any, tile: TileShape, ops: Operands) -> list[list[Any]]:
     """The sums over q, one vector for each row and column vector."""
     zero = ir.Constant(tile.vector, None)
     fma = _intrinsic(builder, f"llvm.fmuladd.{tile.suffix}", tile.vector, [tile.vector] * 3)
+    count, width = tile.sums
     rows = [_pointer(builder, builder.add(ops.a, _word(builder, ops.row, i)))
-            for i in range(tile.rows)]  # fmt: skip
+            for i in range(0, tile.rows, tile.rows // count)]  # fmt: skip
     red = builder.inttoptr(ops.red, PTR)
     start = builder.block
     loop = builder.append_basic_block("product")
@@ -121,9 +137,11 @@ def _reduce(builder: Any, tile: TileShape, ops: Operands) -> list[list[Any]]:
     builder.position_at_end(loop)
     q = builder.phi(I64)
     b = builder.phi(I64)
-    sums = [[builder.phi(tile.vector) for _ in range(tile.vectors)] for _ in range(tile.rows)]
+    sums = [[builder.phi(tile.vector) for _ in range(width)] for _ in range(count)]
     offset = builder.load(builder.gep(red, [q], source_etype=I64), align=8, typ=I64)
     right = _vectors(builder, tile, _pointer(builder, b))
+    if tile.kind == TWIN:
+        right = [_shuffle(builder, *right * 2, half) for half in _twins(tile)]
     after = []
     for base, row_sums in zip(rows, sums, strict=True):
         at = builder.gep(base, [offset], source_etype=I8)
@@ -131,11 +149,14 @@ def _reduce(builder: Any, tile: TileShape, ops: Operands) -> list[list[Any]]:
             left = _vectors(builder, tile, at)
         elif tile.kind == DOT:
             left = [builder.load(at, align=1, typ=tile.vector)] * tile.vectors
+        elif tile.kind in (PAIR, TWIN):
+            two = builder.load(at, align=1, typ=ir.VectorType(tile.element, 2))
+            left = [_shuffle(builder, two, two, [0, 1] * (tile.lanes // 2))] * 2
         else:
             left = [_broadcast(builder, tile, at)] * tile.vectors
         after.append([builder.call(fma, [x, y, z])
                       for x, y, z in zip(left, right, row_sums, strict=True)])  # fmt: skip
-        if tile.vectors == 1:
+        if width == 1:
             _barrier(builder, after[-1][-1])
     q_next = builder.add(q, I64(1))
     b_next = builder.add(b, ops.b_step)
@@ -157,6 +178,35 @@ def _reduce(builder: Any, tile: TileShape, ops: Operands) -> list[list[Any]]:
             result.add_incoming(later, loop)
             results[-1].append(result)
     return results
+
+
+def _twins(tile: TileShape) -> tuple[list[int], list[int]]:
+    """The lanes of a vector, each twice, in two vectors: within 128 bits, where that is cheap."""
+    block = 16 * tile.lanes // tile.nbytes
+    order = range(tile.lanes)
+    low, high = ([j for j in order if j % block * 2 // block == half] for half in (0, 1))
+    return [j for j in low for _ in range(2)], [j for j in high for _ in range(2)]
+
+
+def _part_twins(builder: Any, tile: TileShape, low: Any, high: Any) -> list[Any]:
+    """Two rows of sums from their twins: those of the even and of the odd lanes."""
+    where = {j: 2 * i for i, j in enumerate(_twins(tile)[0][::2])}
+    where |= {j: tile.lanes + 2 * i for i, j in enumerate(_twins(tile)[1][::2])}
+    order = [where[j] for j in range(tile.lanes)]
+    return [_shuffle(builder, low, high, [j + odd for j in order]) for odd in (0, 1)]
+
+
+def _add_pairs(builder: Any, tile: TileShape, low: Any, high: Any) -> list[Any]:
+    """The sums of the even steps plus those of the odd ones."""
+    even = range(0, 2 * tile.lanes, 2)
+    even, odd = (_shuffle(builder, low, high, [j + i for j in even]) for i in (0, 1))
+    return [builder.fadd(even, odd)]
+
+
+def _shuffle(builder: Any, a: Any, b: Any, order: Sequence[int]) -> Any:
+    """Lanes of two vectors, counted through, in this order."""
+    lanes = ir.Constant(ir.VectorType(I32, len(order)), [I32(j) for j in order])
+    return builder.shuffle_vector(a, b, lanes)
 
 
 def _barrier(builder: Any, value: Any) -> None:
@@ -261,9 +311,7 @@ def _store_rest(builder: Any, tile: TileShape, z: Any, at: Any, rest: Any) -> No
 
 def _lanes(builder: Any, vector: Any, first: int, count: int) -> Any:
     """`count` lanes of a vector, as a vector."""
-    order = [I32(first + lane) for lane in range(count)]
-    order = ir.Constant(ir.VectorType(I32, count), order)
-    return builder.shuffle_vector(vector, vector, order)
+    return _shuffle(builder, vector, vector, range(first, first + count))
 
 
 def _vectors(builder: Any, tile: TileShape, base: Any, masks: Any = None) -> list[Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastconv.engine import slots as s
-from fastconv.engine.boxes import Table, choose_box, forward_lattice
+from fastconv.engine.boxes import Phase, Table, choose_box, forward_lattice
 from fastconv.engine.entries import control_address, sweep_address
 from fastconv.engine.product import (
     CALL,
@@ -20,7 +21,7 @@ from fastconv.engine.product import (
     view,
     workspace,
 )  # fmt: skip
-from fastconv.engine.tiles import dense_tile, depthwise_tile
+from fastconv.engine.tiles import TWIN, Tile, dense_tile, depthwise_tile, twin_tile
 from fastconv.geometry import Geometry
 from fastconv.threads import parts
 
@@ -64,12 +65,22 @@ class KernelGradient(Product):
         self.reduce = g.C // g.G
         if self.depthwise:
             self.groups, self.k, self.columns, self.reduce = 1, g.T, g.C, 1
-            self.tile = depthwise_tile(g.C, dtype)
+            self._choose(depthwise_tile(g.C, dtype))
         else:
-            self.tile = dense_tile(self.k, self.columns, dtype)
+            self._choose(twin_tile(self.columns, dtype) or dense_tile(self.k, self.columns, dtype))
+        if self.tile.kind == TWIN and self.parts == 1:  # no room for the rows of no element
+            self._choose(dense_tile(self.k, self.columns, dtype))
+        self.sweep = sweep_address(self.tile)
+        self.entry = control_address("kernel_gradient")
+
+    def _choose(self, tile: Tile) -> None:
+        """Cut the work for a tile."""
+        self.tile = tile
+        self._prepared.clear()
         nr = self.tile.columns
         self.panels = -(-self.columns // nr)
-        self.part_bytes = self.groups * self.k * self.panels * nr * self.size
+        self.part_rows = self.k + (tile.kind == TWIN)  # the last is of no element: see _rows
+        self.part_bytes = self.groups * self.part_rows * self.panels * nr * self.size
         self.column_groups = self.row_groups = 1
         if 2 * self.part_bytes > PARTS_BYTES and self.groups == 1:
             self.column_groups = -(-self.panels * nr // 128)
@@ -82,8 +93,9 @@ class KernelGradient(Product):
         step = self.groups * self.columns * self.size
         self.dy_in_place = (whole or self.groups == 1) and (step <= DY_STEP or self.k < DY_ROWS)
         self.dy_in_place &= not self.split
-        self.sweep = sweep_address(self.tile)
-        self.entry = control_address("kernel_gradient")
+        if tile.kind == TWIN and self.x_in_place:  # nothing behind x's last element is read
+            self.prepared(True, False)
+            self.x_in_place = not self._alone
 
     def build(self, *key: bool) -> tuple[Table, int]:
         """The table of this product."""
@@ -115,41 +127,60 @@ class KernelGradient(Product):
         table.set(s.SCRATCH_BYTES, starts[-1])
         table.set(s.DY_IN_PLACE, int(dy_in_place))
         table.set(s.DY_BYTES, g.P * self.groups * self.columns * size)
-        self._set_parts(table)
+        rows = [self._rows(table, phase, block) for phase in self.lattice.phases]
+        self._set_parts(table, max(left.size for left, _ in rows))
         table.set(s.K, self.k)
-        self._set_phases(table, block)
+        self._set_phases(table, rows)
         units = table.words[[s.PARTS, s.COLUMN_GROUPS, s.ROW_GROUPS]]
         return table, int(units.prod())
 
-    def _set_parts(self, table: Table) -> None:
+    def _rows(self, table: Table, phase: Phase, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """Offsets of a phase's rows (tap, channel), and which rows of the result they are.
+
+        TWIN takes rows by twos that lie side by side. Where the second would not, it is a row of no
+        element, which goes behind the last row of the result.
+        """
+        taps = table.tap_offsets(self.lattice, phase.cells, self.reduce, block, self.size).ravel()
+        k = (np.array(phase.taps)[:, None] * self.reduce + np.arange(self.reduce)).ravel()
+        self._alone = False
+        if self.tile.kind != TWIN:
+            return taps, k
+        left, rows, i = [], [], 0
+        while i < k.size:
+            together = i + 1 < k.size and taps[i + 1] == taps[i] + self.size
+            left += [taps[i]] * 2
+            rows += [k[i], k[i + 1] if together else self.k]
+            self._alone |= not together
+            i += 1 + together
+        return np.array(left), np.array(rows)
+
+    def _set_parts(self, table: Table, rows: int) -> None:
         """How the sum over pixels, and the result, are split: by the shape alone."""
         tile, items = self.tile, int(table.words[s.ITEMS])
         parts = max(1, min(PARTS, items, PARTS_BYTES // self.part_bytes))
         if parts > 1:
             pitch = self.panels * tile.columns * self.size
-            group = self.k * pitch
+            group = self.part_rows * pitch
         else:
             pitch, group = self.groups * self.columns * self.size, self.columns * self.size
-        group_rows = -(-self.k // (self.row_groups * tile.rows)) * tile.rows
+        group_rows = -(-rows // (self.row_groups * tile.rows)) * tile.rows
         table.set(s.PARTS, parts)
         table.set(s.PART_BYTES, self.part_bytes if parts > 1 else self.k * pitch)
         table.set(s.PART_GROUP, group)
         table.set(s.COLUMN_GROUPS, -(-self.panels // self.group_panels))
         table.set(s.GROUP_PANELS, self.group_panels)
-        table.set(s.ROW_GROUPS, -(-self.k // group_rows))
+        table.set(s.ROW_GROUPS, -(-rows // group_rows))
         table.set(s.GROUP_ROWS, group_rows)
-        rows = repeat_last(np.arange(self.k) * pitch, tile.rows)
-        table.set(s.RESULT_ROWS, table.own(rows))
+        table.set(s.RESULT_ROWS, table.own(np.arange(self.k) * pitch))
 
-    def _set_phases(self, table: Table, block: int) -> None:
+    def _set_phases(self, table: Table, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         """Write the rows of every phase: offsets of its taps in the source and in the result."""
-        tile, rows = self.tile, np.arange(self.reduce)
+        tile = self.tile
         pitch = self.panels * tile.columns if table.words[s.PARTS] > 1 else self.g.F
         phases = []
-        for phase in self.lattice.phases:
-            taps = table.tap_offsets(self.lattice, phase.cells, self.reduce, block, self.size)
-            to = (np.array(phase.taps)[:, None] * self.reduce + rows) * pitch * self.size
-            left, right = (table.own(repeat_last(a.ravel(), tile.rows)) for a in (taps, to))
+        for phase, (taps, k) in zip(self.lattice.phases, rows, strict=True):
+            to = k * pitch * self.size
+            left, right = (table.own(repeat_last(a, tile)) for a in (taps, to))
             phases.append((taps.size, left, 0, 0, *phase.begin, *phase.end, 0, 0, 0, 0, 0, right))
         table.set(s.ZERO_FIRST, int(self.split))  # no phase has the rows of all taps for sure
         table.set_phases(phases)
@@ -175,6 +206,7 @@ class KernelGradient(Product):
             dw[...] = result
 
 
-def repeat_last(table: np.ndarray, times: int) -> np.ndarray:
-    """`table`, with its last entry repeated."""
-    return np.concatenate([table, np.repeat(table[-1:], times)])
+def repeat_last(table: np.ndarray, tile: Tile) -> np.ndarray:
+    """`table`, with its last entry (TWIN: two) repeated, for a rest of fewer rows than a tile's."""
+    last = table[-2:] if tile.kind == TWIN else table[-1:]
+    return np.concatenate([table, np.tile(last, tile.rows)])

@@ -30,6 +30,7 @@ from fastconv.engine.primitives import (
     words,
     zero_bytes,
 )  # fmt: skip
+from fastconv.engine.tiles import PAIR
 
 __all__ = ["convolve", "kernel_gradient", "sweep"]
 
@@ -42,9 +43,10 @@ def sweep(task, tile):
     right = words(task, s.TASK_RIGHT, 2)
     c, c_row, cols = words(task, s.TASK_RESULT, 3)
     ending, wide = words(task, s.TASK_ENDING, 3), word(task, s.TASK_WIDE)
+    nr = len(tile[3]) if len(tile[4]) == PAIR else len(tile[2]) * len(tile[3])
     i = 0
     while i + len(tile[0]) <= rows:
-        stored = len(tile[2]) * len(tile[3]) if i + len(tile[0]) <= wide else cols
+        stored = nr if i + len(tile[0]) <= wide else cols
         product(tile, 0, k, (a, row + 8 * i, red), right, (c, c_row + 8 * i, stored), ending)
         i += len(tile[0])
     while i < rows:

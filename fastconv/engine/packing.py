@@ -32,8 +32,8 @@ def pack(call, thread):
         start += column * word(plan, s.COLUMN_STEP)
         to = word(call, s.PACKED) + word(run, s.PACK_AT)
         to += panel * word(run, s.PACK_TAPS) * word(plan, s.TAP_BYTES)
-        if word(plan, s.DOT_LANES) != 0:
-            _pack_vectors(plan, run, to, start, cols, size)
+        if word(plan, s.EVERY) > 1:
+            _pack_steps(plan, run, to, start, cols, line, size)
         else:
             _pack_panel(plan, run, to, start, cols, line, size)
         if unit < panels:
@@ -44,20 +44,20 @@ def pack(call, thread):
 
 
 @inner
-def _pack_vectors(plan, run, to, start, cols, size):
-    """For a DOT tile: ``[K/VL][columns][VL]``, zeros where the last vector of a tap ends."""
+def _pack_steps(plan, run, to, start, cols, line, size):
+    """For DOT and PAIR: ``[steps][NR][elements of a step]``, zeros for no column or element."""
     tap_step, reduce_step, column_step = words(plan, s.TAP_STEP, 3)
-    reduce, lanes = word(plan, s.REDUCE), word(plan, s.DOT_LANES)
+    reduce, every = word(plan, s.REDUCE), word(plan, s.EVERY)
     table = word(run, s.PACK_TABLE)
     for i in range(word(run, s.PACK_TAPS)):
         at = start + word(table, i) * tap_step
-        for r in range(0, reduce, lanes):
+        for r in range(0, reduce, every):
+            zero_bytes(to, line)
             for col in range(cols):
-                zero_bytes(to, lanes * size)
-                for lane in range(min(lanes, reduce - r)):
-                    source = at + col * column_step + (r + lane) * reduce_step
-                    copy_run(to + lane * size, source, size)
-                to += lanes * size
+                for j in range(min(every, reduce - r)):
+                    source = at + col * column_step + (r + j) * reduce_step
+                    copy_run(to + (col * every + j) * size, source, size)
+            to += line
 
 
 @inner

@@ -102,7 +102,7 @@ REDUCE = _words()  # reduction channels of a tap
 # Results of fewer than NR columns in line: a row may be stored NR wide if as many rows as this,
 # that it spills into, follow in the same box and are stored later. 0: no row may.
 SPILL = _words()
-DOT_LANES = _words()  # VL of a DOT tile, else 0
+EVERY = _words()  # elements of the left operand in one step of the reduction
 # ------------------------------------------------------------------------- kernel gradient
 K = _words()
 RESULT_ROWS = _words()  # table of K offsets of the rows of a part

@@ -14,17 +14,18 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["DOT", "ELEMENTWISE", "OUTER", "Tile", "dense_tile", "depthwise_tile", "dot_tile",
-           "host_isa", "host_lanes"]  # fmt: skip
+__all__ = ["DOT", "ELEMENTWISE", "OUTER", "PAIR", "TWIN", "Tile", "dense_tile", "depthwise_tile",
+           "dot_tile", "host_isa", "host_lanes", "pair_tile", "twin_tile"]  # fmt: skip
 
-OUTER, ELEMENTWISE, DOT = range(3)
+OUTER, ELEMENTWISE, DOT, PAIR, TWIN = range(5)
 
 
 @dataclass(frozen=True)
 class Tile:
     """MR rows by NV vectors of VL lanes; ``rows_left`` is the smaller tile for a rest of rows.
 
-    The kinds are those of `emit`: OUTER, ELEMENTWISE (depthwise) and DOT (few columns).
+    The kinds are those of `emit`: OUTER, ELEMENTWISE (depthwise), DOT (few columns), PAIR and TWIN
+    (columns of one vector).
     """
 
     rows: int
@@ -41,12 +42,19 @@ class Tile:
     @property
     def columns(self) -> int:
         """NR, the columns of the tile."""
-        return self.vectors if self.kind == DOT else self.vectors * self.lanes
+        if self.kind == DOT:
+            return self.vectors
+        return self.lanes if self.kind == PAIR else self.vectors * self.lanes
 
     @property
     def line(self) -> int:
         """Elements of the right operand in one step of the reduction."""
         return self.vectors * self.lanes
+
+    @property
+    def every(self) -> int:
+        """Elements of the left operand in one step of the reduction."""
+        return {DOT: self.lanes, PAIR: 2}.get(self.kind, 1)
 
     def row_cost(self, rows: int) -> int:
         """Rows that are computed for `rows` rows: the last tile repeats its last row."""
@@ -56,7 +64,7 @@ class Tile:
     @property
     def name(self) -> str:
         """Such as ``outer_float32_6x2x8``: part of the names of compiled kernels."""
-        kind = ("outer", "elementwise", "dot")[self.kind]
+        kind = ("outer", "elementwise", "dot", "pair", "twin")[self.kind]
         return f"{kind}_{self.dtype.name}_{self.rows}x{self.vectors}x{self.lanes}"
 
 
@@ -73,6 +81,10 @@ TILES: dict[str, tuple[int, tuple[tuple[int, int, float], ...], tuple[tuple[int,
 }
 # Rows of the DOT tile for 1, 2, ... columns; more columns fill a vector well enough.
 DOT_ROWS = {"avx512": (12, 9, 6, 5), "avx2": (8, 5, 4), "generic": (8, 5), "neon": (12, 9)}
+
+
+# Rows of the PAIR tile, of two vectors; the TWIN tile has twice as many, of one.
+PAIR_ROWS = {"avx512": 8, "avx2": 6, "generic": 6, "neon": 8}
 
 
 @lru_cache(1)
@@ -146,6 +158,20 @@ def dot_tile(columns: int, dtype: np.dtype) -> Tile | None:
     return Tile(rows[columns - 1], columns, lanes, dtype, DOT)
 
 
+def pair_tile(columns: int, reduce: int, dtype: np.dtype) -> Tile | None:
+    """The tile for columns of one vector, where the reduction is made of pairs."""
+    lanes = host_lanes(dtype)
+    if columns > lanes or reduce % 2:
+        return None
+    return Tile(PAIR_ROWS[host_isa()], 2, lanes, dtype, PAIR)
+
+
+def twin_tile(columns: int, dtype: np.dtype) -> Tile | None:
+    """The tile for columns of one vector, where rows lie side by side."""
+    lanes = host_lanes(dtype)
+    return Tile(2 * PAIR_ROWS[host_isa()], 1, lanes, dtype, TWIN) if columns <= lanes else None
+
+
 def all_tiles(dtype: np.dtype) -> list[Tile]:
     """Every tile that this host may use for a dtype.
 
@@ -155,8 +181,9 @@ def all_tiles(dtype: np.dtype) -> list[Tile]:
     nbytes, dense, depthwise = TILES[host_isa()]
     lanes = nbytes // dtype.itemsize
     dots = (dot_tile(columns, dtype) for columns in range(1, len(DOT_ROWS[host_isa()]) + 1))
+    special = (*dots, pair_tile(1, 2, dtype), twin_tile(1, dtype))
     return [
         *(Tile(rows, vectors, lanes, dtype) for rows, vectors, _ in dense),
         *(Tile(rows, vectors, lanes, dtype, ELEMENTWISE) for rows, vectors in depthwise),
-        *(tile for tile in dots if tile is not None),
+        *(tile for tile in special if tile is not None),
     ]
