@@ -32,7 +32,7 @@ from fastconv.engine.product import (
 )  # fmt: skip
 from fastconv.engine.tiles import DOT, dense_tile, depthwise_tile, dot_tile, pair_tile
 from fastconv.geometry import Geometry
-from fastconv.threads import get_num_threads, parts
+from fastconv.threads import parts
 
 __all__ = ["Convolution", "InputGradient"]
 
@@ -41,7 +41,7 @@ __all__ = ["Convolution", "InputGradient"]
 REDUCTION_BYTES = 1536
 # Elements of the kernel that a thread packs at least.
 PACK_GRAIN = 100_000
-# Boxes wanted, at least; no result depends on it.
+# Boxes wanted, at least, where there are threads to share them; no result depends on it.
 BOXES = 16
 # Cycles, measured: to start a sweep over a panel, a tile, to store a narrow row; gathered bytes a
 # cycle; to gather a row.
@@ -168,7 +168,8 @@ class Convolution(Product):
         (in_place,) = key
         g, size, lattice, tile = self.g, self.size, self.lattice, self.tile
         columns = self.groups * self.columns
-        box = self.box(lattice, g.m, max(BOXES, 4 * get_num_threads()))
+        threads = parts(self.flops, GRAIN)
+        box = self.box(lattice, g.m, 1 if threads == 1 else max(BOXES, 4 * threads))
         table = Table(s.PLAN_WORDS)
         table.set(s.BYTES, size, tile.rows, tile.columns, tile.line * size)
         table.set_boxes(g.m, lattice, box)
@@ -199,10 +200,15 @@ class Convolution(Product):
         at: dict[tuple[int, ...], int] = {}
         holding = _Holding()
         packed = 0
+        known: dict[int, tuple[int, int]] = {}
         for run in self.runs:
             holding.add(run)
             at[run] = packed
-            packs.append((packed, len(run), table.own(np.array(run))))
+            taps = [(tap, *known.get(tap, (0, 0))) for tap in run]
+            packs.append((packed, len(run), table.own(np.array(taps))))
+            step = len(run) * self.tap_bytes
+            for i, tap in enumerate(run):
+                known.setdefault(tap, (packed + i * self.tap_bytes, step))
             packed += len(run) * self.tap_bytes * self.panels * self.groups
         table.set(s.PACKS, len(packs), table.own(np.array(packs)), self.tap_bytes)
         phases = []

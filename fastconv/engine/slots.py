@@ -173,4 +173,6 @@ PLAN_WORDS = _words()
 ) = (0, 1, 2, 3, 4, 7, 10, 13, 14, 15, 16)
 
 # ------------------------------------------------------------------------- a packed run of taps
+# Of each tap, PACK_TABLE has its number in w, where an earlier run has it packed for the first
+# panel, and the bytes from panel to panel there; 0 bytes if none has it.
 PACK_AT, PACK_TAPS, PACK_TABLE, PACK_WORDS = range(4)
