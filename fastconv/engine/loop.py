@@ -253,6 +253,7 @@ def kernel_gradient(call, thread):
     scratch = word(call, s.SCRATCH) + thread * word(plan, s.SCRATCH_BYTES)
     parts, items = word(plan, s.PARTS), word(plan, s.ITEMS)
     total = parts * word(plan, s.COLUMN_GROUPS) * word(plan, s.ROW_GROUPS)
+    laid = (0, 0, 0, 0)
     while True:
         unit = add_one(call, s.NEXT_ITEM)
         if unit >= total:
@@ -267,14 +268,14 @@ def kernel_gradient(call, thread):
             zero_bytes(into, word(plan, s.PART_BYTES))
         for item in range(begin, (part + 1) * items // parts):
             more = zeroed or item > begin
-            _gradient_box(call, plan, scratch, item, into, panel, row, more)
+            laid = _gradient_box(call, plan, scratch, item, into, panel, row, more, laid)
         if parts > 1 and add_one(call, s.PARTS_DONE) == total - 1:
             _add_parts(call, plan)
 
 
 @inner
-def _gradient_box(call, plan, scratch, item, into, panel0, row, more):
-    """What the pixels of one box add to a part."""
+def _gradient_box(call, plan, scratch, item, into, panel0, row, more, laid):
+    """What the pixels of one box add to a part; the extent of the pixels that are laid out."""
     first = box_of(plan, item)
     extent = box_extent(plan, first, plan + 8 * s.COUNT)
     base = open_box(call, plan, scratch, first, extent)
@@ -285,14 +286,19 @@ def _gradient_box(call, plan, scratch, item, into, panel0, row, more):
             _, step_d, step_h, step_w = source_steps(plan)
             a = base + (begin[1] - first[1]) * step_d + (begin[2] - first[2]) * step_h
             a += (begin[3] - first[3]) * step_w
+            if part != laid or word(plan, s.PHASES) > 1:
+                rows = scratch + word(plan, s.AT_ROWS)
+                lay_out(rows, part, source_steps(plan), 0)
+            laid = part
             _gradient_phase(call, plan, phase, scratch, a, begin, part, into, panel0, row, more)
+    return laid
 
 
 @inner
 def _gradient_phase(call, plan, phase, scratch, base, first, extent, into, panel0, row, more):
     """What the pixels of one phase of a box add to the rows of its taps."""
     rows = scratch + word(plan, s.AT_ROWS)
-    pixels = lay_out(rows, extent, source_steps(plan), 0)
+    pixels = extent[0] * extent[1] * extent[2] * extent[3]
     dy, dy_step, dy_panel = _open_dy(call, plan, scratch, first, extent, pixels, panel0)
     task = scratch + word(plan, s.AT_TASK)
     store_word(task, s.TASK_ROWS, min(word(plan, s.GROUP_ROWS), word(phase, s.PHASE_K) - row))

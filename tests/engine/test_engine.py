@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import itertools
 import subprocess
@@ -11,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fastconv.engine import EnginePlan
-from fastconv.engine.tiles import dense_tile, depthwise_tile
+import fastconv as fc
+from fastconv import reference
+from fastconv.engine import EnginePlan, slots
+from fastconv.engine.tiles import TWIN, dense_tile, depthwise_tile
 from fastconv.geometry import Geometry
 from fastconv.resolve import conv_geometry, transpose_geometry
 from fastconv.threads import num_threads
@@ -123,6 +126,62 @@ def test_channel_tails(channels):
     check(conv_geometry((2, 4, 5, 3), (3, 2, 3, channels), padding=1, stride=2))
     check(conv_geometry((1, 4, 4, channels), (3, 3, 1, channels), padding=1, groups=channels))
     check(conv_geometry((1, 5, 4, channels), (1, 1, channels, channels), stride=2), F8)
+
+
+@pytest.mark.parametrize("dtype", [F4, F8])
+@pytest.mark.parametrize("channels", range(1, 10))
+def test_few_channels(channels, dtype):
+    """Pairs of the reduction, and twin rows, with and without a row of no element."""
+    for filters in range(1, 10):
+        check(conv_geometry((9, 5, 6, channels), (3, 3, channels, filters), padding=1), dtype)
+        check(conv_geometry((9, 9, 7, channels), (2, 3, channels, filters), stride=2), dtype)
+        g = conv_geometry((9, 9, 7, 2 * channels), (3, 2, channels, 2 * filters), groups=2)
+        check(g, dtype)
+
+
+def test_twin_rows_lie_side_by_side():
+    """27 rows of 9 taps x 3 channels: four twins and a single row of each of three kernel rows."""
+    product = EnginePlan(conv_geometry((32, 9, 9, 3), (3, 3, 3, 8)), F4)._product("kernel_grad")
+    assert product.tile.kind == TWIN
+    rows = product.prepared(False, True).table
+    phase = np.ctypeslib.as_array(
+        (ctypes.c_int64 * slots.PHASE_WORDS).from_address(int(rows.words[slots.PHASE_TABLE]))
+    )
+    assert phase[slots.PHASE_K] == 30
+    assert not product.x_in_place, "the second element of the last single row may not exist"
+    even = EnginePlan(conv_geometry((32, 9, 9, 4), (3, 3, 4, 8)), F4)._product("kernel_grad")
+    assert even.x_in_place
+
+
+def with_nan(rng, *shape, dtype=F4):
+    x = integers(rng, *shape, dtype=dtype)
+    x[rng.random(shape) < 0.05] = np.nan
+    return x
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 33])
+def test_pooling_channel_tails(channels):
+    """Ties, NaN and errors in every lane, every tail, and every rest of a run of pixels."""
+    rng = np.random.default_rng(channels)
+    for dtype, width in itertools.product((F4, F8), (3, 6, 8, 13)):
+        for window, options in ((2, {}), (3, {"stride": 2, "padding": 1}), ((5, 4), {"stride": 1})):
+            x = with_nan(rng, 2, 6, width + 3, channels, dtype=dtype)
+            y, argmax = fc.max_pool(x, window, return_argmax=True, **options)
+            expected = reference.max_pool(x, window, return_argmax=True, **options)
+            np.testing.assert_array_equal(y, expected[0])
+            np.testing.assert_array_equal(argmax, expected[1])
+            np.testing.assert_array_equal(fc.max_pool(x, window, **options), y)
+            dy = integers(rng, *y.shape, dtype=dtype)
+            for name, args in (("max_pool", (dy, argmax)), ("avg_pool", (dy,))):
+                got, want = (
+                    getattr(module, f"{name}_backward")(*args, x.shape, window, **options)
+                    for module in (fc, reference)
+                )
+                np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(
+                fc.avg_pool(dy, (1, 2), **{**options, "padding": 0}),
+                reference.avg_pool(dy, (1, 2), **{**options, "padding": 0}),
+            )
 
 
 @pytest.mark.parametrize("dtype", [F4, F8])

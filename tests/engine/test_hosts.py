@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import subprocess
@@ -11,7 +12,17 @@ import pytest
 from llvmlite import binding, ir
 
 from fastconv.engine.emit import Operands, TileShape, emit_product
-from fastconv.engine.tiles import DOT, ELEMENTWISE, OUTER, TILES, isa_of
+from fastconv.engine.emit_pool import (
+    ARGMAX,
+    MAX,
+    MEAN,
+    PoolOperands,
+    PoolTile,
+    emit_reduce,
+    emit_scatter,
+    emit_spread,
+)
+from fastconv.engine.tiles import DOT, ELEMENTWISE, OUTER, PAIR, PAIR_ROWS, TILES, TWIN, isa_of
 
 HERE = os.path.dirname(__file__)
 
@@ -33,6 +44,10 @@ for seed in range(16):
     t.test_random_geometries(seed)
 for channels in (1, 3, 5, 8, 17, 33):
     t.test_channel_tails(channels)
+for channels in (2, 3, 4):
+    t.test_few_channels(channels, t.F4)
+for channels in (1, 3, 6, 17):
+    t.test_pooling_channel_tails(channels)
 print("ok")
 """
 
@@ -66,6 +81,27 @@ def module_of(tile: TileShape) -> str:
     return str(module)
 
 
+def pooling_module_of(tile: PoolTile) -> str:
+    """LLVM IR of functions that are one tile of a pooling, and of both gradients."""
+    module = ir.Module("pooling")
+    word = ir.IntType(64)
+    fields = len(dataclasses.fields(PoolOperands)) - 1
+    kinds = {"reduce": [word] * fields + [tile.element], "spread": [word] * 4 + [tile.element],
+             "scatter": [word] * 7}  # fmt: skip
+    for name, arguments in kinds.items():
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
+        builder = ir.IRBuilder(function.append_basic_block())
+        a = function.args
+        if name == "reduce":
+            emit_reduce(builder, tile, PoolOperands(*a))
+        elif name == "spread":
+            emit_spread(builder, tile, a[:2], *a[2:])
+        else:
+            emit_scatter(builder, tile, a[:2], a[2:5], *a[5:])
+        builder.ret_void()
+    return str(module)
+
+
 TARGETS = {
     "avx512": ("x86_64-unknown-linux-gnu", "skylake-avx512", "zmm"),
     "avx2": ("x86_64-unknown-linux-gnu", "haswell", "ymm"),
@@ -85,12 +121,18 @@ def test_every_tile_translates_for_every_host(isa, element):
     lanes = nbytes // (4 if isinstance(element, ir.FloatType) else 8)
     tiles = [TileShape(rows, vectors, lanes, element, OUTER) for rows, vectors, _ in dense]
     tiles += [TileShape(*shape, lanes, element, ELEMENTWISE) for shape in depthwise]
-    tiles += [TileShape(4, 2, lanes, element, DOT)]
-    for tile in tiles:
-        module = binding.parse_assembly(module_of(tile))
+    tiles += [TileShape(4, 2, lanes, element, kind) for kind in (DOT, PAIR)]
+    tiles += [TileShape(2 * PAIR_ROWS[isa], 1, lanes, element, TWIN)]
+    texts = [(module_of(tile), word) for tile in tiles]
+    vectors = f".{lanes}{'s' if isinstance(element, ir.FloatType) else 'd'}"
+    for kind in (MAX, ARGMAX, MEAN):
+        tile = PoolTile(lanes, element, kind)
+        texts.append((pooling_module_of(tile), vectors if isa == "neon" else word))
+    for text, expected in texts:
+        module = binding.parse_assembly(text)
         module.triple = triple
         module.verify()
-        assert word in target.emit_assembly(module)
+        assert expected in target.emit_assembly(module)
 
 
 @pytest.mark.parametrize("isa", TARGETS)
