@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +19,22 @@ GRAIN = 100_000
 BLOCK = 2**18
 
 
+@lru_cache(1)
+def _kernels() -> Any:
+    """The module of compiled loops, which the first call imports."""
+    with threads.building:
+        from fastconv.kernels import deltas
+
+    return deltas
+
+
 def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     """``db[f]`` = sum of ``dy[..., f]`` over images and pixels; exactly 0 for an empty batch.
 
     Images are summed one by one in float64, then their sums, so the bits depend on the shape
     alone: neither on threads nor on the layout.
     """
-    from fastconv.kernels.deltas import bias_sums, bias_sums_parallel
-
+    deltas = _kernels()
     m, F = dy.shape[0], dy.shape[-1]
     pixels = math.prod(dy.shape[1:-1])
     sums = np.empty((m, F))
@@ -37,23 +47,21 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
         args = (part.reshape(images, pixels, F), sums[n : n + images])
         count = min(threads.parts(part.size, GRAIN), images)
         if count == 1:
-            bias_sums(*args, 0, images)
+            deltas.bias_sums(*args, 0, images)
         else:
-            threads.launch(bias_sums_parallel, count, *args, images)
+            threads.launch(deltas.bias_sums_parallel, count, *args, images)
     db[...] = sums.sum(axis=0)
 
 
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
     """``dx = dy`` where ``y > 0``, else exactly 0."""
-    from fastconv.kernels.deltas import relu_delta as serial
-    from fastconv.kernels.deltas import relu_delta_parallel
-
+    deltas = _kernels()
     if not (usable(dy) and usable(y) and usable(dx)):
         dx[...] = np.where(y > 0, dy, dy.dtype.type(0))
         return
     flat = (dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
     count = threads.parts(dy.size, GRAIN)
     if count == 1:
-        serial(*flat, 0, dy.size)
+        deltas.relu_delta(*flat, 0, dy.size)
     else:
-        threads.launch(relu_delta_parallel, count, *flat, dy.size)
+        threads.launch(deltas.relu_delta_parallel, count, *flat, dy.size)

@@ -23,8 +23,7 @@ CACHED_AXES = 256
 
 def max_pool(g: Geometry, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:
     """Maximum of every window, and the winner's flat spatial index if `argmax` is given."""
-    from fastconv.kernels import pool
-
+    pool = _kernels()
     if argmax is None:
         kernels = pool.max_values, pool.max_values_parallel
         _run(kernels, g, [x], [y], (), rows=_rows(g))
@@ -35,23 +34,29 @@ def max_pool(g: Geometry, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | Non
 
 def max_pool_backward(g: Geometry, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> None:
     """Every error to its window's winner."""
-    from fastconv.kernels import pool
-
+    pool = _kernels()
     _run((pool.max_scatter, pool.max_scatter_parallel), g, [dy, argmax], [dx], ())
 
 
 def avg_pool(g: Geometry, x: np.ndarray, y: np.ndarray, include_pad: bool) -> None:
     """Mean of every window."""
-    from fastconv.kernels import pool
-
+    pool = _kernels()
     _run((pool.avg_rows, pool.avg_rows_parallel), g, [x], [y], (include_pad,), rows=_rows(g))
 
 
 def avg_pool_backward(g: Geometry, dy: np.ndarray, dx: np.ndarray, include_pad: bool) -> None:
     """Every error spread evenly over its window."""
-    from fastconv.kernels import pool
-
+    pool = _kernels()
     _run((pool.avg_backward, pool.avg_backward_parallel), g, [dy], [dx], (include_pad,))
+
+
+@lru_cache(1)
+def _kernels() -> Any:
+    """The module of compiled loops, which the first call imports."""
+    with threads.building:
+        from fastconv.kernels import pool
+
+    return pool
 
 
 @lru_cache(CACHED_AXES)

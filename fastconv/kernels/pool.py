@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-@kernel
+@kernel(keep=False)
 def taps(axes, a, o, high):
     """Position of tap 0 on axis `a` at output `o`; first and last tap inside ``[0, N + high)``."""
     k, s, d = axes[a, 1], axes[a, 2], axes[a, 3]
@@ -40,7 +40,7 @@ def taps(axes, a, o, high):
     return at, min(first, k), max(last, 0)
 
 
-@kernel
+@kernel(keep=False)
 def list_cells(axes, od, oh, ow, cells):
     """Write the flat spatial index of every cell of a window inside the input; their number."""
     H, W = axes[1, 0], axes[2, 0]
@@ -57,7 +57,7 @@ def list_cells(axes, od, oh, ow, cells):
     return count
 
 
-@kernel
+@kernel(keep=False)
 def wins(new, best):
     """Whether `new` takes over: it is larger, or the first NaN."""
     return not (best >= new or best != best)
@@ -197,7 +197,7 @@ def avg_rows(x, y, axes, include_pad, start, stop):
                 y[q, c] /= size
 
 
-@kernel
+@kernel(keep=False)
 def divisor(axes, include_pad, od, oh, ow):
     """Cells of a window inside the input, or inside the padded input; at least 1."""
     size = 1
