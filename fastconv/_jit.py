@@ -65,11 +65,16 @@ def kernel(
 
 def _compile(dispatcher: Any, compile_: Callable[..., Any], types: Any) -> Any:
     """Numba's own `compile_`, by one process at a time if the kernel is not on disk."""
-    if types in dispatcher.overloads or dispatcher._cache.file(types).exists():
-        return compile_(types)
     # Numba's lock first, as where a kernel calls another: two threads never wait for each other.
-    with global_compiler_lock, once_on_this_machine(dispatcher._cache.file(types)):
-        return compile_(types)
+    with global_compiler_lock:
+        if types in dispatcher.overloads:
+            return compile_(types)
+        kept = dispatcher._cache
+        kept.ready = kept.load(types)
+        if kept.ready is not None:
+            return compile_(types)
+        with once_on_this_machine(kept.file(types)):
+            return compile_(types)
 
 
 class _Kept(caching._Cache):
@@ -82,6 +87,7 @@ class _Kept(caching._Cache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        self.ready: Any = None  # what `load` found for the call of `load_overload` that follows
 
     @property
     def cache_path(self) -> None:
@@ -91,14 +97,20 @@ class _Kept(caching._Cache):
         """The file for a signature, given as the types of the arguments."""
         return KernelFile(self.name, (*map(str, getattr(types, "args", types)), *build_key()))
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """What Numba compiled for the types `sig`, or None."""
-        target_context.refresh()
+    def load(self, types: Any) -> Any:
+        """What Numba compiled for these types, from disk, or None."""
+        context = cpu_target.target_context
+        context.refresh()
 
         def rebuild(code: bytes) -> Any:
-            return CompileResult._rebuild(target_context, *pickle.loads(code))
+            return CompileResult._rebuild(context, *pickle.loads(code))
 
-        return load(self.file(sig), rebuild, self._works)
+        return load(self.file(types), rebuild, self._works)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What has just been loaded, or what another process has kept meanwhile, or None."""
+        ready, self.ready = self.ready, None
+        return self.load(sig) if ready is None else ready
 
     def _works(self, compiled: Any) -> bool:
         from fastconv.kernels.known_answers import works

@@ -35,13 +35,13 @@ ENDINGS = (".kernel", ".lock", ".tmp")
 
 
 def path() -> Path:
-    """The folder in which this version keeps its kernels; it need not exist yet.
+    r"""The folder in which this version keeps its kernels; it need not exist yet.
 
     Returns
     -------
     pathlib.Path
         Below ``FASTCONV_CACHE_DIR`` if that is set, else below ``$XDG_CACHE_HOME/fastconv``,
-        ``~/.cache/fastconv``, ``~/Library/Caches/fastconv`` or ``%LOCALAPPDATA%\\fastconv``.
+        ``~/.cache/fastconv``, ``~/Library/Caches/fastconv`` or ``%LOCALAPPDATA%\fastconv``.
 
     Examples
     --------

@@ -107,6 +107,7 @@ def show_config() -> None:
     from llvmlite import binding
 
     from fastconv import __version__, cache
+
     features = binding.get_host_cpu_features()
     width = 512 if features.get("avx512f") else 256 if features.get("avx") else 128
     names = [name for name in ("avx512f", "avx2", "fma", "sse4.2", "neon") if features.get(name)]

@@ -222,7 +222,7 @@ def _after_fork_in_child() -> None:
 def _started_layer() -> str | None:
     """Numba's threading layer, if it has been started: by us, or by the caller's own functions."""
     try:
-        return sys.modules["numba"].threading_layer()  # type: ignore[no-any-return]
+        return sys.modules["numba"].threading_layer()
     except (KeyError, AttributeError, ValueError):  # not imported, half imported, not started
         return None
 

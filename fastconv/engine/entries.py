@@ -129,9 +129,7 @@ def _file(name: str) -> KernelFile:
     return KernelFile(name, build_key())
 
 
-def _obtain(
-    name: str, make: Callable[[], Any], works: Callable[[int], bool]
-) -> tuple[int, bool]:
+def _obtain(name: str, make: Callable[[], Any], works: Callable[[int], bool]) -> tuple[int, bool]:
     """Address of a C function, and whether it comes from disk; else it is compiled and kept."""
     file = _file(name)
     found = load(file, _rebuild, works)

@@ -96,7 +96,7 @@ def runs(serial: bool, call: Callable[..., Any], signature: tuple[Any, ...]) -> 
     seen: list[tuple[str, int, int]] = []
     entry = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
     pack, compute = (
-        entry(lambda at, thread, what=what: seen.append((what, at, thread)))  # type: ignore[misc]
+        entry(lambda at, thread, what=what: seen.append((what, at, thread)))
         for what in ("pack", "compute")
     )
     addresses = [ctypes.cast(f, ctypes.c_void_p).value for f in (pack, compute)]

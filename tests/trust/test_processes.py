@@ -165,8 +165,12 @@ if __name__ == "__main__":
     },
 }
 # Where one layer stands for all: nothing that depends on the layer happens in these processes.
-ONCE = {"dask's threads": "omp", "multiprocessing spawn": "tbb", "multiprocessing forkserver": "omp",
-        "joblib's loky": "workqueue"}  # fmt: skip
+ONCE = {
+    "dask's threads": "omp",
+    "joblib's loky": "workqueue",
+    "multiprocessing forkserver": "omp",
+    "multiprocessing spawn": "tbb",
+}
 
 
 def check(python, right, layer, name, **environment):

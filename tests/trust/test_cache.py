@@ -1,0 +1,571 @@
+"""The files in which kernels are kept: faults are injected, and the next process is right.
+
+Each test has a cache of its own with one kernel in it, `relu_delta`, which compiles in a moment.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from fastconv import _kernel_files, cache
+
+QUICK = "import work; print(work.quick())"
+posix = pytest.mark.skipif(os.name != "posix", reason="permissions and owners are POSIX")
+
+
+def kernels(folder):
+    return sorted(folder.glob("fastconv-*/*.kernel"))
+
+
+def compiled(err):
+    return err.count("compiling its kernels")
+
+
+# Tells on stderr whether anything was compiled.
+TALKING = "import fastconv._jit as jit; jit.PATIENCE = -1e9; " + QUICK
+
+
+@pytest.fixture(scope="session")
+def one_kernel(python, tmp_path_factory):
+    """A folder with one kernel, for copying."""
+    folder = tmp_path_factory.mktemp("one")
+    assert python(QUICK, FASTCONV_CACHE_DIR=folder) == ("True", "")
+    assert len(kernels(folder)) == 1
+    return folder
+
+
+@pytest.fixture
+def warm(one_kernel, tmp_path):
+    folder = tmp_path / "cache"
+    shutil.copytree(one_kernel, folder)
+    return folder
+
+
+def answers(python, folder, warnings=0, compiles=None, code=TALKING, **environment):
+    """The answer is right, and `warnings` warnings were given; returns what was said."""
+    out, err = python(code, FASTCONV_CACHE_DIR=folder, **environment)
+    assert out.splitlines()[-1] == "True", out
+    assert err.count("RuntimeWarning") == warnings, err
+    if compiles is not None:
+        assert compiled(err) == compiles, err
+    return err
+
+
+def test_a_kernel_is_compiled_once(python, tmp_path):
+    folder = tmp_path / "new" / "folder"
+    answers(python, folder, compiles=1)
+    answers(python, folder, compiles=0)
+    (file,) = kernels(folder)
+    assert file.parent.name.startswith("fastconv-")
+    if os.name == "posix":
+        modes = [p.stat().st_mode & 0o777 for p in (folder, file.parent, file)]
+        assert modes == [0o700, 0o700, 0o600]
+
+
+DAMAGE = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "header only": lambda data: data[: _kernel_files.HEADER],
+    "zeroed": lambda data: bytes(len(data)),
+    "half zeroed": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+    "a bit flipped": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    "another format": lambda data: data.replace(b"kernel 1", b"kernel 2", 1),
+    "longer": lambda data: data + b"\0",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_deleted_and_made_anew(python, warm, damage):
+    (file,) = kernels(warm)
+    data = file.read_bytes()
+    file.write_bytes(DAMAGE[damage](data))
+    assert file.read_bytes() != data
+    assert "is damaged" in answers(python, warm, warnings=1, compiles=1)
+    answers(python, warm, compiles=0)
+
+
+def test_a_deleted_file_is_made_anew(python, warm):
+    kernels(warm)[0].unlink()
+    answers(python, warm, compiles=1)
+    answers(python, warm, compiles=0)
+
+
+SWAPPED = """
+import numpy as np, fastconv as fc
+for dtype in ("float32", "float64"):
+    a = np.array([-1, 2, -3, 4], dtype)
+    assert fc.relu_backward(a, a).tolist() == [0, 2, 0, 4]
+print(True)
+"""
+
+
+def test_swapped_files_are_found_out(python, warm):
+    answers(python, warm, code=SWAPPED)
+    one, other = kernels(warm)
+    data = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(data)
+    answers(python, warm, warnings=1, code=SWAPPED)  # one warning, whatever their number
+    answers(python, warm, code=SWAPPED)
+
+
+def test_a_file_that_is_sound_but_no_kernel(python, warm):
+    """Its digest is right, what it holds is not."""
+    code = """
+import work
+import fastconv._kernel_files as k
+k.KernelFile.read = lambda self: b"not a pickle"
+print(work.quick())
+"""
+    assert "cannot be loaded" in answers(python, warm, warnings=1, code=code)
+
+
+# A kernel under the right name, key and digest, made from wrong sources.
+WRONG_RELU = """
+import fastconv._jit as jit, fastconv.kernels.deltas as deltas
+def relu_delta(dy, y, dx, start, stop):
+    dy, y, dx = dy[start:stop], y[start:stop], dx[start:stop]
+    for i in range(dy.size):
+        dx[i] = dy[i]
+relu_delta.__module__ = deltas.__name__
+deltas.relu_delta = jit.kernel(relu_delta)
+import work
+print(not work.quick())
+"""
+
+
+def test_a_wrong_kernel_is_found_out_by_a_known_answer(python, tmp_path):
+    answers(python, tmp_path, code=WRONG_RELU)
+    assert len(kernels(tmp_path)) == 1
+    assert "wrong answer" in answers(python, tmp_path, warnings=1, compiles=1)
+    answers(python, tmp_path, compiles=0)
+
+
+WRONG_ENGINE = """
+import numpy as np, fastconv as fc
+import fastconv.engine.entries as entries
+def nothing(name, python):
+    if name == {name!r}:
+        def entry(call, thread):
+            pass
+        def sweep(task):
+            pass
+        return sweep if name.startswith("sweep") else entry
+    return python
+make = entries._compile
+entries._compile = lambda name, python: make(name, lambda: nothing(name, python()))
+entries.product_works = lambda *_: True
+entries.sweep_works = lambda *_: True
+x, w = np.ones((1, 4, 8, 3), "f4"), np.ones((3, 3, 3, 40), "f4")
+for _ in range({times}):
+    y = fc.conv(x, w)
+"""
+CONV = """
+import numpy as np, fastconv as fc
+x, w = np.ones((1, 4, 8, 3), "f4"), np.ones((3, 3, 3, 40), "f4")
+y = fc.conv(x, w)
+dw = fc.conv_kernel_grad(x, y, w.shape)
+print(bool((y == 27).all() and (dw == 27 * 12).all()))
+"""
+
+
+def test_a_wrong_kernel_of_the_engine_is_found_out(python, tmp_path):
+    """The sweep, and the loops over it, each replaced by one that does nothing."""
+    answers(python, tmp_path, code=CONV)
+    files = {file.name.split("-")[0]: file for file in kernels(tmp_path)}
+    good = {name: file.read_bytes() for name, file in files.items()}
+    sweeps = [name for name in files if name.startswith("sweep")]
+    assert {"convolve", "pack", "kernel_gradient"} < set(files)
+    for name in (sweeps[0], "convolve", "pack", "kernel_gradient"):
+        files[name].unlink()
+        code = WRONG_ENGINE.format(name=name, times=1)
+        if name == "kernel_gradient":
+            code += "fc.conv_kernel_grad(x, y, w.shape)\n"
+        python(code, FASTCONV_CACHE_DIR=tmp_path)
+        assert files[name].read_bytes() != good[name]
+        assert "wrong answer" in answers(python, tmp_path, warnings=1, code=CONV), name
+    answers(python, tmp_path, code=CONV)
+
+
+def test_every_kernel_has_a_known_answer_that_it_gives():
+    """And that a kernel that does nothing does not."""
+    import numba
+    import numpy as np
+
+    from fastconv import _jit
+    from fastconv.kernels import col2im, deltas, known_answers, pool
+
+    found = set()
+    for module in (pool, deltas, col2im):
+        for name, dispatcher in vars(module).items():
+            if isinstance(getattr(dispatcher, "_cache", None), _jit._Kept):
+                assert dispatcher._cache.name == f"{module.__name__.split('.')[-1]}.{name}"
+                found.add(dispatcher._cache.name)
+    assert {name.removesuffix("_parallel") for name in found} == set(known_answers.CASES)
+    assert len(found) == 2 * len(known_answers.CASES)
+    for dtype in (np.float32, np.float64):
+        for name in found:
+            module, _, function = name.partition(".")
+            call = getattr({"pool": pool, "deltas": deltas, "col2im": col2im}[module], function)
+            case = known_answers.CASES[name.removesuffix("_parallel")](np.dtype(dtype))
+            args = (*case.args, 0, case.total)
+            args = (2, *case.args, case.total) if name != name.removesuffix("_parallel") else args
+            signature = tuple(map(numba.typeof, args))
+            assert known_answers.works(name, call, signature), name
+            assert not known_answers.works(name, lambda *_: None, signature), name
+            assert not known_answers.works(name, call, signature[1:]), name
+
+
+def test_the_engine_gives_its_known_answers():
+    import numba
+    import numpy as np
+
+    from fastconv.engine import entries, known_answers, tiles
+
+    for dtype in ("float32", "float64"):
+        for tile in tiles.all_tiles(np.dtype(dtype)):
+            assert known_answers.sweep_works(entries.sweep_address(tile), tile), tile
+    for name in ("convolve", "kernel_gradient"):
+        tile = tiles.dense_tile(8, 16, np.dtype("float32"))
+        assert known_answers.product_works(name, tile)
+    for run, arguments in ((entries.run, 5), (entries.run_serial, 3)):
+        signature = (numba.int64,) * arguments
+        assert known_answers.runs(arguments == 3, run, signature)
+        assert not known_answers.runs(arguments == 3, lambda *_: None, signature)
+
+
+def test_the_sources_are_all_those_that_machine_code_is_made_from():
+    """What compiled modules import from below the package, and they from each other."""
+    import ast
+    from pathlib import Path
+
+    root = Path(cache.__file__).parent
+    plain = {"engine/known_answers.py", "threads.py", "_kernel_files.py"}  # ordinary Python
+    seen, left = set(), {"engine/entries.py", "kernels/pool.py", "kernels/deltas.py",
+                         "kernels/col2im.py"}  # fmt: skip
+    while left:
+        name = left.pop()
+        seen.add(name)
+        for node in ast.parse((root / name).read_text()).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastconv"):
+                base = "/".join(node.module.split(".")[1:])
+                names = [f"{base}/{a.name}.py".lstrip("/") for a in node.names] + [f"{base}.py"]
+                left |= {n for n in names if (root / n).is_file()} - seen - plain
+    assert seen == set(cache.SOURCES)
+    assert {f"kernels/{p.name}" for p in root.glob("kernels/*.py")} <= seen | {
+        "kernels/__init__.py",
+        "kernels/known_answers.py",
+    }
+
+
+def test_changed_sources_never_get_old_code(python, warm):
+    code = (
+        """
+import fastconv.cache as cache
+old = cache._source
+cache._source = lambda name: old(name) + b"# changed"
+"""
+        + TALKING
+    )
+    answers(python, warm, compiles=1, code=code)
+    assert len(kernels(warm)) == 2
+    assert len({file.parent for file in kernels(warm)}) == 2
+
+
+@posix
+def test_killed_while_it_compiles_then_changed_sources(python, tmp_path):
+    """SIGKILL at ten moments from the start of compiling to its end."""
+    import time
+
+    for delay in (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 1.0):
+        folder = tmp_path / str(delay)
+        code = f"""
+import os, signal, threading
+import fastconv._jit as jit
+lock = jit.once_on_this_machine
+def killing(file):
+    threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return lock(file)
+jit.once_on_this_machine = killing
+import work, time
+work.quick()
+time.sleep(2)
+"""
+        process = python.start(code, FASTCONV_CACHE_DIR=folder)
+        process.communicate(timeout=60)
+        assert process.returncode == -9
+        start = time.perf_counter()
+        changed = (
+            "import fastconv.cache as c; old = c._source; c._source = lambda n: old(n) + b'#'; "
+        )
+        answers(python, folder, code=changed + QUICK)
+        assert time.perf_counter() - start < 30  # the lock died with its owner
+    answers(python, folder)
+
+
+@pytest.mark.parametrize("when", ["before the rename", "while writing"])
+@posix
+def test_killed_while_it_writes(python, tmp_path, when):
+    code = """
+import os, signal
+import fastconv._kernel_files as k
+WHERE = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+import work
+work.quick()
+""".replace("WHERE", "os.replace" if when == "before the rename" else "k.KernelFile._header")
+    process = python.start(code, FASTCONV_CACHE_DIR=tmp_path)
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+    assert not kernels(tmp_path)
+    assert len(list(tmp_path.glob("fastconv-*/*.tmp"))) == 1
+    answers(python, tmp_path, compiles=1)
+    assert not list(tmp_path.glob("fastconv-*/*.tmp"))
+
+
+RACE = """
+import os, sys, time
+import fastconv as fc, work
+import fastconv._jit
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.001)
+print(work.quick())
+"""
+
+
+def race(python, folder, processes, code):
+    """Start processes that wait for a file, then make it."""
+    go = folder / "go"
+    code = f"import sys; sys.argv = ['', {str(go)!r}]\n" + code
+    started = [python.start(code, FASTCONV_CACHE_DIR=folder) for _ in range(processes)]
+    import time
+
+    time.sleep(2)
+    go.touch()
+    return [python.finish(process, deadline=300) for process in started]
+
+
+def test_sixteen_processes_on_a_cold_cache(python, tmp_path):
+    said = race(python, tmp_path, 16, RACE)
+    assert said == [("True", "")] * 16
+    answers(python, tmp_path, compiles=0)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("repeat", range(10))
+def test_sixteen_processes_again_and_again(python, tmp_path, repeat):
+    assert race(python, tmp_path, 16, RACE) == [("True", "")] * 16
+
+
+@pytest.mark.soak
+def test_sixteen_processes_that_compile_everything(python, right, tmp_path):
+    """All of them want all kernels, some in another order."""
+    code = RACE.replace("work.quick()", "work.digest()")
+    digests = {out.splitlines()[-1] for out, _ in race(python, tmp_path, 16, code)}
+    assert digests == {right}
+
+
+@posix
+@pytest.mark.parametrize("fault", ["EROFS", "ENOSPC", "EFBIG", "EACCES", "a file in the way"])
+def test_where_nothing_can_be_written(python, tmp_path, fault):
+    """A read-only file system, a full one, a limit on sizes, no permission, no folder."""
+    faults = {
+        "EROFS": """
+import errno, os
+real = os.open
+def refuse(path, flags, *args, **more):
+    if flags & os.O_CREAT:
+        raise OSError(errno.EROFS, "Read-only file system", path)
+    return real(path, flags, *args, **more)
+os.open = refuse
+""",
+        "ENOSPC": """
+import errno, builtins
+real = open
+class Full:
+    def __init__(self, file):
+        self.file = file
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        self.file.close()
+    def write(self, data):
+        self.file.write(data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+builtins.open = lambda f, mode="r", *a, **k: (
+    Full(real(f, mode)) if mode == "wb" and isinstance(f, int) else real(f, mode, *a, **k))
+""",
+        "EFBIG": """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+""",
+        "EACCES": """
+import errno, pathlib
+def refuse(self, *args, **more):
+    raise PermissionError(errno.EACCES, "Permission denied", str(self))
+pathlib.Path.mkdir = refuse
+""",
+        "a file in the way": "",
+    }
+    folder = tmp_path / "cache"
+    if fault == "a file in the way":
+        (tmp_path / "file").write_text("")
+        folder = tmp_path / "file" / "cache"
+    many = faults[fault] + SWAPPED  # two kernels, one warning
+    err = answers(python, folder, warnings=1, code=many)
+    assert "compiled anew in every process; FASTCONV_CACHE_DIR" in err
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob("*.kernel"))
+
+
+@posix
+def test_a_read_only_cache_that_is_warm_is_used(python, warm):
+    code = (
+        """
+import errno, os
+real = os.open
+def refuse(path, flags, *args, **more):
+    if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+        raise OSError(errno.EROFS, "Read-only file system", path)
+    return real(path, flags, *args, **more)
+os.open = refuse
+"""
+        + TALKING
+    )
+    answers(python, warm, compiles=0, code=code)
+
+
+@posix
+@pytest.mark.parametrize("fault", ["link", "linked root", "writable", "writable root", "foreign"])
+def test_a_folder_that_others_could_change_is_refused(python, warm, tmp_path, fault):
+    """Nothing is read from it, nothing written to it."""
+    (file,) = kernels(warm)
+    code, folder, expected = TALKING, warm, "is writable by other users"
+    if fault == "link":
+        elsewhere = tmp_path / "elsewhere"
+        file.parent.rename(elsewhere)
+        file.parent.symlink_to(elsewhere)
+        expected = "is a symbolic link"
+    elif fault == "linked root":
+        folder = tmp_path / "link"
+        folder.symlink_to(warm)
+        expected = "is a symbolic link"
+    elif fault == "foreign":
+        code = f"import os; real = os.geteuid(); os.geteuid = lambda: real + 1; {code}"
+        expected = "belongs to another user"
+    else:
+        (warm if fault == "writable root" else file.parent).chmod(0o770)
+    before = sorted(file.parent.iterdir())
+    assert expected in answers(python, folder, warnings=1, compiles=1, code=code)
+    assert sorted(file.parent.iterdir()) == before
+
+
+@posix
+@pytest.mark.parametrize("fault", ["link", "writable"])
+def test_a_file_that_others_could_change_is_not_read(python, warm, tmp_path, fault):
+    (file,) = kernels(warm)
+    if fault == "link":
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere")
+    else:
+        file.chmod(0o666)
+    answers(python, warm, warnings=1, compiles=1)
+    answers(python, warm, compiles=0)
+
+
+def test_the_folder_is_deleted_while_a_process_runs(python, tmp_path):
+    code = f"""
+import shutil, work, numpy as np, fastconv as fc
+assert work.quick()
+shutil.rmtree({str(tmp_path / "cache")!r})
+assert work.quick()
+a = np.array([-1.0, 2.0])
+print(fc.relu_backward(a, a).tolist() == [0.0, 2.0])
+"""
+    answers(python, tmp_path / "cache", code=code)
+    assert len(kernels(tmp_path / "cache")) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of x86-64 processors")
+def test_a_cache_from_a_host_with_other_features(python, tmp_path):
+    """The kernels of a wide processor, its cache on a narrow one, and back: none is mixed up."""
+    import platform
+
+    if platform.machine() != "x86_64":
+        pytest.skip("names of x86-64 processors")
+    answers(python, tmp_path, code=CONV)
+    mine = set(kernels(tmp_path))
+    narrow = {"NUMBA_CPU_NAME": "generic"}
+    answers(python, tmp_path, code=CONV, **narrow)
+    everyone = set(kernels(tmp_path))
+    assert len(everyone) > len(mine)
+    answers(python, tmp_path, code=CONV, **narrow)
+    answers(python, tmp_path, code=CONV)
+    assert set(kernels(tmp_path)) == everyone
+
+
+@pytest.mark.parametrize("setting", ["NUMBA_OPT=0", "NUMBA_BOUNDSCHECK=1", "NUMBA_DEBUGINFO=1"])
+def test_settings_that_change_code_have_files_of_their_own(python, warm, setting):
+    name, _, value = setting.partition("=")
+    answers(python, warm, compiles=1, **{name: value})
+    answers(python, warm, compiles=0, **{name: value})
+    answers(python, warm, compiles=0)
+
+
+def test_numba_is_left_alone(python, tmp_path):
+    """Its settings are the same before and after, and its own cache is the caller's."""
+    code = f"""
+import numba
+from numba.core import config
+before = {{n: repr(getattr(config, n)) for n in dir(config) if n.isupper()}}
+import work
+assert work.quick()
+assert before == {{n: repr(getattr(config, n)) for n in dir(config) if n.isupper()}}
+from numba.core import caching
+assert config.CACHE_DIR == {str(tmp_path / "numba")!r}
+print(True)
+"""
+    answers(python, tmp_path / "ours", code=code, NUMBA_CACHE_DIR=tmp_path / "numba")
+    assert not (tmp_path / "numba").exists()
+
+
+def test_path_and_clear(tmp_path, monkeypatch, warm):
+    monkeypatch.setenv("FASTCONV_CACHE_DIR", str(warm))
+    assert cache.path() == kernels(warm)[0].parent
+    bystander, other = warm / "notes.txt", warm / "fastconv-0.0-old"
+    bystander.write_text("the user's")
+    other.mkdir(mode=0o700)
+    (other / "a.kernel").write_text("old")
+    (other / "keep.txt").write_text("the user's")
+    assert cache.clear() == 2
+    assert sorted(warm.iterdir()) == [other, bystander]
+    assert [file.name for file in other.iterdir()] == ["keep.txt"]
+    assert cache.clear() == 0
+
+
+@posix
+def test_where_kernels_are_by_default(tmp_path, monkeypatch):
+    monkeypatch.delenv("FASTCONV_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
+    library = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    assert cache.path().parent == tmp_path / library / "fastconv"
+    if sys.platform != "darwin":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        assert cache.path().parent == tmp_path / "xdg" / "fastconv"
+
+
+def test_warnings_as_errors_name_the_reason(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import fastconv as fc, numpy as np\n"
+         "a = np.ones(3)\ntry:\n    fc.relu_backward(a, a)\n"
+         "except RuntimeWarning as error:\n    print(error)\nprint(fc.relu_backward(a, a).sum())"],
+        env={**os.environ, "FASTCONV_CACHE_DIR": str(tmp_path / "file" / "x")},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "Not a directory" in done.stdout
+    assert done.stdout.splitlines()[-1] == "3.0"
