@@ -1,6 +1,7 @@
 """Subprocesses with a deadline, and kernels on disk for all of them."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ HERE = Path(__file__).parent
 class Python:
     """Runs code in a new process: ``python(code, FASTCONV_CACHE_DIR=..., deadline=60)``."""
 
-    deadline = 120
+    deadline = 60
 
     def start(self, code, **environment):
         environment = {name: str(value) for name, value in environment.items()}
@@ -23,6 +24,7 @@ class Python:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def finish(self, process, deadline=None):
@@ -30,7 +32,7 @@ class Python:
         try:
             out, err = process.communicate(timeout=deadline or self.deadline)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGABRT)  # children too; each tells where it hangs
             out, err = process.communicate()
             pytest.fail(f"still running after {deadline or self.deadline} s\n{out}\n{err}")
         assert process.returncode == 0, f"exit status {process.returncode}\n{out}\n{err}"

@@ -4,9 +4,11 @@ Each test has a cache of its own with one kernel in it, `relu_delta`, which comp
 """
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -77,14 +79,26 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", ["truncated", "a bit flipped"])
 def test_a_damaged_file_is_deleted_and_made_anew(python, warm, damage):
     (file,) = kernels(warm)
-    data = file.read_bytes()
-    file.write_bytes(DAMAGE[damage](data))
-    assert file.read_bytes() != data
+    file.write_bytes(DAMAGE[damage](file.read_bytes()))
     assert "is damaged" in answers(python, warm, warnings=1, compiles=1)
     answers(python, warm, compiles=0)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_no_damage_goes_unnoticed(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("FASTCONV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(_kernel_files, "_said", set())
+    file = _kernel_files.KernelFile("name", "key")
+    file.write(b"machine code" * 100)
+    assert _kernel_files.load(file, bytes, lambda code: code == b"machine code" * 100)
+    file.path.write_bytes(DAMAGE[damage](file.path.read_bytes()))
+    with pytest.warns(RuntimeWarning, match="is damaged"):
+        assert _kernel_files.load(file, bytes, lambda code: True) is None
+    assert not file.exists()
+    assert _kernel_files.load(file, bytes, lambda code: True) is None
 
 
 def test_a_deleted_file_is_made_anew(python, warm):
@@ -145,49 +159,58 @@ def test_a_wrong_kernel_is_found_out_by_a_known_answer(python, tmp_path):
 
 
 WRONG_ENGINE = """
-import numpy as np, fastconv as fc
+import fastconv as fc, work
 import fastconv.engine.entries as entries
 def nothing(name, python):
-    if name == {name!r}:
-        def entry(call, thread):
-            pass
-        def sweep(task):
-            pass
-        return sweep if name.startswith("sweep") else entry
-    return python
+    if not name.startswith(NAME):
+        return python
+    def control(call, thread):
+        pass
+    def sweep(task):
+        pass
+    return sweep if name.startswith("sweep") else control
 make = entries._compile
 entries._compile = lambda name, python: make(name, lambda: nothing(name, python()))
 entries.product_works = lambda *_: True
 entries.sweep_works = lambda *_: True
-x, w = np.ones((1, 4, 8, 3), "f4"), np.ones((3, 3, 3, 40), "f4")
-for _ in range({times}):
-    y = fc.conv(x, w)
+x, w = work.operands(m=1)
+y = fc.conv(x, w)
+fc.conv_kernel_grad(x, y, w.shape)
 """
-CONV = """
-import numpy as np, fastconv as fc
-x, w = np.ones((1, 4, 8, 3), "f4"), np.ones((3, 3, 3, 40), "f4")
+ENGINE = """
+import numpy as np, fastconv as fc, work
+x, w = (np.ones_like(a) for a in work.operands(m=1))
 y = fc.conv(x, w)
 dw = fc.conv_kernel_grad(x, y, w.shape)
-print(bool((y == 27).all() and (dw == 27 * 12).all()))
+print(bool((y == 9 * 16).all() and (dw == y.size / 16 * 9 * 16).all()))
 """
 
 
-def test_a_wrong_kernel_of_the_engine_is_found_out(python, tmp_path):
-    """The sweep, and the loops over it, each replaced by one that does nothing."""
-    answers(python, tmp_path, code=CONV)
-    files = {file.name.split("-")[0]: file for file in kernels(tmp_path)}
-    good = {name: file.read_bytes() for name, file in files.items()}
-    sweeps = [name for name in files if name.startswith("sweep")]
-    assert {"convolve", "pack", "kernel_gradient"} < set(files)
-    for name in (sweeps[0], "convolve", "pack", "kernel_gradient"):
-        files[name].unlink()
-        code = WRONG_ENGINE.format(name=name, times=1)
-        if name == "kernel_gradient":
-            code += "fc.conv_kernel_grad(x, y, w.shape)\n"
-        python(code, FASTCONV_CACHE_DIR=tmp_path)
-        assert files[name].read_bytes() != good[name]
-        assert "wrong answer" in answers(python, tmp_path, warnings=1, code=CONV), name
-    answers(python, tmp_path, code=CONV)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sweep",
+        "convolve",
+        pytest.param("pack", marks=pytest.mark.soak),
+        pytest.param("kernel_gradient", marks=pytest.mark.soak),
+    ],
+)
+def test_a_wrong_kernel_of_the_engine_is_found_out(python, right, tmp_path, name):
+    """The sweep, or a loop over it, replaced by one that does nothing."""
+    assert right  # the kernels are on disk
+    shutil.copytree(cache.path(), tmp_path / cache.path().name)
+    tmp_path.chmod(0o700)
+    answers(python, tmp_path, code=ENGINE)
+    for file in kernels(tmp_path):
+        if file.name.startswith(name):
+            file.unlink()
+    python(WRONG_ENGINE.replace("NAME", repr(name)), FASTCONV_CACHE_DIR=tmp_path)
+    wrong = [file for file in kernels(tmp_path) if file.name.startswith(name)]
+    before = [file.read_bytes() for file in wrong]
+    assert wrong
+    assert "wrong answer" in answers(python, tmp_path, warnings=1, code=ENGINE)
+    assert before != [file.read_bytes() for file in wrong]
+    answers(python, tmp_path, code=ENGINE)
 
 
 def test_every_kernel_has_a_known_answer_that_it_gives():
@@ -276,13 +299,16 @@ cache._source = lambda name: old(name) + b"# changed"
 
 
 @posix
-def test_killed_while_it_compiles_then_changed_sources(python, tmp_path):
-    """SIGKILL at ten moments from the start of compiling to its end."""
-    import time
-
-    for delay in (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 1.0):
-        folder = tmp_path / str(delay)
-        code = f"""
+@pytest.mark.parametrize(
+    "delay",
+    [
+        pytest.param(delay / 100, marks=() if delay in (5, 30) else pytest.mark.soak)
+        for delay in (*range(0, 61, 5), 100)
+    ],
+)
+def test_killed_while_it_compiles_then_changed_sources(python, tmp_path, delay):
+    """SIGKILL so many seconds after compiling has started."""
+    code = f"""
 import os, signal, threading
 import fastconv._jit as jit
 lock = jit.once_on_this_machine
@@ -294,16 +320,12 @@ import work, time
 work.quick()
 time.sleep(2)
 """
-        process = python.start(code, FASTCONV_CACHE_DIR=folder)
-        process.communicate(timeout=60)
-        assert process.returncode == -9
-        start = time.perf_counter()
-        changed = (
-            "import fastconv.cache as c; old = c._source; c._source = lambda n: old(n) + b'#'; "
-        )
-        answers(python, folder, code=changed + QUICK)
-        assert time.perf_counter() - start < 30  # the lock died with its owner
-    answers(python, folder)
+    process = python.start(code, FASTCONV_CACHE_DIR=tmp_path)
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+    changed = "import fastconv.cache as c; old = c._source; c._source = lambda n: old(n) + b'#'; "
+    answers(python, tmp_path, code=changed + QUICK)
+    answers(python, tmp_path)  # the old sources: the lock died with its owner
 
 
 @pytest.mark.parametrize("when", ["before the rename", "while writing"])
@@ -329,8 +351,9 @@ RACE = """
 import os, sys, time
 import fastconv as fc, work
 import fastconv._jit
-while not os.path.exists(sys.argv[1]):
-    time.sleep(0.001)
+until = time.monotonic() + 60
+while not os.path.exists(sys.argv[1]) and time.monotonic() < until:
+    time.sleep(0.005)
 print(work.quick())
 """
 
@@ -340,31 +363,29 @@ def race(python, folder, processes, code):
     go = folder / "go"
     code = f"import sys; sys.argv = ['', {str(go)!r}]\n" + code
     started = [python.start(code, FASTCONV_CACHE_DIR=folder) for _ in range(processes)]
-    import time
-
     time.sleep(2)
     go.touch()
-    return [python.finish(process, deadline=300) for process in started]
+    said = [python.finish(process, deadline=300) for process in started]
+    assert not any("Warning" in err for _, err in said), said
+    return [out for out, _ in said]
 
 
 def test_sixteen_processes_on_a_cold_cache(python, tmp_path):
-    said = race(python, tmp_path, 16, RACE)
-    assert said == [("True", "")] * 16
+    assert race(python, tmp_path, 16, RACE) == ["True"] * 16
     answers(python, tmp_path, compiles=0)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("repeat", range(10))
+@pytest.mark.parametrize("repeat", range(5))
 def test_sixteen_processes_again_and_again(python, tmp_path, repeat):
-    assert race(python, tmp_path, 16, RACE) == [("True", "")] * 16
+    assert race(python, tmp_path, 16, RACE) == ["True"] * 16
 
 
 @pytest.mark.soak
 def test_sixteen_processes_that_compile_everything(python, right, tmp_path):
     """All of them want all kernels, some in another order."""
     code = RACE.replace("work.quick()", "work.digest()")
-    digests = {out.splitlines()[-1] for out, _ in race(python, tmp_path, 16, code)}
-    assert digests == {right}
+    assert race(python, tmp_path, 16, code) == [right] * 16
 
 
 @posix
@@ -489,21 +510,17 @@ print(fc.relu_backward(a, a).tolist() == [0.0, 2.0])
     assert len(kernels(tmp_path / "cache")) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names of x86-64 processors")
-def test_a_cache_from_a_host_with_other_features(python, tmp_path):
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86-64 processors")
+@pytest.mark.parametrize("code", [TALKING, pytest.param(ENGINE, marks=pytest.mark.soak)])
+def test_a_cache_from_a_host_with_other_features(python, tmp_path, code):
     """The kernels of a wide processor, its cache on a narrow one, and back: none is mixed up."""
-    import platform
-
-    if platform.machine() != "x86_64":
-        pytest.skip("names of x86-64 processors")
-    answers(python, tmp_path, code=CONV)
+    answers(python, tmp_path, code=code)
     mine = set(kernels(tmp_path))
-    narrow = {"NUMBA_CPU_NAME": "generic"}
-    answers(python, tmp_path, code=CONV, **narrow)
+    answers(python, tmp_path, code=code, NUMBA_CPU_NAME="generic")
     everyone = set(kernels(tmp_path))
     assert len(everyone) > len(mine)
-    answers(python, tmp_path, code=CONV, **narrow)
-    answers(python, tmp_path, code=CONV)
+    answers(python, tmp_path, code=code, NUMBA_CPU_NAME="generic")
+    answers(python, tmp_path, code=code)
     assert set(kernels(tmp_path)) == everyone
 
 

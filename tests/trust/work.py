@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+import numpy.random  # now: a child forked while a thread imports it could never do so
 
 import fastconv as fc
 
