@@ -1,5 +1,6 @@
 """Subprocesses with a deadline, and kernels on disk for all of them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,9 +33,11 @@ class Python:
         try:
             out, err = process.communicate(timeout=deadline or self.deadline)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGABRT)  # children too; each tells where it hangs
+            with contextlib.suppress(ProcessLookupError):  # it ended while this one was suspended
+                os.killpg(process.pid, signal.SIGABRT)  # children too; each tells where it hangs
+                out, err = process.communicate()
+                pytest.fail(f"still running after {deadline or self.deadline} s\n{out}\n{err}")
             out, err = process.communicate()
-            pytest.fail(f"still running after {deadline or self.deadline} s\n{out}\n{err}")
         assert process.returncode == 0, f"exit status {process.returncode}\n{out}\n{err}"
         return out.strip(), err.strip()
 
