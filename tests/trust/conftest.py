@@ -53,7 +53,8 @@ def python():
 @pytest.fixture(scope="session")
 def right(python):
     """The digest, computed on one thread; from here on its kernels are on disk."""
-    serial, _ = python("import work, fastconv as fc; fc.set_num_threads(1); print(work.digest())")
-    parallel, _ = python("import work; print(work.digest())")
+    one = "import work, fastconv as fc; fc.set_num_threads(1); print(work.digest())"
+    serial, _ = python(one, deadline=300)
+    parallel, _ = python("import work; print(work.digest())", deadline=300)
     assert serial == parallel
     return serial

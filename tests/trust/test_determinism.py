@@ -92,7 +92,7 @@ def test_every_layer_with_every_number_of_threads(python, expected, layer, threa
 
 @pytest.mark.soak
 def test_cold_cache(python, expected, tmp_path):
-    out = [python(CODE, FASTCONV_CACHE_DIR=tmp_path)[0] for _ in range(2)]
+    out = [python(CODE, deadline=300, FASTCONV_CACHE_DIR=tmp_path)[0] for _ in range(2)]
     assert out[0] == out[1]
     assert tuple(out[0].splitlines()[0].split()) == expected
 

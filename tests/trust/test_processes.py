@@ -225,7 +225,7 @@ def test_eight_threads_compile_at_once(python, tmp_path):
 @pytest.mark.soak
 @pytest.mark.parametrize("layer", LAYERS)
 def test_eight_threads_compile_everything_at_once(python, right, layer, tmp_path):
-    check(python, right, layer, "eight threads at once", FASTCONV_CACHE_DIR=tmp_path)
+    check(python, right, layer, "eight threads at once", deadline=300, FASTCONV_CACHE_DIR=tmp_path)
 
 
 SETTINGS = """
