@@ -514,14 +514,17 @@ print(fc.relu_backward(a, a).tolist() == [0.0, 2.0])
 @pytest.mark.parametrize("code", [TALKING, pytest.param(ENGINE, marks=pytest.mark.soak)])
 def test_a_cache_from_a_host_with_other_features(python, tmp_path, code):
     """The kernels of a wide processor, its cache on a narrow one, and back: none is mixed up."""
-    answers(python, tmp_path, code=code, deadline=300)
-    mine = set(kernels(tmp_path))
-    answers(python, tmp_path, code=code, deadline=300, NUMBA_CPU_NAME="generic")
-    everyone = set(kernels(tmp_path))
+    times = 1 if code == TALKING else 2  # the known product may need a kernel that the call did not
+
+    def kept(**host):
+        for _ in range(times):
+            answers(python, tmp_path, code=code, deadline=300, **host)
+        return set(kernels(tmp_path))
+
+    mine = kept()
+    everyone = kept(NUMBA_CPU_NAME="generic")
     assert len(everyone) > len(mine)
-    answers(python, tmp_path, code=code, deadline=300, NUMBA_CPU_NAME="generic")
-    answers(python, tmp_path, code=code, deadline=300)
-    assert set(kernels(tmp_path)) == everyone
+    assert kept(NUMBA_CPU_NAME="generic") == kept() == everyone
 
 
 @pytest.mark.parametrize("setting", ["NUMBA_OPT=0", "NUMBA_BOUNDSCHECK=1", "NUMBA_DEBUGINFO=1"])
