@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 # Loaded when they are first asked for, as fastconv.nn or `from fastconv import nn`.
-_SUBMODULES = ("examples", "nn", "reference", "testing")
+_SUBMODULES = ("cache", "examples", "nn", "reference", "testing")
 
 
 def __getattr__(name: str) -> Any:

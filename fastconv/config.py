@@ -124,8 +124,7 @@ def show_config() -> None:
     import scipy
     from llvmlite import binding
 
-    from fastconv import __version__
-    from fastconv.engine import entries
+    from fastconv import __version__, cache
 
     features = binding.get_host_cpu_features()
     width = 512 if features.get("avx512f") else 256 if features.get("avx") else 128
@@ -140,7 +139,7 @@ def show_config() -> None:
         "vector width": f"{width} bits",
         "threads": f"{threads.get_num_threads()} of {numba.config.NUMBA_NUM_THREADS}",
         "threading layer": threads.threading_layer(),
-        "kernel cache": entries.run_serial.stats.cache_path or "none: compiled in every process",
+        "kernel cache": cache.describe(),
     }
     for name, value in rows.items():
         print(f"{name:<16} {value}")

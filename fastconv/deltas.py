@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from fastconv import threads
 from fastconv.operands import computing_dtype, native_dtype
 from fastconv.pooling import in_place
 
@@ -21,7 +22,8 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     Images are summed one by one in float64, then their sums, so the bits depend on the shape
     alone: neither on threads nor on the layout.
     """
-    from fastconv.engine import delta
+    with threads.building:
+        from fastconv.engine import delta
 
     m, F = dy.shape[0], dy.shape[-1]
     pixels = math.prod(dy.shape[1:-1])
@@ -37,7 +39,8 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
 
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
     """``dx = dy`` where ``y > 0``, else exactly 0."""
-    from fastconv.engine import delta
+    with threads.building:
+        from fastconv.engine import delta
 
     if in_place(dy, y, dx):
         delta.relu_delta(dy, y, dx)

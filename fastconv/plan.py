@@ -21,6 +21,7 @@ from fastconv.operands import (
     user_shape,
 )
 from fastconv.resolve import conv_geometry
+from fastconv.threads import building
 
 if TYPE_CHECKING:
     from fastconv.engine import EnginePlan
@@ -72,7 +73,8 @@ def check_need(need: Any) -> frozenset[str]:
 @lru_cache(CACHED_PLANS)
 def products(g: Geometry, dtype: np.dtype) -> EnginePlan:
     """The three products of `g`, computed in `dtype`; kept for the next call."""
-    from fastconv.engine import EnginePlan
+    with building:
+        from fastconv.engine import EnginePlan
 
     return EnginePlan(g, dtype)
 

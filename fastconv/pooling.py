@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv import threads
 from fastconv.geometry import Geometry
 from fastconv.operands import computing_dtype, native_dtype
 
@@ -64,7 +65,8 @@ def _parts(
     include_pad: bool = False,
 ) -> Iterator[tuple[Any, list[Any]]]:
     """A plan and its arrays for every part; what was computed into a copy is written back."""
-    from fastconv.engine.pool import pool_plan
+    with threads.building:
+        from fastconv.engine.pool import pool_plan
 
     if g.m == 0:
         return

@@ -1,14 +1,22 @@
 """How many threads kernels use, and how they are launched inside other people's processes.
 
 Numba has three threading layers. Only tbb may be entered from several Python threads and survives
-a fork, so it is loaded where its wheel is installed. The others are guarded: workqueue aborts the
-process when two threads enter it, so launches queue up; a child forked after omp has run is killed
-at its first parallel kernel, so it runs serially.
+a fork, so it is loaded where its wheel is installed. The others are guarded:
+
+- workqueue aborts the process when two threads enter it, or one does twice, and the caller's own
+  parallel functions count: only the main thread launches, the others run serially;
+- a child forked after omp has started is killed at its first launch, workqueue's threads are gone
+  there, and tbb can end its threads before a fork only if no other thread has used them: such a
+  child runs serially.
+
+A fork waits until no thread compiles, loads or runs a kernel: the child would inherit locks that
+nobody will release.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,13 +26,23 @@ from typing import Any
 
 from fastconv.arguments import integer
 
-__all__ = ["get_num_threads", "launch", "num_threads", "set_num_threads", "threading_layer"]
+__all__ = ["building", "get_num_threads", "launch", "num_threads", "parts", "set_num_threads",
+           "threading_layer"]  # fmt: skip
 
 _default: int | None = None
 _override: ContextVar[int | None] = ContextVar("fastconv_num_threads", default=None)
-_one_at_a_time = threading.Lock()
 _layer: str | None = None
-_forked = False
+_starter = threading.main_thread()  # the thread that started Numba's
+_serial = False  # in a child that has lost the parent's threads
+
+# Held while kernels are imported, compiled or loaded, and while plans are made.
+building = threading.RLock()
+# Launches under way, and forks: threads that want to launch wait while one forks.
+_launches = 0
+_forks = 0
+_gate = threading.Condition(threading.Lock())
+# Seconds that a fork waits for kernels to end.
+FORK_TIMEOUT = 10.0
 
 
 @cache
@@ -100,9 +118,19 @@ def threading_layer() -> str:
 def parts(work: float, grain: float) -> int:
     """Into how many parts to cut `work` so that each is worth at least `grain`."""
     count = int(work // grain)
-    if count < 2 or (_forked and _layer != "tbb"):
+    if count < 2:
         return 1
-    return min(get_num_threads(), count)
+    count = min(count, get_num_threads())
+    return count if count > 1 and _may_launch() else 1
+
+
+def _may_launch() -> bool:
+    """Whether this Python thread may launch kernels on several threads."""
+    if _serial:
+        return False
+    if _layer is None:
+        _start()
+    return _layer != "workqueue" or threading.current_thread() is threading.main_thread()
 
 
 def launch(kernel: Callable[..., Any], count: int, *args: Any) -> Any:
@@ -112,26 +140,34 @@ def launch(kernel: Callable[..., Any], count: int, *args: Any) -> Any:
     """
     import numba
 
-    if _layer is None:
-        _load_tbb()
+    global _launches
     before = numba.get_num_threads()
+    with _gate:
+        while _forks:
+            _gate.wait()
+        _launches += 1
     numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
     try:
-        if _layer in ("tbb", "omp"):
-            return kernel(count, *args)
-        with _one_at_a_time:
-            result = kernel(count, *args)
-            _note_layer()
-            return result
+        return kernel(count, *args)
     finally:
         numba.set_num_threads(before)
+        with _gate:
+            _launches -= 1
+            if _forks:
+                _gate.notify_all()
 
 
-def _note_layer() -> None:
-    global _layer
+def _start() -> None:
+    """Start Numba's threads, and learn of which layer they are."""
+    global _layer, _starter
     import numba
 
-    _layer = numba.threading_layer()
+    with building:
+        if _started_layer() is None:
+            _starter = threading.current_thread()
+        _load_tbb()
+        numba.get_num_threads()  # starts them
+        _layer = numba.threading_layer()
 
 
 def _load_tbb() -> None:
@@ -148,11 +184,50 @@ def _load_tbb() -> None:
             ctypes.CDLL(str(file.locate()), mode=ctypes.RTLD_GLOBAL)
 
 
+_locked: list[Any] = []  # by the thread that forks, in this order
+_alone = True  # whether tbb can end its threads
+
+
+def _before_fork() -> None:
+    """Wait for other threads, and keep them from starting anything until the fork is done."""
+    global _forks, _alone
+    _gate.acquire()
+    _forks += 1
+    ended = _gate.wait_for(lambda: not _launches, FORK_TIMEOUT)
+    _alone = ended and threading.current_thread() is _starter and threading.active_count() == 1
+    compiler = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+    for lock in (building, compiler):
+        if lock is not None:
+            lock.acquire()
+            _locked.append(lock)
+
+
 def _after_fork() -> None:
-    global _forked, _one_at_a_time
-    _forked = _layer is not None
-    _one_at_a_time = threading.Lock()
+    global _forks
+    while _locked:
+        _locked.pop().release()
+    _forks -= 1
+    _gate.notify_all()
+    _gate.release()
+
+
+def _after_fork_in_child() -> None:
+    global _launches, _forks, _serial
+    started = _started_layer()
+    _serial |= started is not None and not (started == "tbb" and _alone)
+    _launches, _forks = 0, 1  # those of other threads are not in here
+    _after_fork()
+
+
+def _started_layer() -> str | None:
+    """Numba's threading layer, if it has been started: by us, or by the caller's own functions."""
+    try:
+        return sys.modules["numba"].threading_layer()
+    except (KeyError, AttributeError, ValueError):  # not imported, half imported, not started
+        return None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+    )

@@ -174,14 +174,14 @@ def startup(counts: Sequence[int]) -> int:
 def _cold() -> None:
     """The first training step ever, and the second process."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {"NUMBA_CACHE_DIR": folder}
+        environment = {"FASTCONV_CACHE_DIR": folder}
         cold = _seconds(DIGITS, environment)
-        kept = sum(1 for path in Path(folder).rglob("*") if path.is_file())
+        kept = sum(1 for _ in Path(folder).rglob("*.kernel"))
         if not kept:
             raise SystemExit("compare.py: no kernel was kept in the folder that was to be used")
         warm = statistics.median(_seconds(DIGITS, environment) for _ in range(3))
     print("\nprocess that trains digits_cnn one step and predicts")
-    print(f"  {'empty kernel cache':<46} {cold:6.2f} s  ({kept} files kept)")
+    print(f"  {'empty kernel cache':<46} {cold:6.2f} s  ({kept} kernels kept)")
     print(f"  {'kernels on disk':<46} {warm:6.2f} s")
 
 

@@ -20,25 +20,21 @@ BLOCKS = 4
 CALL = struct.Struct(f"{s.DELTA_CALL_WORDS}q")
 
 
-def bias_sums(dy: np.ndarray, sums: np.ndarray) -> None:
-    """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64."""
+def bias_sums(dy: np.ndarray, sums: np.ndarray, entry: int = 0) -> None:
+    """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64, by an entry to try."""
     m, *size, F = dy.shape
     threads = min(parts(dy.size, GRAIN), m) or 1
-    _run("bias_sums", threads, dy, (0, address_of(sums), m, m, math.prod(size), F))
+    words = (0, address_of(sums), m, m, math.prod(size), F)
+    _call(entry or delta_address("bias_sums", dy.dtype), threads, dy, words)
 
 
-def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
-    """``dx = dy`` where ``y > 0``, else 0."""
+def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray, entry: int = 0) -> None:
+    """``dx = dy`` where ``y > 0``, else 0, by an entry to try."""
     threads = parts(dy.size, GRAIN)
-    _run(
-        "relu_delta",
-        threads,
-        dy,
-        (address_of(y), address_of(dx), dy.size, BLOCKS * threads, 0, 0),
-    )
+    words = (address_of(y), address_of(dx), dy.size, BLOCKS * threads, 0, 0)
+    _call(entry or delta_address("relu_delta", dy.dtype), threads, dy, words)
 
 
-def _run(name: str, threads: int, dy: np.ndarray, words: tuple[int, ...]) -> None:
-    entry = delta_address(name, dy.dtype)
+def _call(entry: int, threads: int, dy: np.ndarray, words: tuple[int, ...]) -> None:
     call = workspace().write(CALL, 0, 0, 0, dy.dtype.itemsize, address_of(dy), *words)
     call_entry_points(0, entry, call, threads, 1)

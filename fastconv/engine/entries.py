@@ -1,8 +1,7 @@
 """Compiled entry points: one C function ``void (int64 call, int64 thread)`` for each use of a tile.
 
-Every entry is compiled when it is first wanted and kept on disk under a name of its own, with one
-signature. Numba looks for changes in the file of the compiled function only, so a digest of all
-sources of the engine is part of what an entry closes over, and with it of the key of the cache.
+Every entry is compiled when it is first wanted and kept on disk in a file of its own (see
+`fastconv.cache`); one that comes from disk solves a known problem before it is used.
 
 `run` is the one parallel function: it calls entries by address, so no entry pays the two to three
 seconds that compiling with ``parallel=True`` takes.
@@ -10,194 +9,226 @@ seconds that compiling with ``parallel=True`` takes.
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from functools import lru_cache
-from pathlib import Path
+import pickle
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import binding
 from numba.core import types
 from numba.core.ccallback import CFunc
+from numba.core.registry import cpu_target
 
-from fastconv._jit import kernel, not_kept, own_files
+from fastconv._jit import build_key, kernel, once_on_this_machine
+from fastconv._kernel_files import KernelFile, distrust, load
 from fastconv.engine import delta_loop, loop, packing, pool_loop
 from fastconv.engine.emit_pool import ARGMAX, MAX, MEAN
 from fastconv.engine.inner import OPTIONS
+from fastconv.engine.known_answers import delta_works, pool_works, product_works, sweep_works
 from fastconv.engine.primitives import call_entry
-from fastconv.engine.tiles import Tile
+from fastconv.engine.tiles import Tile, dense_tile
+from fastconv.threads import building
 
-__all__ = ["control_address", "delta_address", "pool_address", "run", "run_serial", "sweep_address"]
+__all__ = ["control_address", "delta_address", "pool_address", "run", "run_serial",
+           "sweep_address"]  # fmt: skip
 
-SOURCES = (
-    "tiles.py",
-    "delta_loop.py",
-    "emit.py",
-    "emit_pool.py",
-    "primitives.py",
-    "gather.py",
-    "loop.py",
-    "packing.py",
-    "pool_loop.py",
-    "slots.py",
-    "entries.py",
-    "inner.py",
-)
-_compiling = threading.RLock()
+_sweeps: dict[Tile, int] = {}
+_controls: dict[str, int] = {}
+_others: dict[str, int] = {}
+_untested: dict[str, int] = {}
+_alive: list[Any] = []  # machine code lives as long as its library
 
 
-@lru_cache(1)
-def sources_digest() -> int:
-    """A number, never 0, that changes with the engine's sources."""
-    folder = Path(__file__).parent
-    text = b"".join((folder / name).read_bytes() for name in SOURCES)
-    return int.from_bytes(hashlib.sha256(text).digest()[:7], "little") | 1
-
-
-def _sweep(tile: Any, digest: int) -> Any:
-    def entry(task):
-        if digest != 0:
-            loop.sweep(task, tile)
-
-    return entry
-
-
-@lru_cache(256)
 def sweep_address(tile: Tile) -> int:
     """Address of the sweep of a tile; compiles it, or loads it from disk, at the first call."""
+    found = _sweeps.get(tile)
+    if found is None:
+        with building:
+            found = _sweeps.get(tile)
+            if found is None:
+                name, make = f"sweep_{tile.name}", partial(_sweep, tile)
+                found, _ = _obtain(name, make, lambda address: sweep_works(address, tile))
+                _sweeps[tile] = found
+    return found
+
+
+def _sweep(tile: Tile) -> Any:
     zeros = [(0,) * n for n in (tile.rows, tile.rows_left, tile.vectors, tile.lanes)]
     shape = (*zeros, (0,) * tile.kind, tile.dtype.type(0))
-    return _compile(_sweep(shape, sources_digest()), f"sweep_{tile.name}", 1)
 
-
-def _convolve(digest: int) -> Any:
-    def entry(call, thread):
-        if digest != 0:
-            loop.convolve(call, thread)
+    def entry(task):
+        loop.sweep(task, shape)
 
     return entry
 
 
-def _kernel_gradient(digest: int) -> Any:
+def _convolve() -> Any:
     def entry(call, thread):
-        if digest != 0:
-            loop.kernel_gradient(call, thread)
+        loop.convolve(call, thread)
 
     return entry
 
 
-def _pack(digest: int) -> Any:
+def _kernel_gradient() -> Any:
     def entry(call, thread):
-        if digest != 0:
-            packing.pack(call, thread)
+        loop.kernel_gradient(call, thread)
 
     return entry
 
 
-def _check_winners(digest: int) -> Any:
+def _pack() -> Any:
     def entry(call, thread):
-        if digest != 0:
-            pool_loop.check_winners(call, thread)
+        packing.pack(call, thread)
 
     return entry
 
 
-CONTROL = {
-    "check_winners": _check_winners,
+CONTROL: dict[str, Callable[[], Any]] = {
     "convolve": _convolve,
     "kernel_gradient": _kernel_gradient,
     "pack": _pack,
 }
-
-
-@lru_cache(8)
-def control_address(name: str) -> int:
-    """Address of a key of `CONTROL`; it serves every tile and dtype."""
-    return _compile(CONTROL[name](sources_digest()), name, 2)
-
-
-# One maker for each loop: an entry that closed over the loop would get a new key in every process.
-
-
-def _pool_rows(tile: Any, digest: int) -> Any:
-    def entry(call, thread):
-        if digest != 0:
-            pool_loop.pool_rows(call, thread, tile)
-
-    return entry
-
-
-def _give_errors(tile: Any, digest: int) -> Any:
-    def entry(call, thread):
-        if digest != 0:
-            pool_loop.give_errors(call, thread, tile)
-
-    return entry
-
-
-def _bias_sums(zero: Any, digest: int) -> Any:
-    def entry(call, thread):
-        if digest != 0:
-            delta_loop.bias_sums(call, thread, zero)
-
-    return entry
-
-
-def _relu_delta(zero: Any, digest: int) -> Any:
-    def entry(call, thread):
-        if digest != 0:
-            delta_loop.relu_delta(call, thread, zero)
-
-    return entry
-
-
-POOLS = {
-    "max": (_pool_rows, MAX),
-    "argmax": (_pool_rows, ARGMAX),
-    "mean": (_pool_rows, MEAN),
-    "spread": (_give_errors, MEAN),
-    "scatter": (_give_errors, MAX),
+# What a product needs, tested together.
+TOGETHER = {
+    "convolve": ("pack", "convolve"),
+    "pack": ("pack", "convolve"),
+    "kernel_gradient": ("kernel_gradient",),
 }
 
 
-@lru_cache(256)
+def control_address(name: str) -> int:
+    """Address of "convolve", "kernel_gradient" or "pack"; they serve every tile and dtype."""
+    found = _controls.get(name)
+    if found is None:
+        with building:
+            found = _controls.get(name) or _untested.get(name) or _control(name)
+    return found
+
+
+def _control(name: str) -> int:
+    """Load or compile what a product needs; what comes from disk computes a known product."""
+    names = TOGETHER[name]
+    obtained = {each: _obtain(each, CONTROL[each], lambda _: True) for each in names}
+    found = {each: address for each, (address, _) in obtained.items()}
+    if any(from_disk for _, from_disk in obtained.values()):
+        _untested.update(found)  # the product of the test asks for them
+        tile = next(reversed(_sweeps), dense_tile(8, 8, np.dtype(np.float32)))
+        try:
+            works = product_works(names[-1], tile)
+        finally:
+            for each in names:
+                del _untested[each]
+        if not works:
+            for each in names:
+                distrust(_file(each), "gave a wrong answer to a known problem")
+                found[each] = _compile(each, CONTROL[each])
+    _controls.update(found)
+    return found[name]
+
+
+POOLS = {
+    "max": (pool_loop.pool_rows, MAX),
+    "argmax": (pool_loop.pool_rows, ARGMAX),
+    "mean": (pool_loop.pool_rows, MEAN),
+    "spread": (pool_loop.give_errors, MEAN),
+    "scatter": (pool_loop.give_errors, MAX),
+    "check": (pool_loop.check_winners, MAX),
+}
+DELTAS = {"bias_sums": delta_loop.bias_sums, "relu_delta": delta_loop.relu_delta}
+
+
 def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
     """Address of a key of `POOLS` for vectors of so many channels."""
-    make, kind = POOLS[name]
+    loop_of, kind = POOLS[name]
     tile = ((0,) * lanes, (0,) * kind, dtype.type(-np.inf))
-    return _compile(make(tile, sources_digest()), f"{name}_{dtype.name}_{lanes}", 2)
+
+    def works(address: int) -> bool:
+        return pool_works(address, name, lanes, dtype)
+
+    return _other(f"{name}_{dtype.name}_{lanes}", loop_of, tile, works)
 
 
-DELTAS = {"bias_sums": _bias_sums, "relu_delta": _relu_delta}
-
-
-@lru_cache(8)
 def delta_address(name: str, dtype: np.dtype) -> int:
     """Address of a key of `DELTAS` for a dtype."""
-    entry = DELTAS[name](dtype.type(0), sources_digest())
-    return _compile(entry, f"{name}_{dtype.name}", 2)
+
+    def works(address: int) -> bool:
+        return delta_works(address, name, dtype)
+
+    return _other(f"{name}_{dtype.name}", DELTAS[name], dtype.type(0), works)
 
 
-_alive: list[Any] = []
+def _other(name: str, loop_of: Any, kind: Any, works: Callable[[int], bool]) -> int:
+    """Address of a loop that calls no other entry, specialised for the type of `kind`."""
+    found = _others.get(name)
+    if found is None:
+
+        def make() -> Any:
+            def entry(call, thread):
+                loop_of(call, thread, kind)
+
+            return entry
+
+        with building:
+            found = _others.get(name)
+            if found is None:
+                found, _ = _obtain(name, make, works)
+                _others[name] = found
+    return found
 
 
-def _compile(python: Any, name: str, arguments: int) -> int:
-    """Compile a C function of int64 arguments, or load it from disk."""
-    python.__name__ = python.__qualname__ = name  # names its files in the cache
-    with _compiling:
-        entry: Any = CFunc(
-            python, ((types.int64,) * arguments, types.void), {}, {**OPTIONS, "nopython": True}
-        )
-        try:
-            entry.enable_caching()
-            own_files(entry._cache)
-        except RuntimeError as error:
-            not_kept(error)
-        entry.compile()
-    _alive.append(entry)  # the machine code lives as long as the entry
-    address: Any = entry.address
+def _file(name: str) -> KernelFile:
+    return KernelFile(name, build_key())
+
+
+def _obtain(name: str, make: Callable[[], Any], works: Callable[[int], bool]) -> tuple[int, bool]:
+    """Address of a C function, and whether it comes from disk; else it is compiled and kept."""
+    file = _file(name)
+    found = load(file, _rebuild, works)
+    if found is None:
+        with once_on_this_machine(file):
+            found = load(file, _rebuild, works)  # another process may have been faster
+            if found is None:
+                return _compile(name, make), False
+    return found, True
+
+
+def _rebuild(code: bytes) -> int:
+    """Link an object file, and find the C function in it."""
+    symbol, serialized = pickle.loads(code)
+    context = cpu_target.target_context
+    context.refresh()
+    library = context.codegen().unserialize_library(serialized)
+    _alive.append(library)
+    address = library.get_pointer_to_function(symbol)
+    if not address:
+        raise ValueError(f"has no function {symbol}")
     return int(address)
+
+
+def _compile(name: str, make: Callable[[], Any]) -> int:
+    """Compile a C function of int64 arguments, and keep it on disk."""
+    python = make()
+    python.__name__ = python.__qualname__ = name
+    arguments = (types.int64,) * python.__code__.co_argcount
+    entry: Any = CFunc(python, (arguments, types.void), {}, {**OPTIONS, "nopython": True})
+    entry.compile()
+    _file(name).write(pickle.dumps(_reduce(entry)))
+    _alive.append(entry)
+    return int(entry.address)
+
+
+def _reduce(entry: Any) -> tuple[str, Any]:
+    """The name of a C function, and its object file as Numba serializes it.
+
+    The bitcode, which is for linking into other functions and takes longer to read than the object
+    file, is replaced by that of an empty function with the same name.
+    """
+    name, kind, (code, _) = entry._library.serialize_using_object_code()
+    symbol = entry.native_name
+    stub = binding.parse_assembly(f'define void @"{symbol}"() {{ ret void }}')
+    return symbol, (name, kind, (code, stub.as_bitcode()))
 
 
 @kernel(parallel=True)

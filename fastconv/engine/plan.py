@@ -6,7 +6,6 @@ Single Building Block"; Dukhan, "The Indirect Convolution Algorithm") with one m
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from fastconv.engine.convolution import Convolution, InputGradient
 from fastconv.engine.gradient import KernelGradient
 from fastconv.engine.product import Product
 from fastconv.geometry import Geometry
+from fastconv.threads import building
 
 __all__ = ["EnginePlan"]
 
@@ -54,7 +54,6 @@ class EnginePlan:
         self.g = g
         self.dtype = np.dtype(dtype)
         self._products: dict[str, Product] = {}
-        self._lock = threading.Lock()
 
     def forward(self, x: Any, w: Any, b: Any, relu: bool, y: Any) -> None:
         """``y = conv(x, w) + b``, then ``max(y, 0)`` with `relu`."""
@@ -84,7 +83,7 @@ class EnginePlan:
     def _product(self, name: str) -> Product:
         product = self._products.get(name)
         if product is None:
-            with self._lock:
+            with building:
                 product = self._products.get(name)
                 if product is None:
                     product = self._products[name] = PRODUCTS[name](self.g, self.dtype)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastconv.engine import slots as s
 from fastconv.engine.boxes import Table
-from fastconv.engine.entries import control_address, pool_address
+from fastconv.engine.entries import pool_address
 from fastconv.engine.product import address_of, call_entry_points, workspace
 from fastconv.engine.tiles import host_lanes
 from fastconv.geometry import Geometry
@@ -62,21 +62,22 @@ class PoolPlan:
 
     def reduce(self, name: str, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:
         """``y``, and `argmax` with "argmax", by "max", "argmax" or "mean"."""
-        self._run(name, 0, self.m * self.rows, x, y, argmax)
+        self.call(self._entry(name), 0, self.m * self.rows, x, y, argmax)
 
     def spread(self, dy: np.ndarray, dx: np.ndarray) -> None:
         """The gradient of "mean"."""
-        self._run("spread", 0, self.m, dx, dy, None)
+        self.call(self._entry("spread"), 0, self.m, dx, dy, None)
 
     def scatter(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
         """The gradient of "max"; False, and `dx` untouched, if an argmax is outside the image."""
-        call = self._run("scatter", control_address("check_winners"), self.m, dx, dy, argmax)
-        return not call[s.POOL_BAD]
+        return self.call(self._entry("scatter"), self._entry("check"), self.m, dx, dy, argmax)
 
-    def _run(self, name: str, before: int, total: int, x: np.ndarray, y: np.ndarray,
-             argmax: np.ndarray | None) -> np.ndarray:  # fmt: skip
-        """Call an entry, and another one `before`; returns the words of the call."""
-        entry = pool_address(name, self.lanes, self.dtype)
+    def _entry(self, name: str) -> int:
+        return pool_address(name, 1 if name == "check" else self.lanes, self.dtype)
+
+    def call(self, entry: int, before: int, total: int, x: np.ndarray, y: np.ndarray,
+             argmax: np.ndarray | None) -> bool:  # fmt: skip
+        """Call an entry, and another one `before`; whether no argmax was found to be wrong."""
         threads = min(parts(self.work, GRAIN), total) or 1
         items = min(total, BLOCKS * threads)
         space = workspace()
@@ -87,7 +88,7 @@ class PoolPlan:
             total, items, 0,
         )  # fmt: skip
         call_entry_points(before, entry, call, threads, threads)
-        return space.words
+        return not space.words[s.POOL_BAD]
 
 
 @lru_cache(CACHED_PLANS)

@@ -285,7 +285,7 @@ def _give_vector(fixed, window, q, c, tile, shift):
 
 
 @inner
-def check_winners(call, thread):
+def check_winners(call, thread, tile):
     """Set POOL_BAD if an argmax is neither -1 nor a cell."""
     plan = word(call, s.PLAN)
     cells, argmax = np.uint64(word(plan, s.POOL_CELLS)), word(call, s.POOL_ARGMAX)

@@ -60,7 +60,7 @@ def test_smaller_hosts_compute_the_same_integers(name, tmp_path):
         os.environ,
         NUMBA_CPU_NAME=name,
         NUMBA_CPU_FEATURES=features,
-        NUMBA_CACHE_DIR=str(tmp_path),
+        FASTCONV_CACHE_DIR=str(tmp_path),
     )
     code = CHECKS.format(here=HERE, isa=isa)
     done = subprocess.run(

@@ -1,0 +1,167 @@
+"""Known problems that the engine's kernels from disk solve before they are trusted, exactly."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.core import types
+
+from fastconv.engine import slots as s
+from fastconv.engine.tiles import DOT, ELEMENTWISE, PAIR, TWIN, Tile
+
+__all__ = ["delta_works", "pool_works", "product_works", "runs", "sweep_works"]
+
+# Two images of 2x3 cells; windows of 2x2, stride 1, which gives two windows an image, and the cells
+# of each window.
+X_SIZE, CELLS = (2, 2, 3), np.array([(0, 1, 3, 4), (1, 2, 4, 5)])
+
+
+def _integers(dtype: np.dtype, *shape: int) -> np.ndarray:
+    """Small integers: no sum here is rounded."""
+    return (np.arange(np.prod(shape)).reshape(shape) * 5 % 13 - 6).astype(dtype)
+
+
+def sweep_works(address: int, tile: Tile) -> bool:
+    """Whether a sweep multiplies: a row more than a tile (TWIN: two), as `emit` has the contract.
+
+    First ``C = A @ B + bias`` of all columns, then of all but the last, then
+    ``max(C + A @ B, 0)``.
+    """
+    at_once = 2 if tile.kind == TWIN else 1
+    rows, k, nr, dtype = tile.rows + at_once, 3, tile.columns, tile.dtype
+    width = {ELEMENTWISE: nr, DOT: tile.lanes, PAIR: 2, TWIN: 2}.get(tile.kind, 1)
+    a, bias = _integers(dtype, rows // at_once, k, width), _integers(dtype, nr)
+    b = _integers(dtype, k, tile.line)
+    if tile.kind in (DOT, PAIR):
+        product = np.einsum("iql,qcl->ic", a, b.reshape(k, nr, width))
+    elif tile.kind == TWIN:
+        product = np.einsum("iql,qc->ilc", a, b).reshape(rows, nr)
+    else:
+        product = (a * b).sum(1)
+    padded = np.arange(rows + tile.rows)
+    padded = np.where(padded < rows, padded, rows - at_once + padded % at_once)
+    row, c_row = padded // at_once * a[0].nbytes, padded * nr * dtype.itemsize
+    red = np.arange(k) * width * dtype.itemsize
+    c = np.full((rows, nr), np.nan, dtype)
+    task = np.zeros(s.TASK_WORDS, np.int64)
+    call = ctypes.CFUNCTYPE(None, ctypes.c_int64)(address)
+
+    def sweep(columns: int, wide: int, accumulate: bool) -> np.ndarray:
+        task[:] = (
+            rows, k, a.ctypes.data, row.ctypes.data, red.ctypes.data, b.ctypes.data,
+            b.strides[0], c.ctypes.data, c_row.ctypes.data, columns, bias.ctypes.data,
+            accumulate, accumulate, wide,
+        )  # fmt: skip
+        call(task.ctypes.data)
+        return c
+
+    if not np.array_equal(sweep(nr, rows, False), product + bias):
+        return False
+    if tile.kind != DOT and nr > 1:
+        c[:] = -77
+        if not np.array_equal(sweep(nr - 1, 0, False)[:, :-1], (product + bias)[:, :-1]):
+            return False
+        if not (c[:, -1] == -77).all():
+            return False
+        c[:, -1] = (product + bias)[:, -1]
+    return np.array_equal(sweep(nr, rows, True), np.maximum(2 * product + bias, 0))
+
+
+def product_works(name: str, tile: Tile) -> bool:
+    """Whether a control loop ("convolve" with "pack", or "kernel_gradient") gives a product.
+
+    Lines of pixels, two taps, and a cell of padding. The geometry is one for which the engine takes
+    `tile`, which is in memory already; any other would do as well.
+    """
+    from fastconv.engine.convolution import Convolution
+    from fastconv.engine.gradient import KernelGradient
+    from fastconv.resolve import conv_geometry
+
+    width, F, dtype = tile.rows, tile.columns, tile.dtype
+    m = 64 if tile.kind == TWIN else 1  # twins are taken where many pixels are summed in parts
+    depthwise = tile.kind == ELEMENTWISE and F > 1
+    C = F if depthwise else tile.lanes
+    x, w = _integers(dtype, m, width, C), _integers(dtype, 2, 1 if depthwise else C, F)
+    g = conv_geometry(x.shape, w.shape, padding=((0, 1),), groups=C if depthwise else 1)
+    after = np.concatenate([x[:, 1:], np.zeros((m, 1, C), dtype)], axis=1)
+    taps = np.stack([x, after])  # (2, m, width, C)
+    if name == "kernel_gradient":
+        dy, dw = _integers(dtype, m, width, F), np.full(w.shape, np.nan, dtype)
+        KernelGradient(g, dtype).run(x, dy, dw)
+        right = np.einsum("tmpc,mpc->tc" if depthwise else "tmpc,mpf->tcf", taps, dy)
+        return np.array_equal(dw, right.reshape(w.shape))
+    b, y = _integers(dtype, F), np.full((m, width, F), np.nan, dtype)
+    Convolution(g, dtype).run(x, w, b, False, y)
+    subscripts = "tmpc,tc->mpc" if depthwise else "tmpc,tcf->mpf"
+    return np.array_equal(y, np.einsum(subscripts, taps, w[:, 0] if depthwise else w) + b)
+
+
+def pool_works(address: int, name: str, lanes: int, dtype: np.dtype) -> bool:
+    """Whether an entry of pooling gives maxima, winners or means, or errors back to the cells.
+
+    Channels are one less than two vectors: there is a rest, which a vector of half the lanes and
+    single elements make.
+    """
+    from fastconv.engine.pool import PoolPlan
+    from fastconv.resolve import pool_geometry
+
+    C = 2 * lanes - 1
+    plan = PoolPlan(pool_geometry((*X_SIZE, C), 2, stride=1), dtype, False)
+    x, dy = 4 * _integers(dtype, 2, 6, C), 4 * _integers(dtype, 2, 2, C)
+    seen = x[:, CELLS]  # (images, windows, cells, C)
+    winners = CELLS[np.arange(2)[:, None], seen.argmax(2)]
+    y, argmax, dx = np.full_like(dy, -77), np.full_like(winners, -77), np.full_like(x, -77)
+    if name == "check":
+        good = plan.call(address, 0, 2, dx, dy, winners)
+        winners[1, 1, -1] = 6
+        return good and not plan.call(address, 0, 2, dx, dy, winners)
+    if name in ("spread", "scatter"):
+        plan.call(address, 0, 2, dx, dy, winners)
+        share = np.repeat(dy[:, :, None] / dtype.type(4), 4, 2)
+        if name == "scatter":
+            share = dy[:, :, None] * (winners[:, :, None] == CELLS[:, :, None])
+        answer = np.zeros_like(x)
+        for o, u in np.ndindex(CELLS.shape):
+            answer[:, CELLS[o, u]] += share[:, o, u]
+        return np.array_equal(dx, answer)
+    plan.call(address, 0, 2, x, y, argmax if name == "argmax" else None)
+    answer = seen.sum(2) / dtype.type(4) if name == "mean" else seen.max(2)
+    return np.array_equal(y, answer) and (name != "argmax" or np.array_equal(argmax, winners))
+
+
+def delta_works(address: int, name: str, dtype: np.dtype) -> bool:
+    """Whether an entry gives a bias's sums, or masks an error."""
+    from fastconv.engine import delta
+
+    dy = _integers(dtype, 2, 6, 19)
+    if name == "bias_sums":
+        sums = np.full((2, 19), np.nan)
+        delta.bias_sums(dy, sums, address)
+        return np.array_equal(sums, dy.sum(1, np.float64))
+    y, dx = dy[::-1].copy(), np.full_like(dy, -77)
+    delta.relu_delta(dy, y, dx, address)
+    return np.array_equal(dx, np.where(y > 0, dy, 0))
+
+
+def runs(serial: bool, call: Callable[..., Any], signature: tuple[Any, ...]) -> bool:
+    """Whether `entries.run` or `run_serial` packs, then computes, on every thread once."""
+    if tuple(signature) != (types.int64,) * (3 if serial else 5):
+        return False
+    seen: list[tuple[str, int, int]] = []
+    entry = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
+    pack, compute = (
+        entry(lambda at, thread, what=what: seen.append((what, at, thread)))
+        for what in ("pack", "compute")
+    )
+    addresses = [ctypes.cast(f, ctypes.c_void_p).value for f in (pack, compute)]
+    if serial:
+        call(*addresses, 5)
+        return seen == [("pack", 5, 0), ("compute", 5, 0)]
+    call(3, 2, *addresses, 5)
+    packed, computed = sorted(seen[:2]), sorted(seen[2:])
+    return packed == [("pack", 5, n) for n in range(2)] and computed == [
+        ("compute", 5, n) for n in range(3)
+    ]

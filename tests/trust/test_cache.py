@@ -1,0 +1,593 @@
+"""The files in which kernels are kept: faults are injected, and the next process is right.
+
+Each test has a cache of its own with one kernel in it, `col2im_rows`, which compiles in a moment.
+"""
+
+import ctypes
+import itertools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fastconv import _kernel_files, cache
+
+QUICK = "import work; print(work.quick())"
+posix = pytest.mark.skipif(os.name != "posix", reason="permissions and owners are POSIX")
+
+
+def kernels(folder):
+    return sorted(folder.glob("fastconv-*/*.kernel"))
+
+
+def compiled(err):
+    return err.count("compiling its kernels")
+
+
+# Tells on stderr whether anything was compiled.
+TALKING = "import fastconv._jit as jit; jit.PATIENCE = -1e9; " + QUICK
+
+
+@pytest.fixture(scope="session")
+def one_kernel(python, tmp_path_factory):
+    """A folder with one kernel, for copying."""
+    folder = tmp_path_factory.mktemp("one")
+    assert python(QUICK, FASTCONV_CACHE_DIR=folder) == ("True", "")
+    assert len(kernels(folder)) == 1
+    return folder
+
+
+@pytest.fixture
+def warm(one_kernel, tmp_path):
+    folder = tmp_path / "cache"
+    shutil.copytree(one_kernel, folder)
+    return folder
+
+
+def answers(python, folder, warnings=0, compiles=None, code=TALKING, **environment):
+    """The answer is right, and `warnings` warnings were given; returns what was said."""
+    out, err = python(code, FASTCONV_CACHE_DIR=folder, **environment)
+    assert out.splitlines()[-1] == "True", out
+    assert err.count("RuntimeWarning") == warnings, err
+    if compiles is not None:
+        assert compiled(err) == compiles, err
+    return err
+
+
+def test_a_kernel_is_compiled_once(python, tmp_path):
+    folder = tmp_path / "new" / "folder"
+    answers(python, folder, compiles=1)
+    answers(python, folder, compiles=0)
+    (file,) = kernels(folder)
+    assert file.parent.name.startswith("fastconv-")
+    if os.name == "posix":
+        modes = [p.stat().st_mode & 0o777 for p in (folder, file.parent, file)]
+        assert modes == [0o700, 0o700, 0o600]
+
+
+DAMAGE = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "header only": lambda data: data[: _kernel_files.HEADER],
+    "zeroed": lambda data: bytes(len(data)),
+    "half zeroed": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+    "a bit flipped": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    "another format": lambda data: data.replace(b"kernel 1", b"kernel 2", 1),
+    "longer": lambda data: data + b"\0",
+}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a bit flipped"])
+def test_a_damaged_file_is_deleted_and_made_anew(python, warm, damage):
+    (file,) = kernels(warm)
+    file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    assert "is damaged" in answers(python, warm, warnings=1, compiles=1)
+    answers(python, warm, compiles=0)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_no_damage_goes_unnoticed(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("FASTCONV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(_kernel_files, "_said", set())
+    file = _kernel_files.KernelFile("name", "key")
+    file.write(b"machine code" * 100)
+    assert _kernel_files.load(file, bytes, lambda code: code == b"machine code" * 100)
+    file.path.write_bytes(DAMAGE[damage](file.path.read_bytes()))
+    with pytest.warns(RuntimeWarning, match="is damaged"):
+        assert _kernel_files.load(file, bytes, lambda code: True) is None
+    assert not file.exists()
+    assert _kernel_files.load(file, bytes, lambda code: True) is None
+
+
+def test_a_deleted_file_is_made_anew(python, warm):
+    kernels(warm)[0].unlink()
+    answers(python, warm, compiles=1)
+    answers(python, warm, compiles=0)
+
+
+SWAPPED = """
+import numpy as np, fastconv as fc
+for dtype in ("float32", "float64"):
+    cols = np.ones((1, 3, 2), dtype)
+    assert fc.col2im(cols, (1, 4, 1), 2).ravel().tolist() == [1, 2, 2, 1]
+print(True)
+"""
+
+
+def test_swapped_files_are_found_out(python, warm):
+    answers(python, warm, code=SWAPPED)
+    one, other = kernels(warm)
+    data = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(data)
+    answers(python, warm, warnings=1, code=SWAPPED)  # one warning, whatever their number
+    answers(python, warm, code=SWAPPED)
+
+
+def test_a_file_that_is_sound_but_no_kernel(python, warm):
+    """Its digest is right, what it holds is not."""
+    code = """
+import work
+import fastconv._kernel_files as k
+k.KernelFile.read = lambda self: b"not a pickle"
+print(work.quick())
+"""
+    assert "cannot be loaded" in answers(python, warm, warnings=1, code=code)
+
+
+# A kernel under the right name, key and digest, made from wrong sources.
+WRONG_KERNEL = """
+import fastconv._jit as jit, fastconv.kernels.col2im as col2im
+def col2im_rows(cols, dx, axes, start, stop):
+    dx[:] = 0
+col2im_rows.__module__ = col2im.__name__
+col2im.col2im_rows = jit.kernel(col2im_rows)
+import work
+print(not work.quick())
+"""
+
+
+def test_a_wrong_kernel_is_found_out_by_a_known_answer(python, tmp_path):
+    answers(python, tmp_path, code=WRONG_KERNEL)
+    assert len(kernels(tmp_path)) == 1
+    assert "wrong answer" in answers(python, tmp_path, warnings=1, compiles=1)
+    answers(python, tmp_path, compiles=0)
+
+
+WRONG_ENGINE = """
+import fastconv as fc, work
+import fastconv.engine.entries as entries
+def nothing(name, python):
+    if not name.startswith(NAME):
+        return python
+    def control(call, thread):
+        pass
+    def sweep(task):
+        pass
+    return sweep if name.startswith("sweep") else control
+make = entries._compile
+entries._compile = lambda name, python: make(name, lambda: nothing(name, python()))
+entries.product_works = entries.sweep_works = entries.pool_works = lambda *_: True
+x, w = work.operands(m=1)
+y = fc.conv(x, w)
+fc.conv_kernel_grad(x, y, w.shape)
+fc.max_pool(x, 2)
+"""
+ENGINE = """
+import numpy as np, fastconv as fc, work
+x, w = (np.ones_like(a) for a in work.operands(m=1))
+y = fc.conv(x, w)
+dw = fc.conv_kernel_grad(x, y, w.shape)
+z = fc.max_pool(x, 2)
+print(bool((y == 9 * 16).all() and (dw == y.size / 16 * 9 * 16).all() and (z == 1).all()))
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sweep",
+        "convolve",
+        "max",
+        pytest.param("pack", marks=pytest.mark.soak),
+        pytest.param("kernel_gradient", marks=pytest.mark.soak),
+    ],
+)
+def test_a_wrong_kernel_of_the_engine_is_found_out(python, right, tmp_path, name):
+    """The sweep, or a loop over it, replaced by one that does nothing."""
+    assert right  # the kernels are on disk
+    shutil.copytree(cache.path(), tmp_path / cache.path().name)
+    tmp_path.chmod(0o700)
+    answers(python, tmp_path, code=ENGINE)
+    for file in kernels(tmp_path):
+        if file.name.startswith(name):
+            file.unlink()
+    python(WRONG_ENGINE.replace("NAME", repr(name)), FASTCONV_CACHE_DIR=tmp_path)
+    wrong = [file for file in kernels(tmp_path) if file.name.startswith(name)]
+    before = [file.read_bytes() for file in wrong]
+    assert wrong
+    assert "wrong answer" in answers(python, tmp_path, warnings=1, code=ENGINE)
+    assert before != [file.read_bytes() for file in wrong]
+    answers(python, tmp_path, code=ENGINE)
+
+
+def test_every_kernel_has_a_known_answer_that_it_gives():
+    """And that a kernel that does nothing does not."""
+    import numba
+
+    from fastconv.kernels import col2im, known_answers
+
+    for dtype in (numba.float32, numba.float64):
+        arrays = (dtype[:, :, :, :, :, ::1], dtype[:, :, :, :, ::1], numba.int64[:, ::1])
+        for name, count in (("col2im_rows", 2), ("col2im_rows_parallel", 1)):
+            call = getattr(col2im, name)
+            assert call._cache.name == f"col2im.{name}"
+            ends = (numba.int64,) * count
+            signature = (*arrays, *ends) if count == 2 else (numba.int64, *arrays, *ends)
+            assert known_answers.works(call._cache.name, call, signature), name
+            assert not known_answers.works(call._cache.name, lambda *_: None, signature), name
+            assert not known_answers.works(call._cache.name, call, signature[1:]), name
+
+
+def test_the_engine_gives_its_known_answers():
+    import numba
+    import numpy as np
+
+    from fastconv.engine import entries, known_answers, tiles
+
+    silent = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(lambda call, thread: None)
+    nothing = ctypes.cast(silent, ctypes.c_void_p).value
+    for dtype in ("float32", "float64"):
+        for tile in tiles.all_tiles(np.dtype(dtype)):
+            assert known_answers.sweep_works(entries.sweep_address(tile), tile), tile
+        for name in entries.DELTAS:
+            address = entries.delta_address(name, np.dtype(dtype))
+            assert known_answers.delta_works(address, name, np.dtype(dtype)), name
+            assert not known_answers.delta_works(nothing, name, np.dtype(dtype)), name
+        for name, lanes in itertools.product(
+            entries.POOLS, (1, 2, tiles.host_lanes(np.dtype(dtype)))
+        ):
+            address = entries.pool_address(name, lanes, np.dtype(dtype))
+            assert known_answers.pool_works(address, name, lanes, np.dtype(dtype)), name
+            assert not known_answers.pool_works(nothing, name, lanes, np.dtype(dtype)), name
+    for name in ("convolve", "kernel_gradient"):
+        tile = tiles.dense_tile(8, 16, np.dtype("float32"))
+        assert known_answers.product_works(name, tile)
+    for run, arguments in ((entries.run, 5), (entries.run_serial, 3)):
+        signature = (numba.int64,) * arguments
+        assert known_answers.runs(arguments == 3, run, signature)
+        assert not known_answers.runs(arguments == 3, lambda *_: None, signature)
+
+
+def test_the_sources_are_all_those_that_machine_code_is_made_from():
+    """What compiled modules import from below the package, and they from each other."""
+    import ast
+    from pathlib import Path
+
+    root = Path(cache.__file__).parent
+    plain = {"engine/known_answers.py", "threads.py", "_kernel_files.py"}  # ordinary Python
+    seen, left = set(), {"engine/entries.py", "kernels/col2im.py"}
+    while left:
+        name = left.pop()
+        seen.add(name)
+        for node in ast.parse((root / name).read_text()).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastconv"):
+                base = "/".join(node.module.split(".")[1:])
+                names = [f"{base}/{a.name}.py".lstrip("/") for a in node.names] + [f"{base}.py"]
+                left |= {n for n in names if (root / n).is_file()} - seen - plain
+    assert seen == set(cache.SOURCES)
+    assert {f"kernels/{p.name}" for p in root.glob("kernels/*.py")} <= seen | {
+        "kernels/__init__.py",
+        "kernels/known_answers.py",
+    }
+
+
+def test_changed_sources_never_get_old_code(python, warm):
+    code = (
+        """
+import fastconv.cache as cache
+old = cache._source
+cache._source = lambda name: old(name) + b"# changed"
+"""
+        + TALKING
+    )
+    answers(python, warm, compiles=1, code=code)
+    assert len(kernels(warm)) == 2
+    assert len({file.parent for file in kernels(warm)}) == 2
+
+
+@posix
+@pytest.mark.parametrize(
+    "delay",
+    [
+        pytest.param(delay / 100, marks=() if delay in (5, 30) else pytest.mark.soak)
+        for delay in (*range(0, 61, 5), 100)
+    ],
+)
+def test_killed_while_it_compiles_then_changed_sources(python, tmp_path, delay):
+    """SIGKILL so many seconds after compiling has started."""
+    code = f"""
+import os, signal, threading
+import fastconv._jit as jit
+lock = jit.once_on_this_machine
+def killing(file):
+    threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return lock(file)
+jit.once_on_this_machine = killing
+import work, time
+work.quick()
+time.sleep(2)
+"""
+    process = python.start(code, FASTCONV_CACHE_DIR=tmp_path)
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+    changed = "import fastconv.cache as c; old = c._source; c._source = lambda n: old(n) + b'#'; "
+    answers(python, tmp_path, code=changed + QUICK)
+    answers(python, tmp_path)  # the old sources: the lock died with its owner
+
+
+@pytest.mark.parametrize("when", ["before the rename", "while writing"])
+@posix
+def test_killed_while_it_writes(python, tmp_path, when):
+    code = """
+import os, signal
+import fastconv._kernel_files as k
+WHERE = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+import work
+work.quick()
+""".replace("WHERE", "os.replace" if when == "before the rename" else "k.KernelFile._header")
+    process = python.start(code, FASTCONV_CACHE_DIR=tmp_path)
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+    assert not kernels(tmp_path)
+    assert len(list(tmp_path.glob("fastconv-*/*.tmp"))) == 1
+    answers(python, tmp_path, compiles=1)
+    assert not list(tmp_path.glob("fastconv-*/*.tmp"))
+
+
+RACE = """
+import os, sys, time
+import fastconv as fc, work
+import fastconv._jit
+until = time.monotonic() + 60
+while not os.path.exists(sys.argv[1]) and time.monotonic() < until:
+    time.sleep(0.005)
+print(work.quick())
+"""
+
+
+def race(python, folder, processes, code):
+    """Start processes that wait for a file, then make it."""
+    go = folder / "go"
+    code = f"import sys; sys.argv = ['', {str(go)!r}]\n" + code
+    started = [python.start(code, FASTCONV_CACHE_DIR=folder) for _ in range(processes)]
+    time.sleep(2)
+    go.touch()
+    said = [python.finish(process, deadline=300) for process in started]
+    assert not any("Warning" in err for _, err in said), said
+    return [out for out, _ in said]
+
+
+def test_sixteen_processes_on_a_cold_cache(python, tmp_path):
+    assert race(python, tmp_path, 16, RACE) == ["True"] * 16
+    answers(python, tmp_path, compiles=0)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("repeat", range(5))
+def test_sixteen_processes_again_and_again(python, tmp_path, repeat):
+    assert race(python, tmp_path, 16, RACE) == ["True"] * 16
+
+
+@pytest.mark.soak
+def test_sixteen_processes_that_compile_everything(python, right, tmp_path):
+    """All of them want all kernels, some in another order."""
+    code = RACE.replace("work.quick()", "work.digest()")
+    assert race(python, tmp_path, 16, code) == [right] * 16
+
+
+@posix
+@pytest.mark.parametrize("fault", ["EROFS", "ENOSPC", "EFBIG", "EACCES", "a file in the way"])
+def test_where_nothing_can_be_written(python, tmp_path, fault):
+    """A read-only file system, a full one, a limit on sizes, no permission, no folder."""
+    faults = {
+        "EROFS": """
+import errno, os
+real = os.open
+def refuse(path, flags, *args, **more):
+    if flags & os.O_CREAT:
+        raise OSError(errno.EROFS, "Read-only file system", path)
+    return real(path, flags, *args, **more)
+os.open = refuse
+""",
+        "ENOSPC": """
+import errno, builtins
+real = open
+class Full:
+    def __init__(self, file):
+        self.file = file
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        self.file.close()
+    def write(self, data):
+        self.file.write(data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+builtins.open = lambda f, mode="r", *a, **k: (
+    Full(real(f, mode)) if mode == "wb" and isinstance(f, int) else real(f, mode, *a, **k))
+""",
+        "EFBIG": """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+""",
+        "EACCES": """
+import errno, pathlib
+def refuse(self, *args, **more):
+    raise PermissionError(errno.EACCES, "Permission denied", str(self))
+pathlib.Path.mkdir = refuse
+""",
+        "a file in the way": "",
+    }
+    folder = tmp_path / "cache"
+    if fault == "a file in the way":
+        (tmp_path / "file").write_text("")
+        folder = tmp_path / "file" / "cache"
+    many = faults[fault] + SWAPPED  # two kernels, one warning
+    err = answers(python, folder, warnings=1, code=many)
+    assert "compiled anew in every process; FASTCONV_CACHE_DIR" in err
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob("*.kernel"))
+
+
+@posix
+def test_a_read_only_cache_that_is_warm_is_used(python, warm):
+    code = (
+        """
+import errno, os
+real = os.open
+def refuse(path, flags, *args, **more):
+    if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+        raise OSError(errno.EROFS, "Read-only file system", path)
+    return real(path, flags, *args, **more)
+os.open = refuse
+"""
+        + TALKING
+    )
+    answers(python, warm, compiles=0, code=code)
+
+
+@posix
+@pytest.mark.parametrize("fault", ["link", "linked root", "writable", "writable root", "foreign"])
+def test_a_folder_that_others_could_change_is_refused(python, warm, tmp_path, fault):
+    """Nothing is read from it, nothing written to it."""
+    (file,) = kernels(warm)
+    code, folder, expected = TALKING, warm, "is writable by other users"
+    if fault == "link":
+        elsewhere = tmp_path / "elsewhere"
+        file.parent.rename(elsewhere)
+        file.parent.symlink_to(elsewhere)
+        expected = "is a symbolic link"
+    elif fault == "linked root":
+        folder = tmp_path / "link"
+        folder.symlink_to(warm)
+        expected = "is a symbolic link"
+    elif fault == "foreign":
+        code = f"import os; real = os.geteuid(); os.geteuid = lambda: real + 1; {code}"
+        expected = "belongs to another user"
+    else:
+        (warm if fault == "writable root" else file.parent).chmod(0o770)
+    before = sorted(file.parent.iterdir())
+    assert expected in answers(python, folder, warnings=1, compiles=1, code=code)
+    assert sorted(file.parent.iterdir()) == before
+
+
+@posix
+@pytest.mark.parametrize("fault", ["link", "writable"])
+def test_a_file_that_others_could_change_is_not_read(python, warm, tmp_path, fault):
+    (file,) = kernels(warm)
+    if fault == "link":
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere")
+    else:
+        file.chmod(0o666)
+    answers(python, warm, warnings=1, compiles=1)
+    answers(python, warm, compiles=0)
+
+
+def test_the_folder_is_deleted_while_a_process_runs(python, tmp_path):
+    code = f"""
+import shutil, work, numpy as np, fastconv as fc
+assert work.quick()
+shutil.rmtree({str(tmp_path / "cache")!r})
+assert work.quick()
+a = np.array([-1.0, 2.0])
+print(fc.relu_backward(a, a).tolist() == [0.0, 2.0])
+"""
+    answers(python, tmp_path / "cache", code=code)
+    assert len(kernels(tmp_path / "cache")) == 1
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86-64 processors")
+@pytest.mark.parametrize("code", [TALKING, pytest.param(ENGINE, marks=pytest.mark.soak)])
+def test_a_cache_from_a_host_with_other_features(python, tmp_path, code):
+    """The kernels of a wide processor, its cache on a narrow one, and back: none is mixed up."""
+    times = 1 if code == TALKING else 2  # the known product may need a kernel that the call did not
+
+    def kept(**host):
+        for _ in range(times):
+            answers(python, tmp_path, code=code, deadline=300, **host)
+        return set(kernels(tmp_path))
+
+    mine = kept()
+    everyone = kept(NUMBA_CPU_NAME="generic")
+    assert len(everyone) > len(mine)
+    assert kept(NUMBA_CPU_NAME="generic") == kept() == everyone
+
+
+@pytest.mark.parametrize("setting", ["NUMBA_OPT=0", "NUMBA_BOUNDSCHECK=1", "NUMBA_DEBUGINFO=1"])
+def test_settings_that_change_code_have_files_of_their_own(python, warm, setting):
+    name, _, value = setting.partition("=")
+    answers(python, warm, compiles=1, **{name: value})
+    answers(python, warm, compiles=0, **{name: value})
+    answers(python, warm, compiles=0)
+
+
+def test_numba_is_left_alone(python, tmp_path):
+    """Its settings are the same before and after, and its own cache is the caller's."""
+    code = f"""
+import numba
+from numba.core import config
+before = {{n: repr(getattr(config, n)) for n in dir(config) if n.isupper()}}
+import work
+assert work.quick()
+assert before == {{n: repr(getattr(config, n)) for n in dir(config) if n.isupper()}}
+from numba.core import caching
+assert config.CACHE_DIR == {str(tmp_path / "numba")!r}
+print(True)
+"""
+    answers(python, tmp_path / "ours", code=code, NUMBA_CACHE_DIR=tmp_path / "numba")
+    assert not (tmp_path / "numba").exists()
+
+
+def test_path_and_clear(tmp_path, monkeypatch, warm):
+    monkeypatch.setenv("FASTCONV_CACHE_DIR", str(warm))
+    assert cache.path() == kernels(warm)[0].parent
+    bystander, other = warm / "notes.txt", warm / "fastconv-0.0-old"
+    bystander.write_text("the user's")
+    other.mkdir(mode=0o700)
+    (other / "a.kernel").write_text("old")
+    (other / "keep.txt").write_text("the user's")
+    assert cache.clear() == 2
+    assert sorted(warm.iterdir()) == [other, bystander]
+    assert [file.name for file in other.iterdir()] == ["keep.txt"]
+    assert cache.clear() == 0
+
+
+@posix
+def test_where_kernels_are_by_default(tmp_path, monkeypatch):
+    monkeypatch.delenv("FASTCONV_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
+    library = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    assert cache.path().parent == tmp_path / library / "fastconv"
+    if sys.platform != "darwin":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        assert cache.path().parent == tmp_path / "xdg" / "fastconv"
+
+
+def test_warnings_as_errors_name_the_reason(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import fastconv as fc, numpy as np\n"
+         "a = np.ones(3)\ntry:\n    fc.relu_backward(a, a)\n"
+         "except RuntimeWarning as error:\n    print(error)\nprint(fc.relu_backward(a, a).sum())"],
+        env={**os.environ, "FASTCONV_CACHE_DIR": str(tmp_path / "file" / "x")},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "Not a directory" in done.stdout
+    assert done.stdout.splitlines()[-1] == "3.0"
