@@ -204,8 +204,8 @@ class Convolution(Product):
         for run in self.runs:
             holding.add(run)
             at[run] = packed
-            taps = [(tap, *known.get(tap, (0, 0))) for tap in run]
-            packs.append((packed, len(run), table.own(np.array(taps))))
+            sources = [(tap, *known.get(tap, (0, 0))) for tap in run]
+            packs.append((packed, len(run), table.own(np.array(sources))))
             step = len(run) * self.tap_bytes
             for i, tap in enumerate(run):
                 known.setdefault(tap, (packed + i * self.tap_bytes, step))

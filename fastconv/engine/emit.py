@@ -141,7 +141,7 @@ def _reduce(builder: Any, tile: TileShape, ops: Operands) -> list[list[Any]]:
     offset = builder.load(builder.gep(red, [q], source_etype=I64), align=8, typ=I64)
     right = _vectors(builder, tile, _pointer(builder, b))
     if tile.kind == TWIN:
-        right = [_shuffle(builder, *right * 2, half) for half in _twins(tile)]
+        right = [_shuffle(builder, right[0], right[0], half) for half in _twins(tile)]
     after = []
     for base, row_sums in zip(rows, sums, strict=True):
         at = builder.gep(base, [offset], source_etype=I8)

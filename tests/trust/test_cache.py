@@ -505,8 +505,7 @@ import shutil, work, numpy as np, fastconv as fc
 assert work.quick()
 shutil.rmtree({str(tmp_path / "cache")!r})
 assert work.quick()
-a = np.array([-1.0, 2.0])
-print(fc.relu_backward(a, a).tolist() == [0.0, 2.0])
+print(fc.col2im(np.ones((1, 3, 2)), (1, 4, 1), 2).ravel().tolist() == [1, 2, 2, 1])
 """
     answers(python, tmp_path / "cache", code=code)
     assert len(kernels(tmp_path / "cache")) == 1
