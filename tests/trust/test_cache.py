@@ -15,6 +15,8 @@ import pytest
 from fastconv import _kernel_files, cache
 
 QUICK = "import work; print(work.quick())"
+SOAK = pytest.mark.soak
+ROOTS = ("linked root", "writable root")
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions and owners are POSIX")
 
 
@@ -79,7 +81,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", ["truncated", "a bit flipped"])
+@pytest.mark.parametrize("damage", ["a bit flipped", pytest.param("truncated", marks=SOAK)])
 def test_a_damaged_file_is_deleted_and_made_anew(python, warm, damage):
     (file,) = kernels(warm)
     file.write_bytes(DAMAGE[damage](file.read_bytes()))
@@ -190,9 +192,7 @@ print(bool((y == 9 * 16).all() and (dw == y.size / 16 * 9 * 16).all()))
     "name",
     [
         "sweep",
-        "convolve",
-        pytest.param("pack", marks=pytest.mark.soak),
-        pytest.param("kernel_gradient", marks=pytest.mark.soak),
+        *(pytest.param(name, marks=SOAK) for name in ("convolve", "pack", "kernel_gradient")),
     ],
 )
 def test_a_wrong_kernel_of_the_engine_is_found_out(python, right, tmp_path, name):
@@ -302,7 +302,7 @@ cache._source = lambda name: old(name) + b"# changed"
 @pytest.mark.parametrize(
     "delay",
     [
-        pytest.param(delay / 100, marks=() if delay in (5, 30) else pytest.mark.soak)
+        pytest.param(delay / 100, marks=() if delay == 30 else SOAK)
         for delay in (*range(0, 61, 5), 100)
     ],
 )
@@ -460,7 +460,9 @@ os.open = refuse
 
 
 @posix
-@pytest.mark.parametrize("fault", ["link", "linked root", "writable", "writable root", "foreign"])
+@pytest.mark.parametrize(
+    "fault", ["link", "writable", "foreign", *(pytest.param(f, marks=SOAK) for f in ROOTS)]
+)
 def test_a_folder_that_others_could_change_is_refused(python, warm, tmp_path, fault):
     """Nothing is read from it, nothing written to it."""
     (file,) = kernels(warm)
@@ -527,7 +529,14 @@ def test_a_cache_from_a_host_with_other_features(python, tmp_path, code):
     assert kept(NUMBA_CPU_NAME="generic") == kept() == everyone
 
 
-@pytest.mark.parametrize("setting", ["NUMBA_OPT=0", "NUMBA_BOUNDSCHECK=1", "NUMBA_DEBUGINFO=1"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "NUMBA_OPT=0",
+        pytest.param("NUMBA_BOUNDSCHECK=1", marks=SOAK),
+        pytest.param("NUMBA_DEBUGINFO=1", marks=SOAK),
+    ],
+)
 def test_settings_that_change_code_have_files_of_their_own(python, warm, setting):
     name, _, value = setting.partition("=")
     answers(python, warm, compiles=1, **{name: value})
