@@ -17,6 +17,8 @@ import pytest
 from fastconv import _kernel_files, cache
 
 QUICK = "import work; print(work.quick())"
+SOAK = pytest.mark.soak
+ROOTS = ("linked root", "writable root")
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions and owners are POSIX")
 
 
@@ -81,7 +83,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", ["truncated", "a bit flipped"])
+@pytest.mark.parametrize("damage", ["a bit flipped", pytest.param("truncated", marks=SOAK)])
 def test_a_damaged_file_is_deleted_and_made_anew(python, warm, damage):
     (file,) = kernels(warm)
     file.write_bytes(DAMAGE[damage](file.read_bytes()))
@@ -191,10 +193,8 @@ print(bool((y == 9 * 16).all() and (dw == y.size / 16 * 9 * 16).all() and (z == 
     "name",
     [
         "sweep",
-        "convolve",
         "max",
-        pytest.param("pack", marks=pytest.mark.soak),
-        pytest.param("kernel_gradient", marks=pytest.mark.soak),
+        *(pytest.param(name, marks=SOAK) for name in ("convolve", "pack", "kernel_gradient")),
     ],
 )
 def test_a_wrong_kernel_of_the_engine_is_found_out(python, right, tmp_path, name):
@@ -304,7 +304,7 @@ cache._source = lambda name: old(name) + b"# changed"
 @pytest.mark.parametrize(
     "delay",
     [
-        pytest.param(delay / 100, marks=() if delay in (5, 30) else pytest.mark.soak)
+        pytest.param(delay / 100, marks=() if delay == 30 else SOAK)
         for delay in (*range(0, 61, 5), 100)
     ],
 )
@@ -462,7 +462,9 @@ os.open = refuse
 
 
 @posix
-@pytest.mark.parametrize("fault", ["link", "linked root", "writable", "writable root", "foreign"])
+@pytest.mark.parametrize(
+    "fault", ["link", "writable", "foreign", *(pytest.param(f, marks=SOAK) for f in ROOTS)]
+)
 def test_a_folder_that_others_could_change_is_refused(python, warm, tmp_path, fault):
     """Nothing is read from it, nothing written to it."""
     (file,) = kernels(warm)
@@ -528,7 +530,14 @@ def test_a_cache_from_a_host_with_other_features(python, tmp_path, code):
     assert kept(NUMBA_CPU_NAME="generic") == kept() == everyone
 
 
-@pytest.mark.parametrize("setting", ["NUMBA_OPT=0", "NUMBA_BOUNDSCHECK=1", "NUMBA_DEBUGINFO=1"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "NUMBA_OPT=0",
+        pytest.param("NUMBA_BOUNDSCHECK=1", marks=SOAK),
+        pytest.param("NUMBA_DEBUGINFO=1", marks=SOAK),
+    ],
+)
 def test_settings_that_change_code_have_files_of_their_own(python, warm, setting):
     name, _, value = setting.partition("=")
     answers(python, warm, compiles=1, **{name: value})
