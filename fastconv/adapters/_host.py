@@ -29,6 +29,4 @@ def host(module: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f'{module} is not installed: pip install "fastconv[{extra}]"'
-        ) from error
+        raise ImportError(f'{module} is not installed: pip install "fastconv[{extra}]"') from error
