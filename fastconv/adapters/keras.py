@@ -56,13 +56,11 @@ def install() -> None:
     """
     if _originals:
         return
+    if "keras" not in sys.modules:
+        _check_backend(os.environ.get("KERAS_BACKEND", BACKEND))
     with _numpy_backend_chosen(), _jax_or_stubs():
         keras = host("keras", "keras")
-    if keras.backend.backend() != BACKEND:
-        raise RuntimeError(
-            f"Keras runs on {keras.backend.backend()!r}, and fastconv is a backend for 'numpy': "
-            "set KERAS_BACKEND=numpy, or leave it unset and import fastconv.adapters.keras first"
-        )
+    _check_backend(keras.backend.backend())
     modules = _modules("nn")
     _replace(modules, FUNCTIONS)
     if any(isinstance(getattr(module, "jax", None), _Stub) for module in modules):
@@ -74,6 +72,14 @@ def uninstall() -> None:
     while _originals:
         module, name, original = _originals.pop()
         setattr(module, name, original)
+
+
+def _check_backend(name: str) -> None:
+    if name != BACKEND:
+        raise RuntimeError(
+            f"Keras runs on {name!r}, and fastconv is a backend for 'numpy': set "
+            "KERAS_BACKEND=numpy, or leave it unset and import fastconv.adapters.keras first"
+        )
 
 
 def _modules(part: str) -> list[ModuleType]:
@@ -108,7 +114,7 @@ def _numpy_backend_chosen() -> Iterator[None]:
 @contextmanager
 def _jax_or_stubs() -> Iterator[None]:
     """Where there is no JAX, empty modules in its place while Keras is imported."""
-    if os.environ["KERAS_BACKEND"] != BACKEND or "keras" in sys.modules or _jax_is_there():
+    if "keras" in sys.modules or _jax_is_there():
         yield
         return
     stubs = {name: _Stub(name) for name in (*JAX, *JAX_BACKEND)}

@@ -77,12 +77,11 @@ def _mean_pool(x: np.ndarray, window: Window, ceil: bool, include_pad: bool) -> 
             **options,
         )
         return y
-    wide = np.result_type(x, np.float32)
-    size = x.shape[2:]
+    wide, size = _wide(x), x.shape[2:]
     if include_pad:
         size = tuple(n + lo + hi for n, (lo, hi) in zip(size, window.pads, strict=True))
-    means = fc.avg_pool(_padded(x.astype(wide), window, ceil, 0), window.k, **options)
-    counted = np.zeros((1, 1, *_padded(x[:1, :1], window, ceil, 0).shape[2:]), wide)
+    means = fc.avg_pool(_padded(wide, window, ceil, 0), window.k, **options)
+    counted = np.zeros((1, 1, *_padded(x[:1, :1], window, ceil, 0).shape[2:]), wide.dtype)
     starts = [0 if include_pad else lo for lo, _ in window.pads]
     counted[(0, 0, *(slice(a, a + n) for a, n in zip(starts, size, strict=True)))] = 1
     share = fc.avg_pool(counted, window.k, **options)
@@ -138,11 +137,12 @@ class LpPool(Op):
     def _run(  # type: ignore[no-untyped-def]
         self, x, kernel_shape=None, ceil_mode=None, p=None, **attributes
     ) -> tuple[np.ndarray]:
-        p = 2 if p is None else p
         window = Window.of(x, kernel_shape, **attributes)
-        powers = np.abs(as_float(x).astype(np.result_type(as_float(x), np.float32))) ** p
-        sums = _mean_pool(powers, window, bool(ceil_mode), True) * math.prod(window.k)
-        return ((sums ** (1 / p)).astype(x.dtype),)
+        powers, root = _powers(x, p)
+        means = fc.avg_pool(
+            _padded(powers, window, bool(ceil_mode), 0), window.k, **_options(window)
+        )
+        return (((means * math.prod(window.k)) ** root).astype(x.dtype),)
 
 
 class MaxUnpool(Op):
@@ -177,9 +177,8 @@ class GlobalAveragePool(Op):
     """Mean of each channel."""
 
     def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
-        axes = tuple(range(2, x.ndim))
-        wide = as_float(x).astype(np.result_type(as_float(x), np.float32), copy=False)
-        return (wide.mean(axis=axes, keepdims=True).astype(x.dtype, copy=False),)
+        y = _wide(x).mean(axis=tuple(range(2, x.ndim)), keepdims=True)
+        return (y.astype(x.dtype, copy=False),)
 
 
 class GlobalMaxPool(Op):
@@ -193,7 +192,18 @@ class GlobalLpPool(Op):
     """The p-norm of each channel."""
 
     def _run(self, x: np.ndarray, p: float | None = None) -> tuple[np.ndarray]:
-        p = 2 if p is None else p
-        wide = np.abs(as_float(x).astype(np.result_type(as_float(x), np.float32))) ** p
-        sums = wide.sum(axis=tuple(range(2, x.ndim)), keepdims=True)
-        return ((sums ** (1 / p)).astype(x.dtype),)
+        powers, root = _powers(x, p)
+        sums = powers.sum(axis=tuple(range(2, x.ndim)), keepdims=True)
+        return ((sums**root).astype(x.dtype),)
+
+
+def _wide(x: np.ndarray) -> np.ndarray:
+    """`x` in a dtype for sums: float32 or float64."""
+    x = as_float(x)
+    return x.astype(np.result_type(x, np.float32), copy=False)
+
+
+def _powers(x: np.ndarray, p: float | None) -> tuple[np.ndarray, float]:
+    """``|x|**p``, and the exponent that undoes it; p is 2 if the model does not say."""
+    exponent = 2.0 if p is None else float(p)
+    return np.abs(_wide(x)) ** exponent, 1 / exponent
