@@ -42,16 +42,18 @@ def conv_transpose(
     """
     extra = [max(0, -hi) for _, hi in cut]
     padding = [(lo, max(0, hi)) for lo, hi in cut]
-    options = {"stride": tuple(stride), "dilation": tuple(dilation), "groups": groups}
-
-    def reached(out: np.ndarray | None) -> np.ndarray:
-        return fc.conv_transpose(
-            x, w, b, padding=padding, data_format=data_format, out=out, **options
-        )
-
+    part = fc.conv_transpose(
+        x,
+        w,
+        b,
+        stride=tuple(stride),
+        padding=padding,
+        dilation=tuple(dilation),
+        groups=groups,
+        data_format=data_format,
+    )
     if not any(extra):
-        return reached(None)
-    part = reached(None)
+        return part
     first = 1 if data_format == "channels_last" else 2
     pads = [(0, 0)] * part.ndim
     pads[first : first + len(extra)] = [(0, n) for n in extra]

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from fastconv.adapters._host import host
 from fastconv.adapters._keras_functions import FUNCTIONS, TRANSFORMS
@@ -141,7 +141,9 @@ def _jax_is_there() -> bool:
 class _Stub(ModuleType):
     """A module of JAX that is not there: its functions exist, and say so when called."""
 
-    __path__: ClassVar[list[str]] = []
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []  # a package: its submodules are looked for
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
         if name.startswith("__"):

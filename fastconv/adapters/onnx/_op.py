@@ -19,7 +19,7 @@ DATA_FORMAT = "channels_first"  # NCHW
 AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 
-class Op(_OpRun):  # type: ignore[misc]
+class Op(_OpRun):
     """An operator of ONNX's main domain, for every opset: the evaluator asks for it by its name."""
 
     op_domain = ""

@@ -83,7 +83,8 @@ def _mean_pool(x: np.ndarray, window: Window, ceil: bool, include_pad: bool) -> 
     means = fc.avg_pool(_padded(wide, window, ceil, 0), window.k, **options)
     counted = np.zeros((1, 1, *_padded(x[:1, :1], window, ceil, 0).shape[2:]), wide.dtype)
     starts = [0 if include_pad else lo for lo, _ in window.pads]
-    counted[(0, 0, *(slice(a, a + n) for a, n in zip(starts, size, strict=True)))] = 1
+    inside = tuple(slice(a, a + n) for a, n in zip(starts, size, strict=True))
+    counted[0, 0][inside] = 1
     share = fc.avg_pool(counted, window.k, **options)
     means = np.divide(means, share, out=np.zeros_like(means), where=share > 0)
     return means.astype(x.dtype, copy=False)
@@ -112,7 +113,7 @@ class MaxPool(Op):
 def _in_tensor(argmax: np.ndarray, shape: tuple[int, ...], column_major: bool) -> np.ndarray:
     """Indices within one image and channel as indices into the tensor; -1 stays."""
     m, C, *size = shape
-    cells = argmax
+    cells: Any = argmax
     if column_major:
         places = np.unravel_index(np.maximum(argmax, 0), size)
         cells = np.ravel_multi_index(places, size, order="F")
