@@ -1,21 +1,15 @@
-"""What ``hosts.py`` times: one file per host, each with a function ``cases() -> list[Case]``."""
+"""What `benchmarks/hosts.py` times: for each host, its own implementation beside fastconv's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 
-class Case(NamedTuple):
-    """One computation, done by the host as it comes and by the host on fastconv.
-
-    Attributes
-    ----------
-    name : str
-        The problem, in a few words.
-    theirs, ours : callable
-        Without arguments; both return arrays, or lists and tuples of arrays, that agree.
-    """
+@dataclass(frozen=True)
+class Case:
+    """One computation, done by the host alone and with fastconv."""
 
     name: str
     theirs: Callable[[], Any]

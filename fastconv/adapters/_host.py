@@ -1,32 +1,22 @@
-"""The project that an adapter belongs to: imported, or an error that says what to install."""
+"""Import the project that an adapter serves, or say how to install it."""
 
 from __future__ import annotations
 
-from importlib import import_module
+import importlib
 from types import ModuleType
+
+__all__ = ["host"]
 
 
 def host(module: str, extra: str) -> ModuleType:
-    """Import and return a host project's module.
-
-    Parameters
-    ----------
-    module : str
-        Its dotted name.
-    extra : str
-        The extra of fastconv that installs it.
+    """Return `module`, imported.
 
     Raises
     ------
     ImportError
-        Naming the extra, if the module is not installed.
-
-    Examples
-    --------
-    >>> host("numpy", "examples").__name__
-    'numpy'
+        If it is not installed; the message names the extra of fastconv that brings it.
     """
     try:
-        return import_module(module)
+        return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(f'{module} is not installed: pip install "fastconv[{extra}]"') from error
