@@ -153,6 +153,42 @@ class Sequential(Layer):
             model.ops = ops
         return model
 
+    def to_onnx(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        input_shape: tuple[int, ...] | None = None,
+        output: str = "logits",
+        dtype: Any = None,
+    ) -> None:
+        """Write the network, in evaluation mode, as an ONNX file.
+
+        Its input ``x`` is (m, H, W, C), its output ``y`` is what `predict` gives, for any m.
+
+        Parameters
+        ----------
+        path : path
+            Complete or absent afterwards, as with `save`.
+        input_shape : tuple of int, optional
+            Shape of one image. Without it H and W are free, as far as the layers leave them so;
+            a network that begins without a convolution needs it.
+        output : {"logits", "softmax", "sigmoid"}
+            What ``y`` is: the last layer's output as it is, from which the losses compute, or
+            the probabilities that `SoftmaxCrossEntropy` or `BinaryCrossEntropy` make of it.
+        dtype : dtype, optional
+            The network's by default. ONNX Runtime has no float64 convolution on a CPU.
+
+        Raises
+        ------
+        ImportError
+            If onnx is not installed: ``pip install "fastconv[onnx]"``.
+        TypeError, ValueError
+            If a layer has no form in ONNX, or none that is the same, or an argument is wrong.
+        """
+        from fastconv.adapters.onnx.export import write
+
+        write(self, path, input_shape=input_shape, output=output, dtype=dtype)
+
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table: layer, shape of one image's output, number of parameters.
 

@@ -1,0 +1,176 @@
+"""A network of `fastconv.nn` as an ONNX file.
+
+Images go in and come out as fastconv has them, (m, H, W, C). Inside, the graph is ONNX's NCHW: one
+Transpose before the first layer that needs it, and one where channels last is needed again, at
+Flatten or at the end.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fastconv
+from fastconv.adapters._host import host
+from fastconv.adapters.onnx._layers import CONVERTERS
+from fastconv.nn.base import Layer
+from fastconv.nn.container import Sequential, evaluating
+from fastconv.nn.conv import AXES, Conv, ConvTranspose
+from fastconv.nn.dense import Dense, Flatten
+from fastconv.nn.normalisation import BatchNorm
+from fastconv.nn.pooling import GlobalAvgPool
+
+__all__ = ["OUTPUTS", "to_model", "write"]
+
+onnx = host("onnx", "onnx")
+
+# Opset 17 and IR 8 are of 2022: ONNX Runtime 1.12 reads them, and so does everything since.
+OPSET, IR = 17, 8
+OUTPUTS = {"logits": None, "softmax": "Softmax", "sigmoid": "Sigmoid"}
+
+
+class Value(NamedTuple):
+    """A result in the graph: its name, its spatial axes, and whether channels come before them."""
+
+    name: str
+    rank: int
+    first: bool = False
+
+
+class Graph:
+    """Nodes and constants so far."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype = dtype
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """Add an array under a name and return the name."""
+        array = np.ascontiguousarray(value, self.dtype)
+        self.constants[name] = onnx.numpy_helper.from_array(array, name)
+        return name
+
+    def node(self, op: str, inputs: list[str], path: str, **attributes: Any) -> str:
+        """Add a node of one result and return the result's name."""
+        name = f"{path}.{op}.{len(self.nodes)}"
+        self.nodes.append(onnx.helper.make_node(op, inputs, [name], name=name, **attributes))
+        return name
+
+    def channels_first(self, x: Value, path: str) -> Value:
+        """`x` as (m, C, H, W)."""
+        if not x.rank or x.first:
+            return x
+        axes = range(1, x.rank + 1)
+        name = self.node("Transpose", [x.name], path, perm=[0, x.rank + 1, *axes])
+        return Value(name, x.rank, True)
+
+    def channels_last(self, x: Value, path: str) -> Value:
+        """`x` as (m, H, W, C)."""
+        if not x.first:
+            return x
+        axes = range(2, x.rank + 2)
+        return Value(self.node("Transpose", [x.name], path, perm=[0, *axes, 1]), x.rank)
+
+    def layer(self, layer: Layer, x: Value, path: str) -> Value:
+        """Add a layer, and those inside it."""
+        convert = CONVERTERS.get(type(layer))
+        if convert is None:
+            raise TypeError(f"layer {path}: {type(layer)!r} has no form in ONNX")
+        return convert(self, layer, x, path)
+
+
+def to_model(
+    model: Sequential,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    output: str = "logits",
+    dtype: Any = None,
+) -> Any:
+    """The ONNX model of a network, in evaluation mode.
+
+    Parameters
+    ----------
+    model, input_shape, output, dtype
+        As for :meth:`fastconv.nn.Sequential.to_onnx`.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Checked, with input ``x`` and output ``y``.
+
+    Raises
+    ------
+    ImportError, TypeError, ValueError
+        As :meth:`fastconv.nn.Sequential.to_onnx`.
+
+    Examples
+    --------
+    >>> from fastconv.examples import digits_cnn
+    >>> [node.op_type for node in to_model(digits_cnn(seed=0)).graph.node][:3]
+    ['Transpose', 'Conv', 'Relu']
+    """
+    if output not in OUTPUTS:
+        raise ValueError(f"output: {output!r} must be one of {', '.join(map(repr, OUTPUTS))}")
+    own = next((p.dtype for p in model.parameters()), np.dtype(np.float32))
+    graph = Graph(np.dtype(own if dtype is None else dtype))
+    element = onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
+    shape = _input_shape(model, input_shape, own)
+    y = graph.layer(model, Value("x", max(0, len(shape) - 2)), model.name or "model")
+    last = graph.channels_last(y, "output").name
+    if kind := OUTPUTS[output]:
+        last = graph.node(kind, [last], "output", **({"axis": -1} if kind == "Softmax" else {}))
+    graph.nodes.append(onnx.helper.make_node("Identity", [last], ["y"], name="output"))
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes,
+            model.name or "fastconv",
+            [onnx.helper.make_tensor_value_info("x", element, shape)],
+            [onnx.helper.make_tensor_value_info("y", element, None)],
+            list(graph.constants.values()),
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR,
+        producer_name="fastconv",
+        producer_version=fastconv.__version__,
+    )
+    made = onnx.shape_inference.infer_shapes(made, check_type=True, strict_mode=True)
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+def write(model: Sequential, path: str | os.PathLike[str], **options: Any) -> None:
+    """Write ``to_model(model, **options)`` to a file, which is whole or not there."""
+    path = Path(path)
+    text = to_model(model, **options).SerializeToString()
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(text)
+    os.replace(temporary, path)
+
+
+def _input_shape(
+    model: Sequential, image: tuple[int, ...] | None, dtype: np.dtype
+) -> list[int | str]:
+    """Shape of ``x``: numbers where they are known, names where they are free."""
+    if image is not None:
+        with evaluating(model):
+            model.forward(np.zeros((0, *image), dtype))  # raises where it does not fit
+        return ["m", *image]
+    channels: int | str = "C"
+    for _, layer in model.walk():
+        if isinstance(layer, Conv | ConvTranspose):
+            names = AXES[len(layer.window)].split(", ")
+            return [*names, layer.channels if channels == "C" else channels]
+        if isinstance(layer, Dense):
+            return ["m", layer.inputs]
+        if isinstance(layer, BatchNorm) and channels == "C":
+            channels = layer.channels
+        if isinstance(layer, Flatten | GlobalAvgPool):
+            break
+    raise ValueError(
+        "input_shape: give the shape of one image, such as (28, 28, 1): no convolution in front "
+        "tells how many axes it has"
+    )
