@@ -1,7 +1,7 @@
 """MyGrad's `conv_nd` and `max_pool` with fastconv inside, and two more in their style.
 
-Same signatures and rules: ``x (N, C, X0, ...)``, filters ``(F, C, W0, ...)``, and only a stride that
-fits the image exactly. What fastconv does not compute (integers, more than three spatial axes,
+Same signatures and rules: ``x (N, C, X0, ...)``, filters ``(F, C, W0, ...)``, and only a stride
+that fits the image exactly. What fastconv does not compute (integers, more than three spatial axes,
 images without a cell) is left to MyGrad's own functions.
 """
 
@@ -26,12 +26,12 @@ from mygrad import Tensor  # noqa: E402
 from mygrad.nnet import layers  # noqa: E402
 from mygrad.operation_base import Operation  # noqa: E402
 
-__all__ = ["Refused", "avg_pool", "conv_nd", "conv_transpose_nd", "max_pool"]
+__all__ = ["ArgumentError", "avg_pool", "conv_nd", "conv_transpose_nd", "max_pool"]
 
 NCHW = "channels_first"
 
 
-class Refused(ValueError, AssertionError):
+class ArgumentError(ValueError, AssertionError):
     """An argument that does not fit; MyGrad raises one of the two for its own functions."""
 
 
@@ -61,7 +61,7 @@ def conv_nd(
 
     Raises
     ------
-    Refused
+    ArgumentError
         A ValueError and an AssertionError: for sizes that do not fit.
 
     Examples
@@ -106,7 +106,7 @@ def conv_transpose_nd(
 
     Raises
     ------
-    Refused
+    ArgumentError
         For sizes that do not fit.
 
     Examples
@@ -140,7 +140,7 @@ def max_pool(x: Any, pool: tuple[int, ...], stride: Int, *, constant: bool | Non
 
     Raises
     ------
-    Refused
+    ArgumentError
         For sizes that do not fit.
 
     Examples
@@ -164,7 +164,7 @@ def avg_pool(x: Any, pool: tuple[int, ...], stride: Int, *, constant: bool | Non
 
     Raises
     ------
-    Refused
+    ArgumentError
         For sizes that do not fit.
 
     Examples
@@ -200,7 +200,7 @@ def _check_fit(
     for n, k, step, pad, apart in zip(sizes, window, s, p, d, strict=True):
         spare = n + 2 * pad - effective(k, apart)
         if spare >= 0 and spare % step:
-            raise Refused(
+            raise ArgumentError(
                 f"stride={stride} leaves cells over: a window of {effective(k, apart)} moves by "
                 f"{step} over {n + 2 * pad} cells (x has shape {x.shape}, padding={padding})"
             )
@@ -211,7 +211,7 @@ def _refusing(function: Any, *args: Any, **options: Any) -> Any:
     try:
         return function(*args, **options)
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise ArgumentError(str(error)) from error
 
 
 # ------------------------------------------------------------------------- operations

@@ -48,6 +48,8 @@ def convolutions(draw):
         draw(st.tuples(*[st.integers(low, high)] * rank))
         for low, high in ((1, 3), (1, 2), (1, 2), (0, 2), (0, 2))
     )
+    # MyGrad wants k*d cells for a window of (k - 1)*d + 1
+    d = tuple(di if (di - 1) <= si * mi else 1 for si, di, mi in zip(s, d, moves, strict=True))
     spans = [(ki - 1) * di + 1 + si * mi for ki, si, di, mi in zip(k, s, d, moves, strict=True)]
     p = tuple(pi if span > 2 * pi else 0 for pi, span in zip(p, spans, strict=True))
     sizes = [span - 2 * pi for pi, span in zip(p, spans, strict=True)]
@@ -95,17 +97,17 @@ def test_a_gradient_adds_up_over_uses():
 
 
 @pytest.mark.parametrize(
-    ("x_shape", "w_shape", "steps"),
+    ("x_shape", "w_shape", "steps", "says"),
     [
-        ((2, 3), (2, 3, 2), {}),  # too few axes
-        ((2, 3, 4), (2, 3, 2, 2), {}),  # not as many axes
-        ((1, 2, 2, 2), (1, 3, 2, 2), {}),  # channels that differ
-        ((1, 2, 2, 2), (1, 2, 3, 2), {}),  # a large filter
-        ((1, 2, 2, 2), (1, 2, 2, 2), {"stride": 3, "padding": 1}),  # cells are left over
+        ((2, 3), (2, 3, 2), {}, "at least three"),
+        ((2, 3, 4), (2, 3, 2, 2), {}, "w.*must have 3 axes"),
+        ((1, 2, 2, 2), (1, 3, 2, 2), {}, "w.*must have C/G = 2 channels"),
+        ((1, 2, 2, 2), (1, 2, 3, 2), {}, "larger than the padded input"),
+        ((1, 2, 2, 2), (1, 2, 2, 2), {"stride": 3, "padding": 1}, "leaves cells over"),
     ],
 )
-def test_shapes_that_do_not_fit(x_shape, w_shape, steps):
-    with pytest.raises(ValueError):
+def test_shapes_that_do_not_fit(x_shape, w_shape, steps, says):
+    with pytest.raises(ValueError, match=says):
         ours.conv_nd(mygrad.zeros(x_shape), mygrad.zeros(w_shape), **{"stride": 1, **steps})
 
 
@@ -165,16 +167,15 @@ def test_max_pool_ties_go_to_the_first_as_in_mygrad():
 
 def test_pools_that_do_not_fit():
     x = mygrad.zeros((1, 2, 2, 2))
-    for kind, pool, stride in (
-        (ValueError, (3, 3, 3), (1, 1, 1)),
-        (AssertionError, (2, 2, 2), (0, 0, 0)),
-        (AssertionError, (2, 2), [1, 2, 3]),
-        (ValueError, (1, 1, 1), (3, 3, 3)),
+    for kind, pool, stride, says in (
+        (ValueError, (3, 3, 3), (1, 1, 1), "window"),
+        (AssertionError, (2, 2, 2), (0, 0, 0), "stride"),
+        (AssertionError, (2, 2), [1, 2, 3], "stride"),
+        (ValueError, (1, 1, 1), (3, 3, 3), "stride"),
     ):
-        with pytest.raises(kind):
-            ours.max_pool(x, pool, stride)
-        with pytest.raises(ValueError):
-            ours.avg_pool(x, pool, stride)
+        for function in (ours.max_pool, ours.avg_pool):
+            with pytest.raises(kind, match=says):
+                function(x, pool, stride)
 
 
 def test_avg_pool_equals_the_naive_loops():
