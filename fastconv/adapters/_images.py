@@ -42,7 +42,7 @@ def image_shape_of(
             raise ValueError(f"image_shape={asked!r}, but X has images of shape {own}")
         if len(own) != 3:
             raise ValueError(f"X must be (m, features), (m, H, W) or (m, H, W, C), not (m, {own})")
-        shape = own  # type: ignore[assignment]
+        shape = own
     if math.prod(shape) != features:
         raise ValueError(f"image_shape={asked!r} does not make {features} features")
     return shape

@@ -7,21 +7,23 @@ so are the gradients of those.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-
 import fastconv as fc
-from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE, Bilinear
 from fastconv.adapters._host import host
 from fastconv.arguments import Int, Padding
 
 host("autograd", "autograd")
 
-import autograd.numpy as anp  # noqa: E402
-from autograd.extend import def_linear, defjvp, defvjp, primitive  # noqa: E402
 from autograd.tracer import getval, isbox  # noqa: E402
+
+from fastconv.adapters._autograd_primitives import (  # noqa: E402
+    CONV_PRIMITIVES,
+    CONV_TRANSPOSE_PRIMITIVES,
+    call,
+    maxima,
+    means,
+)
 
 __all__ = ["avg_pool", "conv", "conv_transpose", "max_pool"]
 
@@ -61,13 +63,14 @@ def conv(
 
     Examples
     --------
+    >>> import autograd.numpy as np
     >>> from autograd import grad
     >>> x, w = np.ones((2, 8, 8, 1)), np.ones((3, 3, 1, 4))
-    >>> grad(lambda w: anp.sum(conv(x, w) ** 2))(w).shape
+    >>> grad(lambda w: np.sum(conv(x, w) ** 2))(w).shape
     (3, 3, 1, 4)
     """
     steps = {"stride": stride, "padding": padding, "dilation": dilation}
-    return _call(_conv, x, w, b, **steps, groups=groups, data_format=data_format)
+    return call(CONV_PRIMITIVES, x, w, b, **steps, groups=groups, data_format=data_format)
 
 
 def conv_transpose(
@@ -106,12 +109,13 @@ def conv_transpose(
 
     Examples
     --------
+    >>> import numpy as np
     >>> conv_transpose(np.ones((2, 4, 4, 8)), np.ones((2, 2, 3, 8)), stride=2).shape
     (2, 8, 8, 3)
     """
     steps = {"stride": stride, "padding": padding, "output_padding": output_padding}
     options = {"dilation": dilation, "groups": groups, "data_format": data_format}
-    return _call(_conv_transpose, x, w, b, **steps, **options)
+    return call(CONV_TRANSPOSE_PRIMITIVES, x, w, b, **steps, **options)
 
 
 def max_pool(
@@ -145,13 +149,14 @@ def max_pool(
 
     Examples
     --------
+    >>> import autograd.numpy as np
     >>> from autograd import grad
     >>> x = np.arange(4.0).reshape(1, 2, 2, 1)
-    >>> grad(lambda x: anp.sum(max_pool(x, 2)))(x)[0, :, :, 0]
+    >>> grad(lambda x: np.sum(max_pool(x, 2)))(x)[0, :, :, 0]
     array([[0., 0.],
            [0., 1.]])
     """
-    options = {
+    options: dict[str, Any] = {
         "stride": stride,
         "padding": padding,
         "dilation": dilation,
@@ -161,7 +166,7 @@ def max_pool(
     if not isbox(x):
         return fc.max_pool(x, window, **options)
     y, argmax = fc.max_pool(getval(x), window, return_argmax=True, **options)
-    return _maxima(x, y, argmax, window, options)
+    return maxima(x, y, argmax, window, options)
 
 
 def avg_pool(
@@ -195,11 +200,12 @@ def avg_pool(
 
     Examples
     --------
+    >>> import numpy as np
     >>> avg_pool(np.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0]
     array([[ 2.5,  4.5],
            [10.5, 12.5]])
     """
-    options = {
+    options: dict[str, Any] = {
         "stride": stride,
         "padding": padding,
         "dilation": dilation,
@@ -207,160 +213,4 @@ def avg_pool(
         "count_include_pad": count_include_pad,
         "data_format": data_format,
     }
-    return _means(x, window, **options)
-
-
-# ------------------------------------------------------------------------- products
-
-
-def _narrow(function: Any) -> Any:
-    """`function` as a primitive of two operands that accepts a widened gradient.
-
-    autograd hands float64 gradients of float32 results around (those of a mean, for example). They
-    return to the narrower of the two dtypes, that of the operand that the caller gave.
-    """
-
-    def narrow(first: Any, second: Any, *args: Any, **options: Any) -> Any:
-        dtype = min(first.dtype, second.dtype, key=lambda kind: kind.itemsize)
-        operands = first.astype(dtype, copy=False), second.astype(dtype, copy=False)
-        return function(*operands, *args, **options)
-
-    narrow.__name__ = function.__name__
-    return primitive(narrow)
-
-
-def _primitives(product: Bilinear) -> tuple[Any, Any]:
-    """The product, and the product plus bias, with derivatives of every order."""
-    apply, x_grad, w_grad = map(_narrow, product)
-    defvjp(
-        apply,
-        lambda y, x, w, **o: lambda dy: x_grad(dy, w, x.shape, **o),
-        lambda y, x, w, **o: lambda dy: w_grad(x, dy, w.shape, **o),
-    )
-    defvjp(
-        x_grad,
-        lambda dx, dy, w, x_shape, **o: lambda x: apply(x, w, **o),
-        lambda dx, dy, w, x_shape, **o: lambda x: w_grad(x, dy, w.shape, **o),
-    )
-    defvjp(
-        w_grad,
-        lambda dw, x, dy, w_shape, **o: lambda w: x_grad(dy, w, x.shape, **o),
-        lambda dw, x, dy, w_shape, **o: lambda w: apply(x, w, **o),
-    )
-    for linear in (apply, x_grad, w_grad):
-        def_linear(linear)
-
-    biased = primitive(product.apply)
-    defvjp(
-        biased,
-        lambda y, x, w, b, **o: lambda dy: x_grad(dy, w, x.shape, **o),
-        lambda y, x, w, b, **o: lambda dy: w_grad(x, dy, w.shape, **o),
-        lambda y, x, w, b, **o: lambda dy: anp.sum(dy, axis=_pixels(dy, o["data_format"])),
-    )
-    defjvp(
-        biased,
-        lambda dx, y, x, w, b, **o: apply(dx, w, **o),
-        lambda dw, y, x, w, b, **o: apply(x, dw, **o),
-        lambda db, y, x, w, b, **o: anp.zeros(y.shape) + _beside_channels(db, y, o["data_format"]),
-    )
-    return apply, biased
-
-
-def _pixels(y: Any, data_format: str) -> tuple[int, ...]:
-    """All axes but the channels."""
-    channels = y.ndim - 1 if data_format == "channels_last" else 1
-    return tuple(axis for axis in range(y.ndim) if axis != channels)
-
-
-def _beside_channels(b: Any, y: Any, data_format: str) -> Any:
-    """`b` (F,) with the axes of `y`."""
-    return anp.reshape(b, [1 if i in _pixels(y, data_format) else -1 for i in range(y.ndim)])
-
-
-_conv = _primitives(CONV)
-_conv_transpose = _primitives(CONV_TRANSPOSE)
-
-
-def _call(functions: tuple[Any, Any], x: Any, w: Any, b: Any, **options: Any) -> Any:
-    """Run a product with or without bias, after the one check that `_narrow` would hide."""
-    apply, biased = functions
-    x, w = (a if isbox(a) else np.asarray(a) for a in (x, w))
-    if b is not None:
-        return biased(x, w, b, **options)
-    if x.dtype != w.dtype:
-        raise TypeError(f"w has dtype {w.dtype}, but x has {x.dtype}: convert one")
-    return apply(x, w, **options)
-
-
-# ------------------------------------------------------------------------- pooling
-
-
-@primitive
-def _maxima(x: Any, y: Any, argmax: Any, window: Any, options: dict[str, Any]) -> Any:
-    """``y``, which is x at argmax: where the winners are was found with it."""
-    return y
-
-
-@primitive
-def _to_winners(dy: Any, argmax: Any, x_shape: Any, window: Any, options: dict[str, Any]) -> Any:
-    return fc.max_pool_backward(dy, argmax, x_shape, window, **options)
-
-
-@primitive
-def _from_winners(x: Any, argmax: Any, window: Any, options: dict[str, Any]) -> Any:
-    """``x[argmax]``, the transpose of `_to_winners`; 0 where a window has no winner."""
-    last = options["data_format"] == "channels_last"
-    cells, winners = (_joined(a, last) for a in (x, argmax))
-    found = np.take_along_axis(cells, np.maximum(winners, 0), 1 if last else 2)
-    return np.where(winners < 0, 0, found).reshape(argmax.shape)
-
-
-def _joined(array: np.ndarray, last: bool) -> np.ndarray:
-    """`array` with its spatial axes joined to one."""
-    shape = array.shape
-    if last:
-        return array.reshape(shape[0], math.prod(shape[1:-1]), shape[-1])
-    return array.reshape(shape[0], shape[1], math.prod(shape[2:]))
-
-
-defvjp(
-    _maxima,
-    lambda y, x, _, argmax, window, options: (
-        lambda dy: _to_winners(dy, argmax, x.shape, window, options)
-    ),
-    argnums=(0,),
-)
-defjvp(
-    _maxima,
-    lambda dx, y, x, _, argmax, window, options: _from_winners(dx, argmax, window, options),
-    argnums=(0,),
-)
-defvjp(
-    _to_winners,
-    lambda dx, dy, argmax, x_shape, window, options: (
-        lambda x: _from_winners(x, argmax, window, options)
-    ),
-    argnums=(0,),
-)
-defvjp(
-    _from_winners,
-    lambda y, x, argmax, window, options: (
-        lambda dy: _to_winners(dy, argmax, x.shape, window, options)
-    ),
-    argnums=(0,),
-)
-
-_means = primitive(fc.avg_pool)
-_spread = primitive(fc.avg_pool_backward)
-defvjp(
-    _means,
-    lambda y, x, window, **options: lambda dy: _spread(dy, x.shape, window, **options),
-    argnums=(0,),
-)
-defvjp(
-    _spread,
-    lambda dx, dy, x_shape, window, **options: lambda x: _means(x, window, **options),
-    argnums=(0,),
-)
-for _linear in (_to_winners, _from_winners, _means, _spread):
-    def_linear(_linear)
+    return means(x, window, **options)

@@ -80,7 +80,7 @@ def conv_backward(dZ: Any, cache: Any) -> tuple[Any, Any, Any]:
     dy, x, w = floats(dZ, A_prev, W)
     steps = {"stride": hparameters["stride"], "padding": hparameters["pad"]}
     dx, dw, db = fc.conv_backward(dy, x, w, **steps)
-    return dx, dw, np.reshape(db, np.shape(b))
+    return dx, dw, np.asarray(db).reshape(np.shape(b))
 
 
 def pool_forward(A_prev: Any, hparameters: dict[str, int], mode: str = "max") -> tuple[Any, Any]:

@@ -149,8 +149,8 @@ def max_pool_backward_fast(dout: Any, cache: Any) -> Any:
     window, stride = _window(pool_param)
     H, W = images.shape[2:]
     if window == (stride, stride) and H % stride == 0 and W % stride == 0:
-        last = [channels_last(array, NCHW) for array in (images, y, dy)]
-        dx = tied(*last, window, stride, share=True)
+        images, y, dy = (channels_last(array, NCHW) for array in (images, y, dy))
+        dx = tied(images, y, dy, window, stride, share=True)
         return np.ascontiguousarray(dx.transpose(0, 3, 1, 2))  # (N, H, W, C) -> (N, C, H, W)
     return fc.max_pool_backward(dy, argmax, images.shape, window, stride=stride, data_format=NCHW)
 

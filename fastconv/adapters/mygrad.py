@@ -191,9 +191,8 @@ def _check_fit(
 ) -> None:
     """MyGrad's rule, which fastconv does not have: no cell may be left over."""
     rank = len(window)
-    s, p, d = (
-        np.broadcast_to(a, rank) if np.ndim(a) == 0 else a for a in (stride, padding, dilation)
-    )
+    steps: list[Any] = [stride, padding, dilation]
+    s, p, d = (np.broadcast_to(a, rank) if np.ndim(a) == 0 else a for a in steps)
     sizes = x.shape[x.ndim - rank :]
     if not rank == len(sizes) == len(s) == len(p) == len(d) or min(s) < 1:
         return  # the call itself says what is wrong
@@ -217,7 +216,7 @@ def _refusing(function: Any, *args: Any, **options: Any) -> Any:
 # ------------------------------------------------------------------------- operations
 
 
-class _Product(Operation):  # type: ignore[misc]
+class _Product(Operation):
     """A product of images and filters."""
 
     product: Bilinear
@@ -253,12 +252,13 @@ class _ConvTranspose(_Product):
     product = CONV_TRANSPOSE
 
 
-class _Pool(Operation):  # type: ignore[misc]
+class _Pool(Operation):
     """A pooling over the last axes: those before are joined to images and channels."""
 
     def __call__(self, x: Tensor, window: tuple[int, ...], stride: Int) -> np.ndarray:
         self.variables = (x,)
-        self.window, self.options = window, {"stride": stride, "data_format": NCHW}
+        self.window = window
+        self.options: dict[str, Any] = {"stride": stride, "data_format": NCHW}
         lead, size = x.shape[: x.ndim - len(window)], x.shape[x.ndim - len(window) :]
         self.shape = (math.prod(lead[:-1]), math.prod(lead[-1:]), *size)
         y = self._pool(x.data.reshape(self.shape))
