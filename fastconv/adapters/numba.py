@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import fastconv as fc
 from fastconv.adapters._host import host
 
@@ -28,6 +30,7 @@ from numba.extending import overload  # noqa: E402
 
 __all__ = ["init"]
 
+TEXT = types.unicode_type
 FLOATS = (types.float32, types.float64, types.float16)
 
 
@@ -37,10 +40,22 @@ def init() -> None:
         overload(function, prefer_literal=function is fc.max_pool)(implementation)
 
 
-def _serially(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call a public function on this thread alone: it may be one of a ``prange``."""
-    with fc.num_threads(1):
-        return function(*args, **options)
+def _serially(
+    function: Callable[..., Any], first: Any, *args: Any, out: Any = None, **options: Any
+) -> tuple[Any, str]:
+    """Call a public function on this thread alone, which may be one of a ``prange``.
+
+    Returns the result and "", or something of its type and what a ValueError said: nopython code
+    can catch only what nopython code raises.
+    """
+    try:
+        with fc.num_threads(1):
+            return function(first, *args, out=out, **options), ""
+    except ValueError as error:
+        nothing = np.empty((0,) * first.ndim, first.dtype.newbyteorder("="))
+        y = nothing if out is None else out
+        pair = options.get("return_argmax", False)
+        return (y, nothing.astype(np.int64)) if pair else y, str(error)
 
 
 # ------------------------------------------------------------------------- types
@@ -141,11 +156,13 @@ def _conv(
         x, w, b=None, keywords_only=None, stride=1, padding=0, dilation=1, groups=1,
         data_format="channels_last", activation=None, out=None,
     ):  # fmt: skip
-        with objmode(y=made):
-            y = _serially(
+        with objmode(y=made, wrong=TEXT):
+            y, wrong = _serially(
                 fc.conv, x, w, b, stride=stride, padding=padding, dilation=dilation,
                 groups=groups, data_format=data_format, activation=activation, out=out,
             )  # fmt: skip
+        if wrong:
+            raise ValueError(wrong)
         return y
 
     return conv
@@ -165,11 +182,13 @@ def _conv_input_grad(
         dy, w, x_shape, keywords_only=None, stride=1, padding=0, dilation=1, groups=1,
         data_format="channels_last", out=None,
     ):  # fmt: skip
-        with objmode(dx=made):
-            dx = _serially(
+        with objmode(dx=made, wrong=TEXT):
+            dx, wrong = _serially(
                 fc.conv_input_grad, dy, w, x_shape, stride=stride, padding=padding,
                 dilation=dilation, groups=groups, data_format=data_format, out=out,
             )  # fmt: skip
+        if wrong:
+            raise ValueError(wrong)
         return dx
 
     return conv_input_grad
@@ -189,11 +208,13 @@ def _conv_kernel_grad(
         x, dy, w_shape, keywords_only=None, stride=1, padding=0, dilation=1, groups=1,
         data_format="channels_last", out=None,
     ):  # fmt: skip
-        with objmode(dw=made):
-            dw = _serially(
+        with objmode(dw=made, wrong=TEXT):
+            dw, wrong = _serially(
                 fc.conv_kernel_grad, x, dy, w_shape, stride=stride, padding=padding,
                 dilation=dilation, groups=groups, data_format=data_format, out=out,
             )  # fmt: skip
+        if wrong:
+            raise ValueError(wrong)
         return dw
 
     return conv_kernel_grad
@@ -215,22 +236,26 @@ def _max_pool(
         x, window, keywords_only=None, stride=None, padding=0, dilation=1, ceil_mode=False,
         return_argmax=False, data_format="channels_last", out=None,
     ):  # fmt: skip
-        with objmode(y=made):
-            y = _serially(
+        with objmode(y=made, wrong=TEXT):
+            y, wrong = _serially(
                 fc.max_pool, x, window, stride=stride, padding=padding, dilation=dilation,
                 ceil_mode=ceil_mode, data_format=data_format, out=out,
             )  # fmt: skip
+        if wrong:
+            raise ValueError(wrong)
         return y
 
     def max_pool_and_winners(
         x, window, keywords_only=None, stride=None, padding=0, dilation=1, ceil_mode=False,
         return_argmax=False, data_format="channels_last", out=None,
     ):  # fmt: skip
-        with objmode(y=made, argmax=winners):
-            y, argmax = _serially(
+        with objmode(y=made, argmax=winners, wrong=TEXT):
+            (y, argmax), wrong = _serially(
                 fc.max_pool, x, window, stride=stride, padding=padding, dilation=dilation,
                 ceil_mode=ceil_mode, return_argmax=True, data_format=data_format, out=out,
             )  # fmt: skip
+        if wrong:
+            raise ValueError(wrong)
         return y, argmax
 
     return max_pool_and_winners if wanted else max_pool
@@ -252,11 +277,13 @@ def _max_pool_backward(
         dy, argmax, x_shape, window, keywords_only=None, stride=None, padding=0, dilation=1,
         ceil_mode=False, data_format="channels_last", out=None,
     ):  # fmt: skip
-        with objmode(dx=made):
-            dx = _serially(
+        with objmode(dx=made, wrong=TEXT):
+            dx, wrong = _serially(
                 fc.max_pool_backward, dy, argmax, x_shape, window, stride=stride, padding=padding,
                 dilation=dilation, ceil_mode=ceil_mode, data_format=data_format, out=out,
             )  # fmt: skip
+        if wrong:
+            raise ValueError(wrong)
         return dx
 
     return max_pool_backward
@@ -275,12 +302,14 @@ def _avg_pool(
         x, window, keywords_only=None, stride=None, padding=0, dilation=1,
         ceil_mode=False, count_include_pad=False, data_format="channels_last", out=None,
     ):  # fmt: skip
-        with objmode(y=made):
-            y = _serially(
+        with objmode(y=made, wrong=TEXT):
+            y, wrong = _serially(
                 fc.avg_pool, x, window, stride=stride, padding=padding, dilation=dilation,
                 ceil_mode=ceil_mode, count_include_pad=count_include_pad,
                 data_format=data_format, out=out,
             )  # fmt: skip
+        if wrong:
+            raise ValueError(wrong)
         return y
 
     return avg_pool
@@ -300,12 +329,14 @@ def _avg_pool_backward(
         dy, x_shape, window, keywords_only=None, stride=None, padding=0, dilation=1,
         ceil_mode=False, count_include_pad=False, data_format="channels_last", out=None,
     ):  # fmt: skip
-        with objmode(dx=made):
-            dx = _serially(
+        with objmode(dx=made, wrong=TEXT):
+            dx, wrong = _serially(
                 fc.avg_pool_backward, dy, x_shape, window, stride=stride, padding=padding,
                 dilation=dilation, ceil_mode=ceil_mode, count_include_pad=count_include_pad,
                 data_format=data_format, out=out,
             )  # fmt: skip
+        if wrong:
+            raise ValueError(wrong)
         return dx
 
     return avg_pool_backward

