@@ -14,7 +14,8 @@ from numba import njit, prange
 from numba.core.errors import TypingError
 
 import fastconv as fc
-from fastconv import reference
+from fastconv import reference, threads
+from fastconv.engine import product
 
 STEPS = {"stride": (2, 1), "padding": ((1, 0), (1, 1)), "dilation": (1, 2)}
 
@@ -118,6 +119,23 @@ def test_inside_prange():
     assert fc.get_num_threads() >= 1
 
 
+def test_a_call_stays_on_its_thread(monkeypatch):
+    """Even where Python code would start others: it may be one of a prange already."""
+    launched = []
+
+    def launch(*args):
+        launched.append(args)
+        return threads.launch(*args)
+
+    monkeypatch.setattr(product, "launch", launch)
+    x, w = integers(0, 8, 32, 32, 8), integers(1, 3, 3, 8, 8)
+    with fc.num_threads(2):
+        expected = fc.conv(x, w, activation="relu")
+        assert len(launched) == 1
+        np.testing.assert_array_equal(into(x, w, None), expected)
+    assert len(launched) == 1
+
+
 def test_prange_from_several_python_threads():
     if numba.threading_layer() == "workqueue":
         pytest.skip("Numba's workqueue layer aborts when two Python threads enter it")
@@ -128,10 +146,10 @@ def test_prange_from_several_python_threads():
     def many():
         right.extend(np.array_equal(each(x, w), expected) for _ in range(10))
 
-    threads = [threading.Thread(target=many) for _ in range(4)]
-    for thread in threads:
+    others = [threading.Thread(target=many) for _ in range(4)]
+    for thread in others:
         thread.start()
-    for thread in threads:
+    for thread in others:
         thread.join()
     assert right == [True] * 40
 
