@@ -1,11 +1,18 @@
-"""fastconv as the backend of other projects: one module per host, each loaded when it is imported.
+"""fastconv as the backend of other projects: one module for each, loaded when it is imported.
 
-============================ ============================= ========================================
-module                       host                          what it does
-============================ ============================= ========================================
-``fastconv.adapters.onnx``   ONNX's ReferenceEvaluator     ``OPS`` for ``new_ops=``; export to ONNX
-``fastconv.adapters.keras``  Keras, NumPy backend          convolution and pooling, without JAX
-============================ ============================= ========================================
+========= ==========================================================================================
+module    what it gives
+========= ==========================================================================================
+autograd  `conv`, `conv_transpose`, `max_pool`, `avg_pool` that autograd differentiates, twice too
+coursera  the functions of the Deep Learning Specialization's convolution notebook
+cs231n    the functions of CS231n's `fast_layers`
+jax       the same four as autograd's, under `jit`, `grad` and `vmap` on a CPU
+keras     convolution and pooling of Keras's NumPy backend, without JAX
+mygrad    `conv_nd` and `max_pool` with MyGrad's signatures
+numba     `fastconv.conv` and others inside `@njit` functions; nothing to import
+onnx      ``OPS``, the ``new_ops=`` of ONNX's ReferenceEvaluator; networks as ONNX files
+========= ==========================================================================================
 
-A host that is not installed gives an ImportError that names the extra to install.
+`fastconv.sklearn` has the estimators for scikit-learn. A host that is not installed gives an
+ImportError that names the extra to install.
 """

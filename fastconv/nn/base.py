@@ -236,6 +236,10 @@ class Layer:
             return f"{type(self).__name__}()"
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in config.items())})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What backward needs of the last batch stays behind: a pickled or copied layer starts anew.
+        return {name: None if name == "_cache" else v for name, v in self.__dict__.items()}
+
     # For subclasses -----------------------------------------------------------------------------
 
     def _saved(self, cache: Any) -> Any:

@@ -1,0 +1,224 @@
+"""The estimators: scikit-learn's own checks, and what they do not look at."""
+
+from __future__ import annotations
+
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import fastconv as fc
+from fastconv import nn
+from fastconv.examples import digits_cnn
+from fastconv.sklearn import CNNClassifier, CNNRegressor
+
+
+@parametrize_with_checks([CNNClassifier(), CNNRegressor()])
+def test_scikit_learns_checks(estimator, check):
+    """Not one of them is expected to fail."""
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X / 16, y
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    X, y = digits
+    return CNNClassifier(max_iter=10, random_state=0).fit(X[:1200], y[:1200])
+
+
+def test_digits(fitted, digits):
+    X, y = digits
+    assert fitted.score(X[1200:], y[1200:]) > 0.92  # MLPClassifier after 200 epochs: 0.925
+    proba = fitted.predict_proba(X[1200:])
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-14)
+    np.testing.assert_array_equal(fitted.classes_[proba.argmax(axis=1)], fitted.predict(X[1200:]))
+    assert fitted.image_shape_ == (8, 8, 1)
+    assert fitted.n_iter_ == len(fitted.history_) == 10
+    assert fitted.history_["loss"][-1] == fitted.loss_ < 0.3 * fitted.history_["loss"][0]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_results_do_not_depend_on_the_batch(fitted, digits, threads):
+    """Bit for bit, through convolutions, dense layers and softmax; 600 rows are three batches."""
+    X = digits[0]
+    whole = fitted.predict_proba(X[:600])
+    with fc.num_threads(threads):
+        for n in (1, 2, 3, 5, 17, 256, 257):
+            np.testing.assert_array_equal(fitted.predict_proba(X[:n]), whole[:n])
+        for i in (0, 1, 255, 256, 599):
+            np.testing.assert_array_equal(fitted.predict_proba(X[i : i + 1]), whole[i : i + 1])
+        order = np.random.default_rng(0).permutation(600)
+        np.testing.assert_array_equal(fitted.predict_proba(X[order]), whole[order])
+
+
+def test_a_random_state_decides_everything(digits):
+    X, y = digits[0][:200], digits[1][:200]
+    models = [
+        CNNClassifier(max_iter=2, random_state=state, early_stopping=True).fit(X, y)
+        for state in (3, 3, np.random.RandomState(3), 4)
+    ]
+    proba = [model.predict_proba(X) for model in models]
+    np.testing.assert_array_equal(proba[0], proba[1])
+    np.testing.assert_array_equal(proba[0], proba[2])
+    assert not np.array_equal(proba[0], proba[3])
+
+
+def test_pickle_and_joblib(fitted, digits, tmp_path):
+    X = digits[0][:50]
+    expected = fitted.predict_proba(X)
+    joblib.dump(fitted, tmp_path / "model.joblib")
+    for copy in (pickle.loads(pickle.dumps(fitted)), joblib.load(tmp_path / "model.joblib")):
+        np.testing.assert_array_equal(copy.predict_proba(X), expected)
+    fitted.predict(digits[0])  # the network has seen a large batch since
+    assert len(pickle.dumps(fitted)) < 300_000
+
+
+def test_a_pickled_model_goes_on_training_as_the_original_does(digits):
+    X, y = digits[0][:100], digits[1][:100]
+    model = CNNClassifier(random_state=0).partial_fit(X, y)
+    copy = pickle.loads(pickle.dumps(model))
+    for each in (model, copy):
+        each.partial_fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), copy.predict_proba(X))
+
+
+def test_partial_fit(digits):
+    X, y = digits[0][:400], digits[1][:400]
+    model = CNNClassifier(random_state=0)
+    for _ in range(6):
+        for part in range(0, 400, 100):
+            rows = slice(part, part + 100)
+            assert model.partial_fit(X[rows], y[rows], classes=np.arange(10)) is model
+    assert model.score(X, y) > 0.9
+    assert model.n_iter_ == 24
+    assert model.history_["epoch"] == list(range(1, 25))
+    with pytest.raises(ValueError, match="y holds labels that are not in classes"):
+        model.partial_fit(X, y + 1)
+    with pytest.raises(ValueError, match="is not what it was before"):
+        model.partial_fit(X, y, classes=np.arange(11))
+
+
+def test_early_stopping(digits):
+    X, y = digits[0][:400], digits[1][:400]
+    model = CNNClassifier(
+        max_iter=100, early_stopping=True, n_iter_no_change=2, learning_rate_init=0.01,
+        random_state=0,
+    ).fit(X, y)  # fmt: skip
+    losses = model.history_["val_loss"]
+    assert 3 <= model.n_iter_ < 100
+    assert min(losses[:-2]) < min(losses[-2:]) + model.tol
+    assert all(row["val_accuracy"] is not None for row in model.history_.epochs)
+    assert CNNClassifier(max_iter=1).fit(X, y).history_["val_loss"] == [None]
+
+
+def test_a_pipeline_in_a_grid_search_of_two_processes(digits):
+    X, y = digits[0][:300] * 16, digits[1][:300]
+    pipeline = make_pipeline(MinMaxScaler(), CNNClassifier(max_iter=8, random_state=0))
+    search = GridSearchCV(pipeline, {"cnnclassifier__filters": [(4,), (8, 16)]}, n_jobs=2, cv=2)
+    search.fit(X, y)
+    assert search.best_score_ > 0.75
+    assert clone(search.best_estimator_).fit(X, y).score(X, y) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("X_shape", "asked", "expected"),
+    [
+        ((6, 9), None, (3, 3, 1)),
+        ((6, 10), None, (1, 10, 1)),
+        ((6, 12), (2, 6), (2, 6, 1)),
+        ((6, 12), (2, 2, 3), (2, 2, 3)),
+        ((6, 4, 5), None, (4, 5, 1)),
+        ((6, 4, 5, 3), None, (4, 5, 3)),
+        ((6, 4, 5, 3), (4, 5, 3), (4, 5, 3)),
+    ],
+)
+def test_image_shapes(X_shape, asked, expected):
+    X = np.random.default_rng(0).normal(size=X_shape)
+    model = CNNClassifier(image_shape=asked, max_iter=1, random_state=0).fit(X, [0, 1] * 3)
+    assert model.image_shape_ == expected
+    assert model.n_features_in_ == np.prod(X_shape[1:])
+    np.testing.assert_array_equal(  # rows of features and images are the same thing
+        model.predict_proba(X.reshape(6, -1)), model.predict_proba(X.reshape(6, *expected))
+    )
+
+
+def test_axes_of_an_image_are_heeded():
+    """The class is which half of the image is brighter: left or right, above or below."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(300, 6, 10, 1)).astype("float32") * 0.1
+    y = rng.integers(0, 4, 300)
+    halves = [np.s_[:3], np.s_[3:], np.s_[:, :5], np.s_[:, 5:]]
+    for image, label in zip(images, y, strict=True):
+        image[halves[label]] += 1
+    model = CNNClassifier(max_iter=15, random_state=0).fit(images[:200], y[:200])
+    assert model.score(images[200:], y[200:]) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("X_shape", "asked", "says"),
+    [
+        ((6, 12), (5, 5), r"image_shape=\(5, 5\) does not make 12 features"),
+        ((6, 12), (12,), r"must be \(H, W\) or \(H, W, C\)"),
+        ((6, 12), (0, 12), "image_shape: must be at least 1"),
+        ((6, 3, 4, 1), (4, 3), r"X has images of shape \(3, 4, 1\)"),
+        ((6, 2, 2, 2, 2), None, r"X must be \(m, features\)"),
+    ],
+)
+def test_image_shapes_that_do_not_fit(X_shape, asked, says):
+    with pytest.raises(ValueError, match=says):
+        CNNClassifier(image_shape=asked).fit(np.zeros(X_shape), [0, 1] * 3)
+
+
+def test_images_of_another_shape_than_fitted(digits):
+    model = CNNClassifier(max_iter=1).fit(digits[0][:50].reshape(-1, 8, 8), digits[1][:50])
+    with pytest.raises(ValueError, match=r"X has images of shape \(4, 16, 1\), fitted were"):
+        model.predict(digits[0].reshape(-1, 4, 16))
+    with pytest.raises(NotFittedError):
+        CNNClassifier().predict(digits[0])
+
+
+def test_a_network_of_ones_own(digits):
+    X, y = digits[0][:300], digits[1][:300]
+    model = CNNClassifier(network=digits_cnn, max_iter=6, random_state=0).fit(X, y)
+    assert model.model_.name == "digits_cnn"
+    assert model.score(X, y) > 0.9
+    assert isinstance(model.model_, nn.Sequential)
+
+
+def test_labels_of_any_kind(digits):
+    X, names = digits[0][:200], np.array([f"digit {n % 2}" for n in digits[1][:200]])
+    model = CNNClassifier(max_iter=10, random_state=0).fit(X, names)
+    assert model.score(X, names) > 0.9
+    assert list(model.classes_) == ["digit 0", "digit 1"]
+
+
+def test_verbose(digits, capsys):
+    CNNClassifier(max_iter=2, verbose=True).fit(digits[0][:50], digits[1][:50])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert "accuracy 0." in lines[0]
+
+
+def test_regressor_of_several_outputs():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(260, 5, 5))
+    y = np.stack([images[:, :2].mean(axis=(1, 2)), images[:, 3:].mean(axis=(1, 2))], axis=1) * 3
+    model = CNNRegressor(filters=(8,), max_iter=25, random_state=0).fit(images[:200], y[:200])
+    assert model.predict(images).shape == (260, 2)
+    assert model.score(images[200:], y[200:]) > 0.5  # the mean of y scores 0
+    model.partial_fit(images, y)
+    with pytest.raises(ValueError, match="y has 1 outputs, fitted were 2"):
+        model.partial_fit(images, y[:, 0])
