@@ -27,10 +27,10 @@ def max_pool(g: Geometry, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | Non
 
     if argmax is None:
         kernels = pool.max_values, pool.max_values_parallel
-        _run(kernels, g, [x], [y], (), rows=_rows(g))
+        _run(kernels, g, [x], [y], (), rows=_rows(g), room=_cells(g))
     else:
         kernels = pool.max_rows, pool.max_rows_parallel
-        _run(kernels, g, [x], [y, argmax], (), rows=_rows(g))
+        _run(kernels, g, [x], [y, argmax], (), rows=_rows(g), room=_cells(g))
 
 
 def max_pool_backward(g: Geometry, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> None:
@@ -67,6 +67,11 @@ def _rows(g: Geometry) -> int:
     return math.prod(g.y_size[:-1])
 
 
+def _cells(g: Geometry) -> int:
+    """Most cells that a window has inside the input: its padding may be far larger."""
+    return math.prod(min(k, (n - 1) // d + 1) for n, k, _, d, _, _ in g.axes)
+
+
 def _run(
     kernels: tuple[Callable[..., Any], Callable[..., Any]],
     g: Geometry,
@@ -74,8 +79,12 @@ def _run(
     outputs: Sequence[np.ndarray],
     options: tuple[Any, ...],
     rows: int = 1,
+    room: int = 0,
 ) -> None:
-    """Run a pair (serial, parallel) over blocks; a kernel counts `rows` per image."""
+    """Run a pair (serial, parallel) over blocks; a kernel counts `rows` per image.
+
+    Each part of the work gets `room` int64 words to itself.
+    """
     serial, parallel = kernels
     axes = _axes(g)
     for block in _blocks(g, [*inputs, *outputs]):
@@ -84,10 +93,11 @@ def _run(
         flat = [a.reshape(-1, a.shape[-1]) for a in (*ready, *made)]
         total = made[0].shape[0] * rows
         count = min(threads.parts(max(a.size for a in flat), GRAIN), max(total, 1))
+        words = [np.empty((count, room), np.int64)] if room else []
         if count == 1:
-            serial(*flat, axes, *options, 0, total)
+            serial(*flat, axes, *options, *(w[0] for w in words), 0, total)
         else:
-            threads.launch(parallel, count, *flat, axes, *options, total)
+            threads.launch(parallel, count, *flat, axes, *options, *words, total)
         for a, result in zip(outputs, made, strict=True):
             if not np.may_share_memory(a, result):
                 a[block] = result

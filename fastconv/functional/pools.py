@@ -11,6 +11,7 @@ from fastconv import deltas, pooling
 from fastconv.arguments import Int, Padding, boolean
 from fastconv.geometry import Geometry
 from fastconv.operands import (
+    as_array,
     channels_last,
     expect_shape,
     operand,
@@ -169,8 +170,8 @@ def max_pool_backward(
 
 def _winners(argmax: Any, shape: tuple[int, ...], g: Geometry) -> np.ndarray:
     """`argmax` as an array, once every entry points into the image (or is -1)."""
-    argmax = np.asarray(argmax)
-    if argmax.dtype.newbyteorder("=") != np.int64:
+    argmax = as_array("argmax", argmax)
+    if argmax.dtype not in (np.dtype("<i8"), np.dtype(">i8")):
         raise ValueError(f"argmax has dtype {argmax.dtype}, not int64")
     expect_shape("argmax", argmax, shape, "the shape of the forward output")
     cells = int(np.prod(g.x_size))

@@ -64,8 +64,10 @@ def wins(new, best):
 
 
 @kernel
-def max_rows(x, y, argmax, axes, start, stop):
+def max_rows(x, y, argmax, axes, cells, start, stop):
     """Maximum and its flat spatial index, for output rows `start` to `stop`.
+
+    `cells` has room for the cells of one window that lie inside the input.
 
     Ties go to the first cell in scan order, the first NaN wins, and a window without a cell in the
     input gives minus infinity and -1. Four cells are compared at a time, so that the running
@@ -75,7 +77,6 @@ def max_rows(x, y, argmax, axes, start, stop):
     C = x.shape[1]
     size = axes[0, 0] * axes[1, 0] * axes[2, 0]
     OD, OH, OW = axes[0, 5], axes[1, 5], axes[2, 5]
-    cells = np.empty(axes[0, 1] * axes[1, 1] * axes[2, 1], np.int64)
     for row in range(start, stop):
         n, od, oh = row // (OD * OH), row // OH % OD, row % OH
         for ow in range(OW):
@@ -104,19 +105,22 @@ def max_rows(x, y, argmax, axes, start, stop):
 
 
 @kernel(parallel=True)
-def max_rows_parallel(parts, x, y, argmax, axes, rows):
-    """`max_rows` over all rows, in `parts` parts."""
+def max_rows_parallel(parts, x, y, argmax, axes, cells, rows):
+    """`max_rows` over all rows, in `parts` parts, each with its own row of `cells`.
+
+    Nothing is allocated here: a parallel loop makes a SystemError of a MemoryError, or loses it.
+    """
     for part in prange(parts):
-        max_rows(x, y, argmax, axes, part * rows // parts, (part + 1) * rows // parts)
+        first, last = part * rows // parts, (part + 1) * rows // parts
+        max_rows(x, y, argmax, axes, cells[part], first, last)
 
 
 @kernel
-def max_values(x, y, axes, start, stop):
+def max_values(x, y, axes, cells, start, stop):
     """`max_rows` without the index."""
     C = x.shape[1]
     size = axes[0, 0] * axes[1, 0] * axes[2, 0]
     OD, OH, OW = axes[0, 5], axes[1, 5], axes[2, 5]
-    cells = np.empty(axes[0, 1] * axes[1, 1] * axes[2, 1], np.int64)
     for row in range(start, stop):
         n, od, oh = row // (OD * OH), row // OH % OD, row % OH
         for ow in range(OW):
@@ -140,10 +144,10 @@ def max_values(x, y, axes, start, stop):
 
 
 @kernel(parallel=True)
-def max_values_parallel(parts, x, y, axes, rows):
-    """`max_values` over all rows, in `parts` parts."""
+def max_values_parallel(parts, x, y, axes, cells, rows):
+    """`max_values` over all rows, in `parts` parts, each with its own row of `cells`."""
     for part in prange(parts):
-        max_values(x, y, axes, part * rows // parts, (part + 1) * rows // parts)
+        max_values(x, y, axes, cells[part], part * rows // parts, (part + 1) * rows // parts)
 
 
 @kernel
@@ -199,15 +203,18 @@ def avg_rows(x, y, axes, include_pad, start, stop):
 
 @kernel
 def divisor(axes, include_pad, od, oh, ow):
-    """Cells of a window inside the input, or inside the padded input; at least 1."""
-    size = 1
+    """Cells of a window inside the input, or inside the padded input; at least 1.
+
+    In floating point: a window with its padding may have more cells than an integer can count.
+    """
+    size = 1.0
     for a, o in enumerate((od, oh, ow)):
         if include_pad:
             size *= taps(axes, a, o, axes[a, 6])[2]
         else:
             _, first, last = taps(axes, a, o, 0)
             size *= max(last - first, 0)
-    return max(size, 1)
+    return max(size, 1.0)
 
 
 @kernel(parallel=True)
