@@ -1,0 +1,59 @@
+"""``fastconv check --deep``: faults and hard inputs, each section in a process of its own.
+
+A section is a function ``section(ops, seed, count, tick) -> list of Score``: `ops` has the
+functions of `fastconv` by their names, `count` says how much to try, and ``tick(done, total)``
+tells how far it is. A crash or a hang ends the section's process, and is reported as a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+__all__ = ["GRAINS", "SECTIONS", "Section", "Tick", "cut_finely"]
+
+Tick = Callable[[int, int], None]
+
+# How much work is worth a thread: with 1, the smallest problem is cut into parts.
+GRAINS = (
+    ("fastconv.engine.convolution", "GRAIN"),
+    ("fastconv.engine.convolution", "PACK_GRAIN"),
+    ("fastconv.engine.gradient", "GRAIN"),
+    ("fastconv.engine.product", "GRAIN"),
+    ("fastconv.pooling", "GRAIN"),
+    ("fastconv.deltas", "GRAIN"),
+    ("fastconv.lowering", "COL2IM_GRAIN"),
+)
+
+
+class Section(NamedTuple):
+    """A section's title, its function, how much it tries, and seconds after which it hangs."""
+
+    title: str
+    function: str
+    count: int
+    deadline: float
+
+    def load(self) -> Any:
+        """The function."""
+        module, name = self.function.split(":")
+        return getattr(import_module(f"fastconv.cli.deep.{module}"), name)
+
+
+SECTIONS = (
+    Section("layouts and threads", "bits:check_bits", 40, 300),
+    Section("rounding errors", "numbers:check_numbers", 60, 300),
+    Section("guard pages", "guard:check_guard", 374, 300),
+    Section("threads at once", "processes:check_threads", 200, 120),
+    Section("fork", "processes:check_forks", 10, 120),
+    Section("kernel cache", "processes:check_cache", 1, 300),
+    Section("memory stays flat", "memory:check_flat", 3000, 300),
+    Section("memory runs out", "memory:check_exhausted", 6, 120),
+)
+
+
+def cut_finely() -> None:
+    """Use several threads for the smallest problem, in this process from now on."""
+    for module, name in GRAINS:
+        setattr(import_module(module), name, 1)
