@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,9 @@ class WithPlans:
             forward = staticmethod(lambda *a: reference.conv(*a, **options))
             backward = staticmethod(lambda *a: reference.conv_backward(*a, **options))
             input_grad = staticmethod(lambda *a: reference.conv_input_grad(*a, x_shape, **options))
-            kernel_grad = staticmethod(lambda *a: reference.conv_kernel_grad(*a, w_shape, **options))
+            kernel_grad = staticmethod(
+                lambda *a: reference.conv_kernel_grad(*a, w_shape, **options)
+            )
 
         return Plan
 

@@ -1,4 +1,4 @@
-"""One section in this process: ``python -m fastconv.cli.deep NUMBER SEED COUNT``.
+"""One section in this process: ``python -m fastconv.cli.deep MODULE:FUNCTION SEED COUNT``.
 
 Prints a JSON object a line: progress, then the scores.
 """
@@ -11,13 +11,14 @@ import sys
 import time
 
 import fastconv
-from fastconv.cli.deep import SECTIONS
+from fastconv.cli.deep import cut_finely, load
 
 SECONDS_BETWEEN_LINES = 0.1
 
 
-def main(number: int, seed: int, count: int) -> None:
+def main(function: str, seed: int, count: int) -> None:
     """Run a section and print what it says."""
+    cut_finely()
     said = [0.0]
 
     def tick(done: int, total: int) -> None:
@@ -26,9 +27,9 @@ def main(number: int, seed: int, count: int) -> None:
             said[0] = now
             print(json.dumps({"done": done, "total": total}), flush=True)
 
-    scores = SECTIONS[number].load()(fastconv, seed, count, tick)
+    scores = load(function)(fastconv, seed, count, tick)
     print(json.dumps({"scores": [dataclasses.asdict(score) for score in scores]}), flush=True)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

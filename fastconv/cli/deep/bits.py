@@ -9,7 +9,7 @@ import numpy as np
 from fastconv import reference
 from fastconv.cli.check_cases import Score, Trial, random_problem
 from fastconv.cli.check_ops import CHECKS, DATA_FORMATS, DTYPES, difference
-from fastconv.cli.deep import Tick, cut_finely
+from fastconv.cli.deep import Tick
 from fastconv.cli.deep.layouts import INPUT_LAYOUTS, arranged
 
 __all__ = ["check_bits"]
@@ -27,7 +27,6 @@ def check_bits(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
     """
     import fastconv
 
-    cut_finely()
     score = Score("layouts and threads")
     rng = np.random.default_rng(seed)
     for number in range(count):

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastconv.cli.check_cases import Score, Trial
 from fastconv.cli.check_ops import CHECKS
-from fastconv.cli.deep import Tick, cut_finely
+from fastconv.cli.deep import Tick
 from fastconv.problems import Problem, parse_problem
 
 __all__ = ["Guarded", "check_guard", "guard_problems", "with_out"]
@@ -93,9 +93,7 @@ def with_out(ops: Any, t: Trial) -> Iterator[tuple[str, Any, list[np.ndarray]]]:
             t.x, t.dy, t.w.shape, out=out, **t.conv_options
         ),
         "conv_backward": lambda out: ops.conv_backward(t.dy, t.x, t.w, out=out, **t.conv_options),
-        "conv_transpose": lambda out: ops.conv_transpose(
-            t.dy, t.w, out=out, **t.transpose_options
-        ),
+        "conv_transpose": lambda out: ops.conv_transpose(t.dy, t.w, out=out, **t.transpose_options),
         "conv_transpose_backward": lambda out: ops.conv_transpose_backward(
             up, t.dy, t.w, out=out, **t.transpose_options
         ),
@@ -123,7 +121,6 @@ def check_guard(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
     score = Score("guard pages")
     if sys.platform == "win32":  # no mprotect
         return [score]
-    cut_finely()
     problems = guard_problems()
     order = np.random.default_rng(seed).permutation(len(problems))[:count]
     for number, i in enumerate(order):

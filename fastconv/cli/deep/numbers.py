@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,8 +59,8 @@ def rounding_errors(ops: Any, problem: Problem, seed: int, dtype: str) -> list[E
         ops.conv_input_grad(dy, w, x.shape, **options),
         ops.conv_kernel_grad(x, dy, w.shape, **options),
     )
-    numpy = None
-    if dtype == "float32" and max(g.P * g.K, g.m * g.T * g.F * np.prod(g.x_size)) <= LARGEST:
+    numpy, columns = None, max(g.P * g.K, math.prod(g.x_shape[:-1]) * g.T * g.F)
+    if dtype == "float32" and columns <= LARGEST:
         numpy = explicit_products(problem, x, w, dy)
     wide = [a.astype(np.float64) for a in (x, w, dy)]
     exact = _products(g, "float64", *wide)
@@ -123,7 +124,7 @@ def _by_group(a: np.ndarray, terms: int, G: int) -> np.ndarray:
 
 
 def _spread(g: Geometry, dy: np.ndarray) -> np.ndarray:
-    """dy with zeros between its pixels and around, such that its windows are those of dx."""
+    """Put zeros between and around the pixels of dy, so that its windows are those of dx."""
     room = np.zeros((g.m, *(n + (k - 1) * d for n, k, _, d, _, _ in g.axes), g.F), dy.dtype)
     to, of = [], []
     for (_, k, s, d, lo, o), size in zip(g.axes, room.shape[1:-1], strict=True):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cli.check_cases import Score
-from fastconv.cli.deep import Tick, cut_finely
+from fastconv.cli.deep import Tick
 
 __all__ = ["check_cache", "check_forks", "check_threads", "digest"]
 
@@ -55,7 +55,6 @@ def digest(ops: Any, seed: int = 0) -> str:
 
 def check_threads(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
     """`count` rounds of all kernels on several Python threads at once."""
-    cut_finely()
     score, lock, done = Score("threads at once"), threading.Lock(), [0]
     wanted = digest(ops, seed)
 
@@ -81,7 +80,6 @@ def check_forks(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
     score = Score("fork")
     if not hasattr(os, "fork"):
         return [score]
-    cut_finely()
     wanted = digest(ops, seed)
     for number in range(count):
         kind = ("child", "grandchild", "child of a thread")[number % 3]

@@ -7,20 +7,57 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from typing import Any
 
 from fastconv.cli.check_cases import Score
 from fastconv.cli.deep import SECTIONS, Section, Tick
+from fastconv.cli.progress import new_bar
 
-__all__ = ["command", "run_section"]
+__all__ = ["command", "run_all", "run_section"]
 
 MESSAGE_LINES = 3
 
 
-def command(section: Section, seed: int, count: int) -> list[str]:
+def run_all(seed: int) -> list[Score]:
+    """All sections' scores; a line about each, and on a terminal a bar, on standard error."""
+    bar, scores = new_bar(), []
+    try:
+        for section in SECTIONS:
+            if bar:
+                bar.start(section.title, section.count)
+
+            def tick(done: int, total: int, count: int = section.count) -> None:
+                if bar:
+                    bar.move(done * count // max(total, 1), "")
+
+            start = time.monotonic()
+            words = command(section, seed)
+            found = run_section(section.title, words, section.deadline, tick)
+            line = f"{section.title}: {_summary(found)}, {time.monotonic() - start:.1f} s"
+            if bar:
+                bar.line(line)
+            else:
+                print(line, file=sys.stderr, flush=True)
+            scores += found
+    finally:
+        if bar:
+            bar.close()
+    return scores
+
+
+def _summary(scores: Sequence[Score]) -> str:
+    cases, failures = sum(s.cases for s in scores), sum(s.failures for s in scores)
+    if not cases:
+        return "not possible on this system"
+    return f"{cases} cases, {failures or 'no'} failures"
+
+
+def command(section: Section, seed: int) -> list[str]:
     """The words that run a section in a process."""
-    number = str(SECTIONS.index(section))
-    return [sys.executable, "-m", "fastconv.cli.deep", number, str(seed), str(count)]
+    words = [section.function, str(seed), str(section.count)]
+    return [sys.executable, "-m", "fastconv.cli.deep", *words]
 
 
 def run_section(title: str, words: Sequence[str], deadline: float, tick: Tick) -> list[Score]:
@@ -49,7 +86,12 @@ def run_section(title: str, words: Sequence[str], deadline: float, tick: Tick) -
     assert process.stdout is not None
     assert process.stderr is not None
     late = threading.Event()
-    timer = threading.Timer(deadline, lambda: (late.set(), process.kill()))
+
+    def stop() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(deadline, stop)
     errors: list[str] = []
     reader = threading.Thread(target=errors.extend, args=(process.stderr,), daemon=True)
     scores: list[Score] = []
@@ -77,7 +119,7 @@ def run_section(title: str, words: Sequence[str], deadline: float, tick: Tick) -
     return [*scores, score]
 
 
-def _read(line: str) -> dict[str, object] | dict[str, list[dict[str, object]]]:
+def _read(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except json.JSONDecodeError:  # something else that a library printed
