@@ -144,7 +144,7 @@ def _image_file(name: str) -> tuple[np.ndarray, str]:
     except HEADER_DAMAGE as error:
         raise CommandError(f"--image {name}: not an .npy file of shape (8, 8)") from error
     if x.shape != (8, 8) or x.dtype.kind not in "uif":
-        found = f"{x.dtype} {x.shape}"
+        found = f"{x.shape} of {x.dtype}"
         raise CommandError(f"--image {name}: expected numbers of shape (8, 8), found {found}")
     if not np.isfinite(x).all():
         raise CommandError(f"--image {name}: expected finite numbers")

@@ -23,7 +23,7 @@ from fastconv.cli.deep.numbers import check_numbers
 from fastconv.cli.deep.processes import check_forks, check_threads
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="fork, mprotect and rlimits are POSIX")
-SOME = {"bits": 1, "numbers": 4, "guard": 6, "memory:check_flat": 200, "processes": 4}
+SOME = {"bits": 1, "numbers": 2, "guard": 60, "memory:check_flat": 200, "processes": 4}
 
 
 def quiet(done, total):
