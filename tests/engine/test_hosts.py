@@ -33,6 +33,11 @@ for seed in range(16):
     t.test_random_geometries(seed)
 for channels in (1, 3, 5, 8, 17, 33):
     t.test_channel_tails(channels)
+import fastconv
+from fastconv.cli.deep.numbers import check_numbers
+for score in check_numbers(fastconv, 0, 6, lambda done, total: None):
+    assert score.failures == 0, score.first_failure
+    assert score.cases > 3
 print("ok")
 """
 

@@ -20,7 +20,7 @@ from fastconv import reference
 X, W = np.ones((2, 6, 7, 4), "f4"), np.ones((3, 2, 4, 6), "f4")
 
 
-def in_a_process(code, **limits):
+def in_a_process(code):
     """Run a program that might crash; its output."""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
@@ -30,9 +30,13 @@ def in_a_process(code, **limits):
 
 
 HUGE = """
-import itertools
+import itertools, sys
 import numpy as np
 import fastconv as fc
+
+if sys.platform == "linux":
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, resource.RLIM_INFINITY))
 
 x = np.arange(32, dtype="f4").reshape(1, 4, 4, 2)
 w, dy = np.ones((3, 3, 2, 2), "f4"), np.ones((1, 4, 4, 2), "f4")
@@ -59,13 +63,9 @@ calls = {
 outcomes = {"right": 0, "refused": 0}
 
 def attempt(call, **options):
-    # one axis at a time: the other is small, so that what can be computed is
-    for value in options.values():
-        assert value is not None
     try:
-        result = call(**options)
+        call(**options)
         outcomes["right"] += 1
-        return result
     except (ValueError, MemoryError):
         outcomes["refused"] += 1
 
@@ -81,7 +81,8 @@ for n in numbers:
                 attempt(call, padding=((half, half), (1, 1)), dilation=(n, 1), stride=(n, 1))
                 if "pool" in name or "col" in name:
                     attempt(call, window=(n, 2), padding=((half, half), (0, 0)))
-                    attempt(call, window=n, padding=n // 2, stride=n)
+                    if n > limit:  # below, im2col has 17 GB to write
+                        attempt(call, window=n, padding=n // 2, stride=n)
                     attempt(call, window=n)
 for sizes in itertools.product((4, 2**31, 2**62, 2**64), repeat=2):
     attempt(lambda: fc.conv_input_grad(dy, w, (1, *sizes, 2)))

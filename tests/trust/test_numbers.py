@@ -42,9 +42,10 @@ def test_random_geometries_round_within_the_bound():
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_many_geometries_round_within_the_bound(seed):
-    for score in check_numbers(fc, 100 + seed, 1000, quiet):
+    for score in check_numbers(fc, 100 + seed, 500, quiet):
+        print(f"\n{score.op}: {score.cases} cases, at most {score.worst:.2f}")
         assert score.failures == 0, score.first_failure
 
 
