@@ -49,15 +49,12 @@ class WithPlans:
 
     @staticmethod
     def plan_conv(x_shape, w_shape, dtype, **options):
-        class Plan:
-            forward = staticmethod(lambda *a: reference.conv(*a, **options))
-            backward = staticmethod(lambda *a: reference.conv_backward(*a, **options))
-            input_grad = staticmethod(lambda *a: reference.conv_input_grad(*a, x_shape, **options))
-            kernel_grad = staticmethod(
-                lambda *a: reference.conv_kernel_grad(*a, w_shape, **options)
-            )
-
-        return Plan
+        return SimpleNamespace(
+            forward=lambda *a: reference.conv(*a, **options),
+            backward=lambda *a: reference.conv_backward(*a, **options),
+            input_grad=lambda *a: reference.conv_input_grad(*a, x_shape, **options),
+            kernel_grad=lambda *a: reference.conv_kernel_grad(*a, w_shape, **options),
+        )
 
 
 @st.composite

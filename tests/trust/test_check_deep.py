@@ -90,9 +90,7 @@ def test_what_ends_without_a_result_is_a_failure(program, reason):
 
 
 def test_a_crash_after_the_scores_is_a_failure():
-    program = (
-        'import os; print(\'{"scores": [{"op": "a", "cases": 3}]}\', flush=True); os.abort()'
-    )
+    program = 'import os; print(\'{"scores": [{"op": "a", "cases": 3}]}\', flush=True); os.abort()'
     scores = runner.run_section("it", [sys.executable, "-c", program], 20, quiet)
     assert [(s.cases, s.failures) for s in scores] == [(3, 0), (1, 1)]
 

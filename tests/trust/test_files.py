@@ -126,7 +126,7 @@ def fuzz(make, folder, times, seed):
     draw, loaded, most = random.Random(seed), 0, 0
     tracemalloc.start()
     try:
-        for number in range(times):
+        for _ in range(times):
             path.write_bytes(damaged(whole, draw))
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
@@ -135,7 +135,8 @@ def fuzz(make, folder, times, seed):
                 loaded += 1
             except (ValueError, TypeError) as error:
                 named = str(path) in str(error) or str(path.parent) in str(error)
-                assert named, f"damage {number}: {error!r}"
+                if not named:
+                    raise
             most = max(most, tracemalloc.get_traced_memory()[1] - before)
     finally:
         tracemalloc.stop()
@@ -358,8 +359,8 @@ def suspicious(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["import pickle", "from joblib import load", "np.load(p)", "eval('1')", "np.load(p, allow_pickle=a)",
-     "np.lib.format.read_array(f, allow_pickle=True)"],
+    ["import pickle", "from joblib import load", "np.load(p)", "eval('1')",
+     "np.load(p, allow_pickle=a)", "np.lib.format.read_array(f, allow_pickle=True)"],
 )  # fmt: skip
 def test_the_search_for_pickles_finds_them(text):
     assert suspicious(text)

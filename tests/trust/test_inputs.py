@@ -22,9 +22,7 @@ X, W = np.ones((2, 6, 7, 4), "f4"), np.ones((3, 2, 4, 6), "f4")
 
 def in_a_process(code):
     """Run a program that might crash; its output."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (done.returncode, done.stdout[-500:], done.stderr[-2000:])
     return done.stdout
 

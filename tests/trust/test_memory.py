@@ -113,8 +113,8 @@ def test_memory_may_run_out_at_any_point_of_a_call():
 @LINUX
 @pytest.mark.soak
 def test_memory_may_run_out_at_any_point_of_a_call_in_small_steps():
-    refused, right = starved(400, 140)
-    assert refused + right == 16 * 400
+    refused, right = starved(100, 560)
+    assert refused + right == 16 * 100
 
 
 # -------------------------------------------------------------------------- nothing is kept

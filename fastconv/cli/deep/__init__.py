@@ -31,7 +31,7 @@ GRAINS = (
 
 @dataclass(frozen=True)
 class Section:
-    """A section's title, its "module:function", how much it tries, and seconds after which it hangs."""
+    """A section: its title and "module:function", how much it tries, seconds until it hangs."""
 
     title: str
     function: str
