@@ -32,7 +32,8 @@ Int = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
 F = TypeVar("F", bound=Callable[..., Any])
-HASHED = (int, str, bool, type(None))
+EXACT = frozenset((int, str))
+HASHED = frozenset((int, str, bool, type(None), *map(type, map(np.dtype, ("f2", "f4", "f8")))))
 
 
 def channels_last_shape(shape: tuple[int, ...], data_format: str) -> tuple[int, ...]:
@@ -66,7 +67,10 @@ def remembered(maxsize: int) -> Callable[[F], F]:
 
         @wraps(function)
         def call(*args: Any, **options: Any) -> Any:
-            for value in (*args, *options.values()):
+            for value in args:
+                if type(value) not in HASHED and not _exact(value):
+                    return function(*args, **options)
+            for value in options.values():
                 if type(value) not in HASHED and not _exact(value):
                     return function(*args, **options)
             return cached(*args, **options)
@@ -78,8 +82,8 @@ def remembered(maxsize: int) -> Callable[[F], F]:
 
 def _exact(value: Any) -> bool:
     if type(value) is tuple:
-        return all(type(v) in (int, str) or _exact(v) for v in value)
-    return isinstance(value, np.dtype)
+        return EXACT.issuperset(map(type, value)) or all(map(_exact, value))
+    return type(value) in EXACT
 
 
 def integer(argument: str, value: Any) -> int:

@@ -16,6 +16,7 @@ __all__ = [
     "channels_last",
     "computing_dtype",
     "float_dtype",
+    "native_dtype",
     "operand",
     "overlap",
     "result",
@@ -75,14 +76,25 @@ def operand(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def same_dtype(**operands: np.ndarray | None) -> np.dtype:
-    """The one dtype of all operands that are given; mixing is a TypeError, never an upcast."""
-    given = {name: a.dtype.newbyteorder("=") for name, a in operands.items() if a is not None}
-    (first, dtype), *others = given.items()
-    for name, other in others:
-        if other != dtype:
-            raise TypeError(f"{name} has dtype {other}, but {first} has {dtype}: convert one")
+def same_dtype(**operands: Any) -> np.dtype:
+    """The one dtype of the operands, of which all but the first may be None.
+
+    Mixing dtypes is a TypeError, never an upcast.
+    """
+    others = iter(operands.items())
+    first, array = next(others)
+    dtype = native_dtype(array)
+    for name, array in others:
+        if array is not None and native_dtype(array) != dtype:
+            raise TypeError(
+                f"{name} has dtype {native_dtype(array)}, but {first} has {dtype}: convert one"
+            )
     return dtype
+
+
+def native_dtype(array: np.ndarray) -> np.dtype:
+    """The dtype in this machine's byte order."""
+    return array.dtype if array.dtype in FLOATS else array.dtype.newbyteorder("=")
 
 
 def expect_shape(name: str, array: np.ndarray, shape: tuple[int, ...], why: str) -> None:

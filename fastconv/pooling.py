@@ -1,113 +1,103 @@
-"""Pooling over arrays of any layout: blocks of contiguous images for the compiled loops."""
+"""Pooling over arrays of any layout: what the compiled loops can read in place, or block by block.
+
+They take images whose channels lie one behind the other. A contiguous array in channels-first order
+is such a thing too: m*C images of one channel. Anything else is copied, a block at a time.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from fastconv import threads
 from fastconv.geometry import Geometry
-from fastconv.operands import computing_dtype
+from fastconv.operands import computing_dtype, native_dtype
 
-__all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward"]
+__all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward", "usable"]
 
-# Elements of a contiguous copy of part of an operand, and what a part for another thread is worth.
+# Elements of a contiguous copy of part of an operand.
 BLOCK = 2**18
-GRAIN = 50_000
-CACHED_AXES = 256
+CACHED_PARTS = 256
+IN_PLACE = frozenset(np.dtype(name) for name in ("float32", "float64", "int64"))
 
 
 def max_pool(g: Geometry, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:
     """Maximum of every window, and the winner's flat spatial index if `argmax` is given."""
-    from fastconv.kernels import pool
-
-    if argmax is None:
-        kernels = pool.max_values, pool.max_values_parallel
-        _run(kernels, g, [x], [y], (), rows=_rows(g), room=_cells(g))
-    else:
-        kernels = pool.max_rows, pool.max_rows_parallel
-        _run(kernels, g, [x], [y, argmax], (), rows=_rows(g), room=_cells(g))
+    for plan, (x_part, y_part, winners) in _parts(g, [x], [y, argmax]):
+        plan.reduce("max" if winners is None else "argmax", x_part, y_part, winners)
 
 
-def max_pool_backward(g: Geometry, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> None:
-    """Every error to its window's winner."""
-    from fastconv.kernels import pool
-
-    _run((pool.max_scatter, pool.max_scatter_parallel), g, [dy, argmax], [dx], ())
+def max_pool_backward(g: Geometry, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
+    """Every error to its window's winner; False, and `dx` untouched, if one is no cell."""
+    in_parts = argmax.size and not _in_place(dy, argmax, dx)  # all are checked before the first
+    if in_parts and not -1 <= argmax.min() <= argmax.max() < math.prod(g.x_size):
+        return False
+    return all(plan.scatter(*arrays) for plan, arrays in _parts(g, [dy, argmax], [dx]))
 
 
 def avg_pool(g: Geometry, x: np.ndarray, y: np.ndarray, include_pad: bool) -> None:
     """Mean of every window."""
-    from fastconv.kernels import pool
-
-    _run((pool.avg_rows, pool.avg_rows_parallel), g, [x], [y], (include_pad,), rows=_rows(g))
+    for plan, arrays in _parts(g, [x], [y], include_pad):
+        plan.reduce("mean", *arrays, None)
 
 
 def avg_pool_backward(g: Geometry, dy: np.ndarray, dx: np.ndarray, include_pad: bool) -> None:
     """Every error spread evenly over its window."""
-    from fastconv.kernels import pool
-
-    _run((pool.avg_backward, pool.avg_backward_parallel), g, [dy], [dx], (include_pad,))
-
-
-@lru_cache(CACHED_AXES)
-def _axes(g: Geometry) -> np.ndarray:
-    """The kernels' description of `g`: a row ``(N, k, s, d, lo, O, hi)`` for D, H and W."""
-    axes = np.array([(*a, 0) for a in g.axes3], np.int64)
-    axes[-g.rank :, 6] = [hi for _, hi in g.pads]
-    return axes
+    for plan, arrays in _parts(g, [dy], [dx], include_pad):
+        plan.spread(*arrays)
 
 
-def _rows(g: Geometry) -> int:
-    """Output rows of one image."""
-    return math.prod(g.y_size[:-1])
+@lru_cache(CACHED_PARTS)
+def _part(g: Geometry, m: int, C: int) -> Geometry:
+    """`g` with so many images and channels."""
+    return dataclasses.replace(g, m=m, C=C, F=C, G=C)
 
 
-def _cells(g: Geometry) -> int:
-    """Most cells that a window has inside the input: its padding may be far larger."""
-    return math.prod(min(k, (n - 1) // d + 1) for n, k, _, d, _, _ in g.axes)
-
-
-def _run(
-    kernels: tuple[Callable[..., Any], Callable[..., Any]],
+def _parts(
     g: Geometry,
     inputs: Sequence[np.ndarray],
-    outputs: Sequence[np.ndarray],
-    options: tuple[Any, ...],
-    rows: int = 1,
-    room: int = 0,
-) -> None:
-    """Run a pair (serial, parallel) over blocks; a kernel counts `rows` per image.
+    outputs: Sequence[np.ndarray | None],
+    include_pad: bool = False,
+) -> Iterator[tuple[Any, list[Any]]]:
+    """A plan and its arrays for every part; what was computed into a copy is written back."""
+    from fastconv.engine.pool import pool_plan
 
-    Each part of the work gets `room` int64 words to itself.
-    """
-    serial, parallel = kernels
-    axes = _axes(g)
-    for block in _blocks(g, [*inputs, *outputs]):
+    if g.m == 0:
+        return
+    given = [a for a in (*inputs, *outputs) if a is not None]
+    dtype = computing_dtype(native_dtype(inputs[0]))
+    if _in_place(*given):
+        yield pool_plan(g, dtype, include_pad), [*inputs, *outputs]
+        return
+    planes = [np.moveaxis(a, -1, 1) for a in given]
+    if _in_place(*planes):
+        yield pool_plan(_part(g, g.m * g.C, 1), dtype, include_pad), [*inputs, *outputs]
+        return
+    for block in _blocks(g, given):
         ready = [_contiguous(a[block]) for a in inputs]
-        made = [a[block] if usable(a[block]) else _scratch(a[block]) for a in outputs]
-        flat = [a.reshape(-1, a.shape[-1]) for a in (*ready, *made)]
-        total = made[0].shape[0] * rows
-        count = min(threads.parts(max(a.size for a in flat), GRAIN), max(total, 1))
-        words = [np.empty((count, room), np.int64)] if room else []
-        if count == 1:
-            serial(*flat, axes, *options, *(w[0] for w in words), 0, total)
-        else:
-            threads.launch(parallel, count, *flat, axes, *options, *words, total)
+        made = [None if a is None else np.empty(a[block].shape, _native(a)) for a in outputs]
+        part = _part(g, ready[0].shape[0], ready[0].shape[-1])
+        yield pool_plan(part, dtype, include_pad), [*ready, *made]
         for a, result in zip(outputs, made, strict=True):
-            if not np.may_share_memory(a, result):
+            if a is not None:
                 a[block] = result
 
 
+def _in_place(*arrays: np.ndarray) -> bool:
+    """Whether the compiled loops may read and write all of them where they lie."""
+    return all(a.dtype in IN_PLACE and a.flags.c_contiguous for a in arrays)
+
+
+def _native(array: np.ndarray) -> np.dtype:
+    return computing_dtype(array.dtype.newbyteorder("="))
+
+
 def _blocks(g: Geometry, arrays: Sequence[np.ndarray]) -> Iterator[tuple[Any, ...]]:
-    """Index of every block of images and channels: everything at once where no copy is needed."""
-    if all(usable(a) for a in arrays):
-        yield (slice(None),)
-        return
+    """Index of every block of images and channels."""
     image = max(math.prod(a.shape[1:]) for a in arrays)
     images = max(1, BLOCK // image)
     channels = max(1, min(g.C, g.C * BLOCK // image))
@@ -117,7 +107,7 @@ def _blocks(g: Geometry, arrays: Sequence[np.ndarray]) -> Iterator[tuple[Any, ..
 
 
 def usable(array: np.ndarray) -> bool:
-    """Whether the kernels may read or write `array` where it lies."""
+    """Whether compiled loops that take arrays may read or write `array` where it lies."""
     flags = array.flags
     return (
         flags.c_contiguous
@@ -129,11 +119,4 @@ def usable(array: np.ndarray) -> bool:
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
-    """What the kernels can read. Numba would compile everything again for read-only arrays."""
-    if usable(array):
-        return array
-    return np.array(array, computing_dtype(array.dtype.newbyteorder("=")), order="C", subok=False)
-
-
-def _scratch(array: np.ndarray) -> np.ndarray:
-    return np.empty(array.shape, computing_dtype(array.dtype))
+    return np.array(array, _native(array), order="C", subok=False)

@@ -157,6 +157,8 @@ def pool_geometry(
         eff = effective(extent, step)
         if 2 * max(pair) > eff:
             ask.fail("padding", f"must be at most half the effective window, {eff}")
+    if math.prod(k) * WIDEST > sys.maxsize:
+        ask.fail("window", "has more cells than a 64-bit integer can count")
     y_size = _sizes(ask, "window", x_size, k, s, d, pads, ceil)
     _addressable(ask, {name: (m, *x_size, C), "padding": (m, *y_size, C)})
     return _geometry(m, x_size, C, k, C, y_size, s, pads, d, C)

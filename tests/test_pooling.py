@@ -5,7 +5,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastconv as fc
-from fastconv import pooling, reference
+from fastconv import reference
+from fastconv.engine import pool
 
 NAN, INF = np.nan, np.inf
 
@@ -13,7 +14,7 @@ NAN, INF = np.nan, np.inf
 @pytest.fixture(params=[1, 2, 3, 7])
 def threads(request, monkeypatch):
     """Every part is worth a thread."""
-    monkeypatch.setattr(pooling, "GRAIN", 1)
+    monkeypatch.setattr(pool, "GRAIN", 1)
     with fc.num_threads(request.param):
         yield request.param
 

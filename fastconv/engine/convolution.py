@@ -20,11 +20,13 @@ from fastconv.engine.boxes import (
 )
 from fastconv.engine.entries import control_address, sweep_address
 from fastconv.engine.product import (
+    CALL,
     GRAIN,
     Product,
     address_of,
     call_entry_points,
     lines,
+    plain_array,
     view,
     workspace,
 )  # fmt: skip
@@ -249,9 +251,11 @@ class Convolution(Product):
     def run(self, source: Any, w: Any, b: Any, relu: bool, target: Any) -> None:
         """Compute `target` from `source`."""
         dtype = self.dtype
-        w = np.ascontiguousarray(w, dtype)
+        w = plain_array(w, dtype)
+        bias = 0
         if b is not None:
-            b = np.ascontiguousarray(b, dtype)
+            b = plain_array(b, dtype)
+            bias = address_of(b)
         if not self.complete:
             target[...] = 0 if b is None else np.maximum(b, 0) if relu else b
             if not self.lattice.phases:
@@ -266,9 +270,9 @@ class Convolution(Product):
         space = workspace()
         packed = space.scratch(self.shared_nbytes + threads * scratch)
         call = space.write(
-            0, 0, 0, address, packed + self.shared_nbytes,
+            CALL, 0, 0, 0, address, packed + self.shared_nbytes,
             *view(source, dtype), *view(target, dtype),
-            address_of(w), packed, 0 if b is None else address_of(b), packed + self.prior_at,
+            address_of(w), packed, bias, packed + self.prior_at,
             relu, direct, 0, 0, self.sweep, not direct or target.flags.c_contiguous,
         )  # fmt: skip
         call_entry_points(self.packing, self.entry, call, threads, packers)

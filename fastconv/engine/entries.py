@@ -22,20 +22,23 @@ from numba.core import types
 from numba.core.ccallback import CFunc
 
 from fastconv._jit import kernel, not_kept, own_files
-from fastconv.engine import loop, packing
+from fastconv.engine import loop, packing, pool_loop
+from fastconv.engine.emit_pool import ARGMAX, MAX, MEAN
 from fastconv.engine.inner import OPTIONS
 from fastconv.engine.primitives import call_entry
 from fastconv.engine.tiles import Tile
 
-__all__ = ["control_address", "run", "run_serial", "sweep_address"]
+__all__ = ["control_address", "pool_address", "run", "run_serial", "sweep_address"]
 
 SOURCES = (
     "tiles.py",
     "emit.py",
+    "emit_pool.py",
     "primitives.py",
     "gather.py",
     "loop.py",
     "packing.py",
+    "pool_loop.py",
     "slots.py",
     "entries.py",
     "inner.py",
@@ -91,13 +94,51 @@ def _pack(digest: int) -> Any:
     return entry
 
 
-CONTROL = {"convolve": _convolve, "kernel_gradient": _kernel_gradient, "pack": _pack}
+def _check_winners(digest: int) -> Any:
+    def entry(call, thread):
+        if digest != 0:
+            pool_loop.check_winners(call, thread)
+
+    return entry
+
+
+CONTROL = {
+    "check_winners": _check_winners,
+    "convolve": _convolve,
+    "kernel_gradient": _kernel_gradient,
+    "pack": _pack,
+}
 
 
 @lru_cache(8)
 def control_address(name: str) -> int:
-    """Address of "convolve", "kernel_gradient" or "pack"; they serve every tile and dtype."""
+    """Address of a key of `CONTROL`; it serves every tile and dtype."""
     return _compile(CONTROL[name](sources_digest()), name, 2)
+
+
+def _pool(loop_of: Any, tile: Any, digest: int) -> Any:
+    def entry(call, thread):
+        if digest != 0:
+            loop_of(call, thread, tile)
+
+    return entry
+
+
+POOLS = {
+    "max": (pool_loop.pool_rows, MAX),
+    "argmax": (pool_loop.pool_rows, ARGMAX),
+    "mean": (pool_loop.pool_rows, MEAN),
+    "spread": (pool_loop.give_errors, MEAN),
+    "scatter": (pool_loop.give_errors, MAX),
+}
+
+
+@lru_cache(256)
+def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
+    """Address of a key of `POOLS` for vectors of so many channels."""
+    loop_of, kind = POOLS[name]
+    tile = ((0,) * lanes, (0,) * kind, dtype.type(-np.inf))
+    return _compile(_pool(loop_of, tile, sources_digest()), f"{name}_{dtype.name}_{lanes}", 2)
 
 
 _alive: list[Any] = []

@@ -11,6 +11,7 @@ from fastconv.engine import slots as s
 from fastconv.engine.boxes import Table, choose_box, forward_lattice
 from fastconv.engine.entries import control_address, sweep_address
 from fastconv.engine.product import (
+    CALL,
     GRAIN,
     Product,
     address_of,
@@ -166,7 +167,7 @@ class KernelGradient(Product):
         partial = space.scratch(self.shared_nbytes + threads * scratch)
         to = address_of(result)
         call = space.write(
-            0, 0, 0, address, partial + self.shared_nbytes, *view(x, dtype), *view(dy, dtype),
+            CALL, 0, 0, 0, address, partial + self.shared_nbytes, *view(x, dtype), *view(dy, dtype),
             0, 0, 0, address_of(ZEROS), 0, 0, partial if self.parts > 1 else to, to, self.sweep, 0,
         )  # fmt: skip
         call_entry_points(0, self.entry, call, threads, 1)

@@ -151,6 +151,7 @@ def convolve(call, thread):
     """Every box of a forward product or an input gradient: ``y = max(cols @ w + b, low)``."""
     plan = word(call, s.PLAN)
     scratch = word(call, s.SCRATCH) + thread * word(plan, s.SCRATCH_BYTES)
+    laid = (0, 0, 0, 0)
     while True:
         item = add_one(call, s.NEXT_ITEM)
         if item >= word(plan, s.ITEMS):
@@ -162,18 +163,22 @@ def convolve(call, thread):
             phase = word(plan, s.PHASE_TABLE) + i * 8 * s.PHASE_WORDS
             begin, part = phase_extent(phase, first, extent)
             if part[1] > 0 and part[2] > 0 and part[3] > 0:
-                _phase(call, plan, phase, scratch, base, first, begin, part)
+                again = part == laid and word(plan, s.PHASES) == 1
+                _phase(call, plan, phase, scratch, base, first, begin, part, again)
+                laid = part
 
 
 @inner
-def _phase(call, plan, phase, scratch, base, box, first, extent):
-    """The pixels of one phase of a box, and where they go."""
+def _phase(call, plan, phase, scratch, base, box, first, extent, again):
+    """The pixels of one phase of a box, and where they go; `again`: laid out as the last box."""
     repeats = word(plan, s.TILE_ROWS)
     rows, targets = scratch + word(plan, s.AT_ROWS), scratch + word(plan, s.AT_TARGETS)
     steps = source_steps(plan)
     base += (first[1] - box[1]) * steps[1] + (first[2] - box[2]) * steps[2]
     base += (first[3] - box[3]) * steps[3]
-    pixels = lay_out(rows, extent, steps, repeats)
+    pixels = extent[0] * extent[1] * extent[2] * extent[3]
+    if not again:
+        lay_out(rows, extent, steps, repeats)
     view = call + 8 * s.TARGET
     at, sn, sd, sh, sw = words(view, 0, 5)
     jump_d, jump_h, jump_w = words(plan, s.OUT_STEP, 3)
@@ -198,7 +203,8 @@ def _phase(call, plan, phase, scratch, base, box, first, extent):
         steps_of_scratch = (extent[1] * extent[2] * w, extent[2] * w, w, line)
     else:
         steps_of_scratch = steps
-    lay_out(targets, extent, steps_of_scratch, repeats)
+    if not (again and direct):
+        lay_out(targets, extent, steps_of_scratch, repeats)
     _panels(call, plan, phase, base, result, task)
     if not direct:
         lay_out(targets, extent, steps, 0)

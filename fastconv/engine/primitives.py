@@ -13,12 +13,19 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastconv.engine.emit import Operands, TileShape, emit_product
+from fastconv.engine.emit_pool import (
+    PoolOperands,
+    PoolTile,
+    emit_reduce,
+    emit_scatter,
+    emit_spread,
+)
 
 __all__ = [
     "add_elements", "add_one", "call_entry", "call_sweep", "copy_bytes", "load_bits",
-    "move_16_bytes",
-    "product", "store_bits", "store_word", "store_words", "swap_bytes", "to_bits", "to_float",
-    "word", "words", "zero_bytes",
+    "load_element", "move_16_bytes", "pool_reduce", "pool_scatter", "pool_spread", "product",
+    "store_bits", "store_element", "store_word", "store_words", "swap_bytes", "to_bits",
+    "to_float", "word", "words", "zero_bytes",
 ]  # fmt: skip
 
 I64 = ir.IntType(64)
@@ -147,6 +154,28 @@ def store_bits(typingctx, at, bits, value):
 
 
 @intrinsic
+def load_element(typingctx, at, like):
+    """The element at address `at`, of the dtype of `like`."""
+
+    def codegen(context, builder, signature, args):
+        kind = context.get_value_type(like)
+        return builder.load(_at(builder, args[0]), align=1, typ=kind)
+
+    return like(types.int64, like), codegen
+
+
+@intrinsic
+def store_element(typingctx, at, value):
+    """Write an element to address `at`."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[1], _at(builder, args[0]), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, value), codegen
+
+
+@intrinsic
 def swap_bytes(typingctx, bits):
     """An int64 with its bytes in the other order."""
 
@@ -260,3 +289,79 @@ def product(typingctx, tile, half, k, left, right, result, ending):
         return context.get_dummy_value()
 
     return types.void(tile, half, types.int64, *groups), codegen
+
+
+def _pool_tile(context: Any, tile: Any, lanes: int) -> PoolTile:
+    return PoolTile(lanes, context.get_value_type(tile[2]), len(tile[1]))
+
+
+@intrinsic
+def pool_reduce(typingctx, tile, window, x, y, argmax, cell, size):
+    """One tile of a pooling by `emit_pool.emit_reduce`; not 0 if a NaN was met.
+
+    Parameters
+    ----------
+    tile : tuple
+        VL zeros, as many zeros as the kind's number, and minus infinity in the dtype.
+    window, x, y, argmax, cell : tuple of int
+        ``(offsets, cells, count)``, ``(x, x_step, left)``, ``(y, y_step)``,
+        ``(argmax, argmax_step)`` and ``(cell, cell_step)``.
+    size : int
+        Divisor of means.
+    """
+    groups = [types.UniTuple(types.int64, n) for n in (3, 3, 2, 2, 2)]
+
+    def codegen(context, builder, signature, args):
+        shape = _pool_tile(context, tile, len(tile[0]))
+        (offsets, cells, count), (at, at_step, left), *others = (
+            cgutils.unpack_tuple(builder, group, len(kind))
+            for group, kind in zip(args[1:6], groups, strict=True)
+        )
+        size = builder.sitofp(args[6], shape.element)
+        (y, y_step), (winner, winner_step), (first, step) = others
+        return emit_reduce(builder, shape, PoolOperands(
+            count, offsets, cells, at, at_step, left, y, y_step, winner, winner_step, first, step,
+            size,
+        ))  # fmt: skip
+
+    return types.int64(tile, *groups, types.int64), codegen
+
+
+@intrinsic
+def pool_spread(typingctx, tile, shift, window, dy, dx, size):
+    """One vector of a pixel by `emit_pool.emit_spread`, of max(1, VL >> shift) channels.
+
+    `shift` is a literal, `window` is ``(offsets, count)``.
+    """
+    if not isinstance(shift, types.IntegerLiteral):
+        return None
+    pair = types.UniTuple(types.int64, 2)
+
+    def codegen(context, builder, signature, args):
+        shape = _pool_tile(context, tile, max(1, len(tile[0]) >> shift.literal_value))
+        size = builder.sitofp(args[5], shape.element)
+        emit_spread(builder, shape, cgutils.unpack_tuple(builder, args[2], 2), *args[3:5], size)
+        return context.get_dummy_value()
+
+    return types.void(tile, shift, pair, *(types.int64,) * 3), codegen
+
+
+@intrinsic
+def pool_scatter(typingctx, tile, shift, window, winners, dy, dx):
+    """One vector of a pixel by `emit_pool.emit_scatter`, of max(1, VL >> shift) channels.
+
+    `shift` is a literal, `window` is ``(offsets, count)``, `winners` ``(argmax, cell, cells)``.
+    """
+    if not isinstance(shift, types.IntegerLiteral):
+        return None
+    groups = [types.UniTuple(types.int64, n) for n in (2, 3)]
+
+    def codegen(context, builder, signature, args):
+        shape = _pool_tile(context, tile, max(1, len(tile[0]) >> shift.literal_value))
+        window, winners = (
+            cgutils.unpack_tuple(builder, group, len(kind))
+            for group, kind in zip(args[2:4], groups, strict=True)
+        )
+        return emit_scatter(builder, shape, window, winners, *args[4:])
+
+    return types.int64(tile, shift, *groups, types.int64, types.int64), codegen

@@ -18,11 +18,14 @@ from fastconv.engine.gather import kind_of
 from fastconv.geometry import Geometry
 from fastconv.threads import launch, parts
 
-__all__ = ["GRAIN", "Prepared", "Product", "Workspace", "address_of", "lines", "view", "workspace"]
+__all__ = ["CALL", "GRAIN", "Prepared", "Product", "Workspace", "address_of", "lines",
+           "plain_array", "view", "workspace"]  # fmt: skip
 
 # Work of a thread, in flops: some 20 us, against 5 us to 30 us to start and join threads.
 GRAIN = 1_000_000
 CACHE_LINE = 64
+# The words of a call.
+CALL = struct.Struct(f"{s.CALL_WORDS}q")
 
 
 def _address_reader() -> Callable[[np.ndarray], int]:
@@ -51,17 +54,24 @@ def lines(*sizes: int) -> list[int]:
     return starts
 
 
+def plain_array(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`array`, contiguous and of that dtype."""
+    if array.dtype == dtype and array.flags.c_contiguous:
+        return array
+    return np.ascontiguousarray(array, dtype)
+
+
 def view(array: np.ndarray, dtype: np.dtype) -> tuple[int, ...]:
     """The words of a view (see `slots`)."""
     strides = array.strides
-    kind = kind_of(array.dtype, dtype)
+    kind = dtype.itemsize == 8 if array.dtype is dtype else kind_of(array.dtype, dtype)
+    if len(strides) == 4:  # by far the most frequent
+        return (address_of(array), strides[0], 0, *strides[1:], kind)
     return (address_of(array), strides[0], *(0,) * (5 - len(strides)), *strides[1:], kind)
 
 
 class Workspace:
     """Scratch of one Python thread, kept between calls, and the words of the call."""
-
-    pack = struct.Struct(f"{s.CALL_WORDS}q").pack_into
 
     def __init__(self) -> None:
         self.words = np.zeros(s.CALL_WORDS, np.int64)
@@ -78,9 +88,9 @@ class Workspace:
             self._address = -(-address_of(self._scratch) // CACHE_LINE) * CACHE_LINE
         return self._address
 
-    def write(self, *words: int) -> int:
+    def write(self, form: struct.Struct, *words: int) -> int:
         """Write the words of a call; returns their address."""
-        self.pack(self._bytes, 0, *words)
+        form.pack_into(self._bytes, 0, *words)
         return self.call
 
 

@@ -118,6 +118,32 @@ ROW_GROUPS = _words()
 GROUP_ROWS = _words()  # rows of a row group
 PLAN_WORDS = _words()
 
+# ------------------------------------------------------------------------- a pooling plan
+(
+    POOL_AXES,  # (N, k, s, d, lo, O, hi) of D, H and W
+    POOL_C,  # channels; bytes of a pixel, and of an element
+    POOL_PIXEL,
+    POOL_ELEMENT,
+    POOL_TAPS,  # cells of a window
+    POOL_CELLS,  # cells of an image
+    POOL_ROWS,  # output rows of an image
+    POOL_PADDED,  # 1: means count the padding
+    POOL_FAR,  # 1: an image has 2**31 cells or more
+    POOL_SCRATCH,  # bytes of scratch of one thread
+    POOL_WORDS,
+) = (0, *range(21, 31))
+
+# ------------------------------------------------------------------------- a pooling call
+(
+    POOL_X,  # addresses of x or dx, of y or dy, and of argmax
+    POOL_Y,
+    POOL_ARGMAX,
+    POOL_TOTAL,  # output rows, or images, in all, and into how many blocks they are cut
+    POOL_ITEMS,
+    POOL_BAD,  # 1: an argmax points outside the image
+    POOL_CALL_WORDS,
+) = range(SOURCE, SOURCE + 7)
+
 # ------------------------------------------------------------------------- a phase
 (
     PHASE_K,

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 __all__ = ["DOT", "ELEMENTWISE", "OUTER", "Tile", "dense_tile", "depthwise_tile", "dot_tile",
-           "host_isa"]  # fmt: skip
+           "host_isa", "host_lanes"]  # fmt: skip
 
 OUTER, ELEMENTWISE, DOT = range(3)
 
@@ -91,6 +91,11 @@ def host_isa() -> str:
     if features is None:
         features = "" if config.CPU_NAME == "generic" else get_host_cpu_features()
     return isa_of(features)
+
+
+def host_lanes(dtype: np.dtype) -> int:
+    """Elements of a vector register of this host."""
+    return TILES[host_isa()][0] // dtype.itemsize
 
 
 def isa_of(features: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 
 from fastconv import deltas, pooling
 from fastconv.arguments import Int, Padding, boolean
-from fastconv.geometry import Geometry
 from fastconv.operands import (
     as_array,
     channels_last,
@@ -22,6 +22,9 @@ from fastconv.operands import (
 from fastconv.resolve import (
     pool_geometry,
 )
+
+# Of an argmax, in either byte order.
+WINNERS = (np.dtype("<i8"), np.dtype(">i8"))
 
 __all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward", "relu_backward"]
 
@@ -157,29 +160,19 @@ def max_pool_backward(
     )
     shape = user_shape(g.y_shape, data_format)
     expect_shape("dy", dy, shape, "the shape of the forward output")
-    argmax = _winners(argmax, shape, g)
-    dx = result(out, user_shape(g.x_shape, data_format), same_dtype(dy=dy), dy=dy, argmax=argmax)
-    pooling.max_pool_backward(
-        g,
-        channels_last(dy, data_format),
-        channels_last(argmax, data_format),
-        channels_last(dx, data_format),
-    )
-    return dx
-
-
-def _winners(argmax: Any, shape: tuple[int, ...], g: Geometry) -> np.ndarray:
-    """`argmax` as an array, once every entry points into the image (or is -1)."""
-    argmax = as_array("argmax", argmax)
-    if argmax.dtype not in (np.dtype("<i8"), np.dtype(">i8")):
-        raise ValueError(f"argmax has dtype {argmax.dtype}, not int64")
-    expect_shape("argmax", argmax, shape, "the shape of the forward output")
-    cells = int(np.prod(g.x_size))
-    if argmax.size and (argmax.min() < -1 or argmax.max() >= cells):
+    winners = as_array("argmax", argmax)
+    if winners.dtype not in WINNERS:
+        raise ValueError(f"argmax has dtype {winners.dtype}, not int64")
+    expect_shape("argmax", winners, shape, "the shape of the forward output")
+    shape = user_shape(g.x_shape, data_format)
+    dx = result(out, shape, same_dtype(dy=dy), dy=dy, argmax=winners)
+    last = [channels_last(a, data_format) for a in (dy, winners, dx)]
+    if not pooling.max_pool_backward(g, last[0], last[1], last[2]):
         raise ValueError(
-            f"argmax holds {argmax.min()} to {argmax.max()}; an image has cells 0 to {cells - 1}"
+            f"argmax holds {winners.min()} to {winners.max()}; an image has cells 0 to "
+            f"{math.prod(g.x_size) - 1}, and -1 stands for none"
         )
-    return argmax
+    return dx
 
 
 def avg_pool(
@@ -234,10 +227,7 @@ def avg_pool(
         name="x",
     )
     y = result(out, user_shape(g.y_shape, data_format), same_dtype(x=x), x=x)
-    with np.errstate(all="ignore"):
-        pooling.avg_pool(
-            g, channels_last(x, data_format), channels_last(y, data_format), include_pad
-        )
+    pooling.avg_pool(g, channels_last(x, data_format), channels_last(y, data_format), include_pad)
     return y
 
 
@@ -294,10 +284,9 @@ def avg_pool_backward(
     shape = user_shape(g.y_shape, data_format)
     expect_shape("dy", dy, shape, "the shape of the forward output")
     dx = result(out, user_shape(g.x_shape, data_format), same_dtype(dy=dy), dy=dy)
-    with np.errstate(all="ignore"):
-        pooling.avg_pool_backward(
-            g, channels_last(dy, data_format), channels_last(dx, data_format), include_pad
-        )
+    pooling.avg_pool_backward(
+        g, channels_last(dy, data_format), channels_last(dx, data_format), include_pad
+    )
     return dx
 
 

@@ -100,8 +100,16 @@ def test_huge_numbers_give_an_error_or_a_result():
     assert min(map(int, words)) > 300
 
 
-@pytest.mark.parametrize("window", [2**32, 2**40, (2**32, 4), (2**55, 2**5)])
+@pytest.mark.parametrize("window", [2**31, 2**32, 2**40, (2**50, 2**6)])
 def test_a_pool_s_window_of_more_cells_than_64_bits_can_count(window):
+    pair = window if isinstance(window, tuple) else (window, window)
+    for call in (fc.max_pool, fc.avg_pool):
+        with pytest.raises(ValueError, match=r"^window: .* more cells than a 64-bit integer"):
+            call(X, window, stride=1, padding=tuple(k // 2 for k in pair))
+
+
+@pytest.mark.parametrize("window", [2**20, 2**27, (2**32, 4), (2**48, 2**5)])
+def test_a_pool_s_window_may_be_nearly_all_padding(window):
     """Padding of half the window is legal: every window here sees the whole image, or half."""
     code = f"""
 import numpy as np

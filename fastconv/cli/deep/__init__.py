@@ -23,7 +23,7 @@ GRAINS = (
     ("fastconv.engine.convolution", "PACK_GRAIN"),
     ("fastconv.engine.gradient", "GRAIN"),
     ("fastconv.engine.product", "GRAIN"),
-    ("fastconv.pooling", "GRAIN"),
+    ("fastconv.engine.pool", "GRAIN"),
     ("fastconv.deltas", "GRAIN"),
     ("fastconv.lowering", "COL2IM_GRAIN"),
 )

@@ -1,0 +1,302 @@
+"""Control loops of pooling, around the kernels of `emit_pool`.
+
+A thread takes blocks of output rows, or of images where errors flow back, until none is left. In a
+row, neighbouring pixels whose windows keep the same cells inside the input are a run; the cells of
+a run's windows are listed once, as offsets from the window's first cell.
+
+Channels are taken a vector of VL at a time. Where VL does not divide C, the last vector overlaps
+the one before and computes some channels again: nothing is read or written outside a pixel. Sums
+into dx must not be repeated, so there half a vector and single elements follow instead.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastconv.engine import slots as s
+from fastconv.engine.emit_pool import ARGMAX, MEAN, ROWS
+from fastconv.engine.inner import inner
+from fastconv.engine.primitives import (
+    add_one,
+    load_element,
+    pool_reduce,
+    pool_scatter,
+    pool_spread,
+    store_element,
+    store_word,
+    word,
+    words,
+    zero_bytes,
+)  # fmt: skip
+
+__all__ = ["check_winners", "give_errors", "pool_rows"]
+
+# In larger windows, errors go to the winners one by one.
+MOST_TAPS = 16
+# The shift that leaves one of any number of lanes.
+SINGLE = 9
+
+
+@inner
+def block_of(call, item):
+    """First and end of the rows, or images, of block `item`."""
+    total, items = word(call, s.POOL_TOTAL), word(call, s.POOL_ITEMS)
+    return item * total // items, (item + 1) * total // items
+
+
+@inner
+def axis(plan, a):
+    """``(N, k, s, d, lo, O, hi)`` of axis a."""
+    return words(plan, s.POOL_AXES + 7 * a, 7)
+
+
+@inner
+def clip(plan, a, o, padded):
+    """Position of output o's first tap; its first tap inside the input, and their end.
+
+    With `padded` the high padding counts as inside.
+    """
+    n, k, step, apart, lo, _, hi = axis(plan, a)
+    at = o * step - lo
+    end = n + (hi if padded else 0)
+    first = 0 if at >= 0 else min(k, (-at + apart - 1) // apart)
+    return at, first, max(first, min(k, (end - at + apart - 1) // apart))
+
+
+@inner
+def run_end(plan, ow, first, last):
+    """The end of the pixels, from `ow` on, whose windows keep the taps `first` to `last`."""
+    n, k, step, apart, lo, count, _ = axis(plan, 2)
+    if first > 0 or last < k:
+        return ow + 1
+    return min(count, (n - 1 - (k - 1) * apart + lo) // step + 1)
+
+
+@inner
+def divisor(plan, od, oh, ow):
+    """Cells of a window inside the input, or inside the padded input; at least 1."""
+    padded = word(plan, s.POOL_PADDED) != 0
+    _, d0, d1 = clip(plan, 0, od, padded)
+    _, h0, h1 = clip(plan, 1, oh, padded)
+    _, w0, w1 = clip(plan, 2, ow, padded)
+    if padded:
+        return max(1, d1 * h1 * w1)
+    return max(1, (d1 - d0) * (h1 - h0) * (w1 - w0))
+
+
+@inner
+def list_cells(plan, offsets, taps):
+    """List the cells of the `taps` ``(d0, d1, h0, h1, w0, w1)`` from tap (0, 0, 0) on.
+
+    Their offsets in bytes, and behind as many words, their flat indices. Returns their number.
+    """
+    apart_d, apart_h, apart_w = (
+        word(plan, s.POOL_AXES + 3),
+        word(plan, s.POOL_AXES + 10),
+        word(plan, s.POOL_AXES + 17),
+    )
+    H, W = word(plan, s.POOL_AXES + 7), word(plan, s.POOL_AXES + 14)
+    cells, pixel = offsets + 8 * word(plan, s.POOL_TAPS), word(plan, s.POOL_PIXEL)
+    count = 0
+    for u in range(taps[0], taps[1]):
+        for v in range(taps[2], taps[3]):
+            line = (u * apart_d * H + v * apart_h) * W
+            for t in range(taps[4], taps[5]):
+                store_word(cells, count, line + t * apart_w)
+                store_word(offsets, count, (line + t * apart_w) * pixel)
+                count += 1
+    return count
+
+
+@inner
+def position(plan, row):
+    """Image, depth and height of an output row."""
+    OD, OH = word(plan, s.POOL_AXES + 5), word(plan, s.POOL_AXES + 12)
+    return row // (OD * OH), row // OH % OD, row % OH
+
+
+@inner
+def open_row(plan, row):
+    """Taps of an output row inside the input, and the flat index of its tap (0, 0, -w)."""
+    H, W = word(plan, s.POOL_AXES + 7), word(plan, s.POOL_AXES + 14)
+    n, od, oh = position(plan, row)
+    at_d, d0, d1 = clip(plan, 0, od, False)
+    at_h, h0, h1 = clip(plan, 1, oh, False)
+    return n, od, oh, (d0, d1, h0, h1), (at_d * H + at_h) * W
+
+
+@inner
+def constants(call, plan):
+    """``(x, y, argmax, C, pixel, element, step, taps)`` of a call: read once, kept in registers."""
+    x, y, argmax = words(call, s.POOL_X, 3)
+    C, pixel, element, taps = words(plan, s.POOL_C, 4)
+    return x, y, argmax, C, pixel, element, word(plan, s.POOL_AXES + 16), taps
+
+
+@inner
+def pool_rows(call, thread, tile):
+    """MAX, ARGMAX or MEAN of blocks of output rows."""
+    plan = word(call, s.PLAN)
+    offsets = word(call, s.SCRATCH) + thread * word(plan, s.POOL_SCRATCH)
+    OW, cells, far = word(plan, s.POOL_AXES + 19), word(plan, s.POOL_CELLS), word(plan, s.POOL_FAR)
+    fixed = constants(call, plan)
+    listed, count = (0, 0, 0, 0, 0, 0), 0
+    while True:
+        item = add_one(call, s.NEXT_ITEM)
+        if item >= word(call, s.POOL_ITEMS):
+            return
+        begin, end = block_of(call, item)
+        for row in range(begin, end):
+            n, od, oh, high, line = open_row(plan, row)
+            ow = 0
+            while ow < OW:
+                at_w, w0, w1 = clip(plan, 2, ow, False)
+                taps = (high[0], high[1], high[2], high[3], w0, w1)
+                if taps != listed:
+                    listed, count = taps, list_cells(plan, offsets, taps)
+                last = run_end(plan, ow, w0, w1)
+                size = divisor(plan, od, oh, ow) if len(tile[1]) == MEAN else 1
+                window = (offsets, count, n * cells, line + at_w, size)
+                met = np.int64(1)
+                if (count > 0 and far == 0) or len(tile[1]) == MEAN:
+                    met = _run(fixed, window, row * OW + ow, last - ow, tile)
+                if met != 0 and len(tile[1]) != MEAN:
+                    _exact_run(fixed, window, row * OW + ow, last - ow, tile)
+                ow = last
+
+
+@inner
+def _run(fixed, window, q, pixels, tile):
+    """Pixels q, q + 1, ... whose windows hold the same cells; the first window is `window`."""
+    x, y, argmax, C, pixel, element, step, taps = fixed
+    offsets, count, image, cell, size = window
+    lanes = len(tile[0])
+    met = np.int64(0)
+    for first in range(0, pixels, ROWS):
+        i = max(0, min(first, pixels - ROWS))
+        at = x + (image + cell + i * step) * pixel
+        to, winner = y + (q + i) * pixel, argmax + (q + i) * C * 8
+        for chunk in range(0, C, lanes):
+            c = min(chunk, C - lanes)
+            met |= pool_reduce(
+                tile, (offsets, offsets + 8 * taps, count),
+                (at + c * element, step * pixel, pixels - i), (to + c * element, pixel),
+                (winner + c * 8, C * 8), (cell + i * step, step), size,
+            )  # fmt: skip
+    return met
+
+
+@inner
+def _exact_run(fixed, window, q, pixels, tile):
+    """`_run` for maxima one at a time: the first NaN wins; -1 where a window has no cell."""
+    x, y, argmax, C, pixel, element, step, taps = fixed
+    offsets, count, image, cell, _ = window
+    for i in range(pixels):
+        at = x + (image + cell + i * step) * pixel
+        for c in range(C):
+            best, where = tile[2], np.int64(-1)
+            for t in range(count):
+                value = load_element(at + word(offsets, t) + c * element, tile[2])
+                if t == 0 or not (best >= value or best != best):
+                    best, where = value, cell + i * step + word(offsets, taps + t)
+            store_element(y + (q + i) * pixel + c * element, best)
+            if len(tile[1]) == ARGMAX:
+                store_word(argmax, (q + i) * C + c, where)
+
+
+@inner
+def give_errors(call, thread, tile):
+    """The errors of blocks of images back to the cells: all of MEAN's, or the winner's.
+
+    Nothing is written if POOL_BAD is set.
+    """
+    plan = word(call, s.PLAN)
+    offsets = word(call, s.SCRATCH) + thread * word(plan, s.POOL_SCRATCH)
+    OW, far = word(plan, s.POOL_AXES + 19), word(plan, s.POOL_FAR)
+    cells, rows = word(plan, s.POOL_CELLS), word(plan, s.POOL_ROWS)
+    fixed = constants(call, plan)
+    x, pixel, step = fixed[0], fixed[4], fixed[6]
+    listed, count = (0, 0, 0, 0, 0, 0), 0
+    while word(call, s.POOL_BAD) == 0:
+        item = add_one(call, s.NEXT_ITEM)
+        if item >= word(call, s.POOL_ITEMS):
+            return
+        begin, end = block_of(call, item)
+        for row in range(begin * rows, end * rows):
+            n, od, oh, high, line = open_row(plan, row)
+            image = x + n * cells * pixel
+            if row % rows == 0:
+                zero_bytes(image, cells * pixel)
+            ow = 0
+            while ow < OW:
+                at_w, w0, w1 = clip(plan, 2, ow, False)
+                taps = (high[0], high[1], high[2], high[3], w0, w1)
+                if taps != listed:
+                    listed, count = taps, list_cells(plan, offsets, taps)
+                last = run_end(plan, ow, w0, w1)
+                size = divisor(plan, od, oh, ow) if len(tile[1]) == MEAN else 1
+                tried = count if count <= MOST_TAPS and far == 0 else 0
+                if len(tile[1]) == MEAN:
+                    tried = count
+                for i in range(last - ow):
+                    window = (offsets, tried, image, line + at_w + i * step, size)
+                    _give(fixed, window, row * OW + ow + i, tile)
+                ow = last
+
+
+@inner
+def _give(fixed, window, q, tile):
+    """The errors of all channels of pixel q."""
+    C, lanes = fixed[3], len(tile[0])
+    c = 0
+    while c + lanes <= C:
+        _give_vector(fixed, window, q * C, c, tile, 0)
+        c += lanes
+    if lanes > 1 and c + lanes // 2 <= C:
+        _give_vector(fixed, window, q * C, c, tile, 1)
+        c += lanes // 2
+    while c < C:
+        _give_vector(fixed, window, q * C, c, tile, SINGLE)
+        c += 1
+
+
+@inner
+def _give_vector(fixed, window, q, c, tile, shift):
+    """The errors of the channels from c on, of the pixel whose first element is q."""
+    _, y, argmax, C, pixel, element, _, taps = fixed
+    offsets, count, image, cell, size = window
+    dy, dx = y + (q + c) * element, image + cell * pixel + c * element
+    if len(tile[1]) == MEAN:
+        pool_spread(tile, shift, (offsets, count), dy, dx, size)
+        return
+    winners = argmax + (q + c) * 8
+    missed = pool_scatter(
+        tile, shift, (offsets, count), (winners, cell, offsets + 8 * taps), dy, dx
+    )
+    lane = 0
+    while missed != 0:  # winners that are no cell of the window: -1, or the caller's own
+        winner = word(winners, lane)
+        if missed & 1 != 0 and winner >= 0:
+            to = image + (winner * C + c + lane) * element
+            error = load_element(dy + lane * element, tile[2])
+            store_element(to, load_element(to, tile[2]) + error)
+        missed >>= 1
+        lane += 1
+
+
+@inner
+def check_winners(call, thread):
+    """Set POOL_BAD if an argmax is neither -1 nor a cell."""
+    plan = word(call, s.PLAN)
+    cells, argmax = np.uint64(word(plan, s.POOL_CELLS)), word(call, s.POOL_ARGMAX)
+    image = word(plan, s.POOL_ROWS) * word(plan, s.POOL_AXES + 19) * word(plan, s.POOL_C)
+    while True:
+        item = add_one(call, s.NEXT_PACK)
+        if item >= word(call, s.POOL_ITEMS):
+            return
+        begin, end = block_of(call, item)
+        bad = False
+        for i in range(begin * image, end * image):
+            bad |= np.uint64(word(argmax, i) + 1) > cells
+        if bad:
+            store_word(call, s.POOL_BAD, 1)
