@@ -55,6 +55,22 @@ def _compile_tiles(dtype: np.dtype) -> None:
         sweep_address(tile)
 
 
+POOLS = {"max_pool": ("max", "argmax"), "max_pool_backward": ("scatter",), "avg_pool": ("mean",),
+         "avg_pool_backward": ("spread",)}  # fmt: skip
+
+
+def _compile_pools(op: str, dtype: np.dtype) -> None:
+    """A pooling's kernels for any number of channels: vectors of 1, 2, 4, ... of them."""
+    from fastconv.engine.entries import pool_address
+    from fastconv.engine.tiles import host_lanes
+
+    lanes = host_lanes(dtype)
+    while lanes:
+        for name in POOLS[op]:
+            pool_address(name, lanes, dtype)
+        lanes //= 2
+
+
 def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",)) -> None:
     """Compile kernels now, or load them from disk, instead of at their first call.
 
@@ -87,6 +103,8 @@ def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",
         for op in known if chosen is None else chosen:
             if op.startswith("conv"):
                 _compile_tiles(computing_dtype(dtype))
+            elif op in POOLS:
+                _compile_pools(op, computing_dtype(dtype))
             for count in {1, threads.get_num_threads()}:
                 with threads.num_threads(count):
                     calls[op]()
@@ -107,7 +125,7 @@ def show_config() -> None:
     from llvmlite import binding
 
     from fastconv import __version__
-    from fastconv.kernels import deltas
+    from fastconv.engine import entries
 
     features = binding.get_host_cpu_features()
     width = 512 if features.get("avx512f") else 256 if features.get("avx") else 128
@@ -122,7 +140,7 @@ def show_config() -> None:
         "vector width": f"{width} bits",
         "threads": f"{threads.get_num_threads()} of {numba.config.NUMBA_NUM_THREADS}",
         "threading layer": threads.threading_layer(),
-        "kernel cache": deltas.relu_delta.stats.cache_path or "none: compiled in every process",
+        "kernel cache": entries.run_serial.stats.cache_path or "none: compiled in every process",
     }
     for name, value in rows.items():
         print(f"{name:<16} {value}")

@@ -6,14 +6,12 @@ import math
 
 import numpy as np
 
-from fastconv import threads
-from fastconv.operands import computing_dtype
-from fastconv.pooling import usable
+from fastconv.operands import computing_dtype, native_dtype
+from fastconv.pooling import in_place
 
 __all__ = ["bias_grad", "relu_delta"]
 
-# Elements that are worth another thread; elements copied at a time where a copy is needed.
-GRAIN = 100_000
+# Elements copied at a time where a copy is needed.
 BLOCK = 2**18
 
 
@@ -23,37 +21,25 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     Images are summed one by one in float64, then their sums, so the bits depend on the shape
     alone: neither on threads nor on the layout.
     """
-    from fastconv.kernels.deltas import bias_sums, bias_sums_parallel
+    from fastconv.engine import delta
 
     m, F = dy.shape[0], dy.shape[-1]
     pixels = math.prod(dy.shape[1:-1])
     sums = np.empty((m, F))
-    step = m if usable(dy) else max(1, BLOCK // (pixels * F))
+    step = m if in_place(dy) else max(1, BLOCK // (pixels * F))
     for n in range(0, m, step or 1):
         part = dy[n : n + step]
-        if not usable(part):
-            part = np.array(part, computing_dtype(dy.dtype.newbyteorder("=")), order="C")
-        images = len(part)
-        args = (part.reshape(images, pixels, F), sums[n : n + images])
-        count = min(threads.parts(part.size, GRAIN), images)
-        if count == 1:
-            bias_sums(*args, 0, images)
-        else:
-            threads.launch(bias_sums_parallel, count, *args, images)
+        if not in_place(part):
+            part = np.array(part, computing_dtype(native_dtype(dy)), order="C")
+        delta.bias_sums(part, sums[n : n + step])
     db[...] = sums.sum(axis=0)
 
 
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
     """``dx = dy`` where ``y > 0``, else exactly 0."""
-    from fastconv.kernels.deltas import relu_delta as serial
-    from fastconv.kernels.deltas import relu_delta_parallel
+    from fastconv.engine import delta
 
-    if not (usable(dy) and usable(y) and usable(dx)):
-        dx[...] = np.where(y > 0, dy, dy.dtype.type(0))
-        return
-    flat = (dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
-    count = threads.parts(dy.size, GRAIN)
-    if count == 1:
-        serial(*flat, 0, dy.size)
+    if in_place(dy, y, dx):
+        delta.relu_delta(dy, y, dx)
     else:
-        threads.launch(relu_delta_parallel, count, *flat, dy.size)
+        dx[...] = np.where(y > 0, dy, dy.dtype.type(0))

@@ -17,7 +17,7 @@ import numpy as np
 from fastconv.geometry import Geometry
 from fastconv.operands import computing_dtype, native_dtype
 
-__all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward", "usable"]
+__all__ = ["avg_pool", "avg_pool_backward", "in_place", "max_pool", "max_pool_backward"]
 
 # Elements of a contiguous copy of part of an operand.
 BLOCK = 2**18
@@ -33,7 +33,7 @@ def max_pool(g: Geometry, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | Non
 
 def max_pool_backward(g: Geometry, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
     """Every error to its window's winner; False, and `dx` untouched, if one is no cell."""
-    in_parts = argmax.size and not _in_place(dy, argmax, dx)  # all are checked before the first
+    in_parts = argmax.size and not in_place(dy, argmax, dx)  # all are checked before the first
     if in_parts and not -1 <= argmax.min() <= argmax.max() < math.prod(g.x_size):
         return False
     return all(plan.scatter(*arrays) for plan, arrays in _parts(g, [dy, argmax], [dx]))
@@ -70,11 +70,11 @@ def _parts(
         return
     given = [a for a in (*inputs, *outputs) if a is not None]
     dtype = computing_dtype(native_dtype(inputs[0]))
-    if _in_place(*given):
+    if in_place(*given):
         yield pool_plan(g, dtype, include_pad), [*inputs, *outputs]
         return
     planes = [np.moveaxis(a, -1, 1) for a in given]
-    if _in_place(*planes):
+    if in_place(*planes):
         yield pool_plan(_part(g, g.m * g.C, 1), dtype, include_pad), [*inputs, *outputs]
         return
     for block in _blocks(g, given):
@@ -87,7 +87,7 @@ def _parts(
                 a[block] = result
 
 
-def _in_place(*arrays: np.ndarray) -> bool:
+def in_place(*arrays: np.ndarray) -> bool:
     """Whether the compiled loops may read and write all of them where they lie."""
     return all(a.dtype in IN_PLACE and a.flags.c_contiguous for a in arrays)
 
@@ -104,18 +104,6 @@ def _blocks(g: Geometry, arrays: Sequence[np.ndarray]) -> Iterator[tuple[Any, ..
     for n in range(0, g.m, images):
         for c in range(0, g.C, channels):
             yield slice(n, n + images), Ellipsis, slice(c, c + channels)
-
-
-def usable(array: np.ndarray) -> bool:
-    """Whether compiled loops that take arrays may read or write `array` where it lies."""
-    flags = array.flags
-    return (
-        flags.c_contiguous
-        and flags.aligned
-        and flags.writeable
-        and array.dtype.isnative
-        and array.dtype != np.float16
-    )
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:

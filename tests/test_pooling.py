@@ -143,9 +143,9 @@ def test_bits_do_not_depend_on_threads_or_batch(op, threads):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_relu_backward_passes_where_y_is_positive_only(dtype, monkeypatch):
     """Flat at exactly 0, and zero, not NaN, where it is flat; any length, any thread count."""
-    from fastconv import deltas
+    from fastconv.engine import delta
 
-    monkeypatch.setattr(deltas, "GRAIN", 1)
+    monkeypatch.setattr(delta, "GRAIN", 1)
     values = np.array([0.0, -0.0, 1.0, -1.0, NAN, INF, -INF, 1e-7], dtype)
     rng = np.random.default_rng(0)
     for size in range(1, 40):

@@ -1,5 +1,8 @@
 """The three products of a convolution over the small-image tables."""
 
+import statistics
+import timeit
+
 import numpy as np
 
 import fastconv as fc
@@ -7,6 +10,7 @@ import fastconv as fc
 from .common import check_products, small_image_problems
 
 PROBLEMS = small_image_problems()
+ROUNDS = 15
 
 
 class Products:
@@ -33,6 +37,14 @@ class Products:
 
     def time_input_grad(self, name):
         self.plan.input_grad(self.dy, self.w, out=self.dx)
+
+    def track_rate(self, name):
+        """Of the three products together: what a training step gets."""
+        products = (self.time_forward, self.time_kernel_grad, self.time_input_grad)
+        seconds = [timeit.repeat(lambda f=f: f(name), number=1, repeat=ROUNDS) for f in products]
+        return 3 * PROBLEMS[name].flops / sum(map(statistics.median, seconds)) / 1e9
+
+    track_rate.unit = "GFLOP/s"
 
 
 class Call:

@@ -22,16 +22,17 @@ from numba.core import types
 from numba.core.ccallback import CFunc
 
 from fastconv._jit import kernel, not_kept, own_files
-from fastconv.engine import loop, packing, pool_loop
+from fastconv.engine import delta_loop, loop, packing, pool_loop
 from fastconv.engine.emit_pool import ARGMAX, MAX, MEAN
 from fastconv.engine.inner import OPTIONS
 from fastconv.engine.primitives import call_entry
 from fastconv.engine.tiles import Tile
 
-__all__ = ["control_address", "pool_address", "run", "run_serial", "sweep_address"]
+__all__ = ["control_address", "delta_address", "pool_address", "run", "run_serial", "sweep_address"]
 
 SOURCES = (
     "tiles.py",
+    "delta_loop.py",
     "emit.py",
     "emit_pool.py",
     "primitives.py",
@@ -116,29 +117,66 @@ def control_address(name: str) -> int:
     return _compile(CONTROL[name](sources_digest()), name, 2)
 
 
-def _pool(loop_of: Any, tile: Any, digest: int) -> Any:
+# One maker for each loop: an entry that closed over the loop would get a new key in every process.
+
+
+def _pool_rows(tile: Any, digest: int) -> Any:
     def entry(call, thread):
         if digest != 0:
-            loop_of(call, thread, tile)
+            pool_loop.pool_rows(call, thread, tile)
+
+    return entry
+
+
+def _give_errors(tile: Any, digest: int) -> Any:
+    def entry(call, thread):
+        if digest != 0:
+            pool_loop.give_errors(call, thread, tile)
+
+    return entry
+
+
+def _bias_sums(zero: Any, digest: int) -> Any:
+    def entry(call, thread):
+        if digest != 0:
+            delta_loop.bias_sums(call, thread, zero)
+
+    return entry
+
+
+def _relu_delta(zero: Any, digest: int) -> Any:
+    def entry(call, thread):
+        if digest != 0:
+            delta_loop.relu_delta(call, thread, zero)
 
     return entry
 
 
 POOLS = {
-    "max": (pool_loop.pool_rows, MAX),
-    "argmax": (pool_loop.pool_rows, ARGMAX),
-    "mean": (pool_loop.pool_rows, MEAN),
-    "spread": (pool_loop.give_errors, MEAN),
-    "scatter": (pool_loop.give_errors, MAX),
+    "max": (_pool_rows, MAX),
+    "argmax": (_pool_rows, ARGMAX),
+    "mean": (_pool_rows, MEAN),
+    "spread": (_give_errors, MEAN),
+    "scatter": (_give_errors, MAX),
 }
 
 
 @lru_cache(256)
 def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
     """Address of a key of `POOLS` for vectors of so many channels."""
-    loop_of, kind = POOLS[name]
+    make, kind = POOLS[name]
     tile = ((0,) * lanes, (0,) * kind, dtype.type(-np.inf))
-    return _compile(_pool(loop_of, tile, sources_digest()), f"{name}_{dtype.name}_{lanes}", 2)
+    return _compile(make(tile, sources_digest()), f"{name}_{dtype.name}_{lanes}", 2)
+
+
+DELTAS = {"bias_sums": _bias_sums, "relu_delta": _relu_delta}
+
+
+@lru_cache(8)
+def delta_address(name: str, dtype: np.dtype) -> int:
+    """Address of a key of `DELTAS` for a dtype."""
+    entry = DELTAS[name](dtype.type(0), sources_digest())
+    return _compile(entry, f"{name}_{dtype.name}", 2)
 
 
 _alive: list[Any] = []

@@ -144,6 +144,19 @@ PLAN_WORDS = _words()
     POOL_CALL_WORDS,
 ) = range(SOURCE, SOURCE + 7)
 
+# ------------------------------------------------------------------------- a call of deltas
+(
+    DELTA_ELEMENT,  # bytes of an element
+    DELTA_DY,  # addresses of dy, y and the result
+    DELTA_Y,
+    DELTA_RESULT,
+    DELTA_TOTAL,  # elements or images in all, and into how many blocks they are cut
+    DELTA_ITEMS,
+    DELTA_PIXELS,  # of an image
+    DELTA_F,
+    DELTA_CALL_WORDS,
+) = range(PLAN, PLAN + 9)
+
 # ------------------------------------------------------------------------- a phase
 (
     PHASE_K,
