@@ -24,7 +24,7 @@ GRAINS = (
     ("fastconv.engine.gradient", "GRAIN"),
     ("fastconv.engine.product", "GRAIN"),
     ("fastconv.engine.pool", "GRAIN"),
-    ("fastconv.deltas", "GRAIN"),
+    ("fastconv.engine.delta", "GRAIN"),
     ("fastconv.lowering", "COL2IM_GRAIN"),
 )
 
