@@ -207,8 +207,8 @@ def test_errors_leak_nothing(name):
         tracemalloc.stop()
     assert refused == 620
     assert [sys.getrefcount(a) for a in (X, W, READ_ONLY)] == counts
-    # Dictionaries and lists of the interpreter grow by a step now and then; a leak grows always.
-    assert min(grown) < 200, f"bytes kept by 200 errors, three times: {grown}"
+    # The interpreter's own dictionaries grow a little; the smallest object has 16 bytes.
+    assert min(grown) < 200 * 8, f"bytes kept by 200 errors, three times: {grown}"
 
 
 def test_results_hold_nothing_but_themselves():
