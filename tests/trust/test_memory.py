@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.cli.deep.memory import GROWTH, check_flat, resident, varying_call
+from fastconv.cli.deep.memory import varying_call
 from fastconv.plan import planned, products
 from fastconv.resolve import conv_geometry
 
@@ -105,9 +105,9 @@ def starved(steps, stride):
 @LINUX
 def test_memory_may_run_out_at_any_point_of_a_call():
     """MemoryError or the right result, whichever allocation fails; the next call works."""
-    refused, right = starved(16, 3500)
-    assert refused > 50
-    assert right > 50
+    refused, right = starved(8, 7000)
+    assert refused > 20
+    assert right > 20
 
 
 @LINUX
@@ -220,8 +220,9 @@ def test_results_hold_nothing_but_themselves():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no module resource")
 def test_what_is_measured_is_measured():
-    before = resident()
-    block = np.ones(8 * GROWTH // 8)
-    assert resident() - before > 4 * GROWTH
-    del block
-    assert check_flat is not None
+    """In a process of its own: the largest resident size is that of its whole life."""
+    code = (
+        "import numpy as np; from fastconv.cli.deep.memory import GROWTH, resident; "
+        "before = resident(); block = np.ones(GROWTH); assert resident() - before > 4 * GROWTH"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
