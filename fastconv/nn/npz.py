@@ -139,8 +139,9 @@ class NpzReader:
             raise
         except DAMAGE as error:
             raise self.error(f"it is no whole .npz file ({error})") from error
-        infos = self._archive.infolist()
-        if stored and sum(info.file_size for info in infos) > self.path.stat().st_size:
+        # of compressed members, `read` says that they are compressed
+        plain = [i for i in self._archive.infolist() if i.compress_type == zipfile.ZIP_STORED]
+        if stored and sum(info.file_size for info in plain) > self.path.stat().st_size:
             self._archive.close()
             raise self.error("its members overlap, or claim more bytes than the file has")
         self.names = {
