@@ -170,10 +170,6 @@ class NpzReader:
         info = self._archive.getinfo(name + ".npy")
         if self.stored and info.compress_type != zipfile.ZIP_STORED:
             raise self.error(f"array {name!r} is compressed, which fastconv never does")
-        if info.file_size > max(BOMB_BYTES, BOMB_RATIO * info.compress_size):
-            raise self.error(
-                f"array {name!r} would grow from {info.compress_size} to {info.file_size} bytes"
-            )
         try:
             with self._archive.open(info) as member:
                 found_shape, found_dtype = _read_header(member)
@@ -181,6 +177,10 @@ class NpzReader:
         except HEADER_DAMAGE as error:
             raise self.error(f"array {name!r} has no readable header ({error})") from error
         self._check(name, found_shape, found_dtype, held)
+        if info.file_size > max(BOMB_BYTES, BOMB_RATIO * info.compress_size):
+            raise self.error(
+                f"array {name!r} would grow from {info.compress_size} to {info.file_size} bytes"
+            )
         if shape is not None and found_shape != shape:
             raise self.error(f"array {name!r} has shape {found_shape} instead of {shape}")
         if dtype is not None and found_dtype != dtype:
