@@ -12,11 +12,13 @@ import numpy as np
 from fastconv.arguments import DATA_FORMATS
 
 __all__ = [
+    "as_array",
     "channels_last",
     "computing_dtype",
     "float_dtype",
     "native_dtype",
     "operand",
+    "overlap",
     "result",
     "same_dtype",
     "user_shape",
@@ -33,11 +35,31 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
     >>> float_dtype("x", ">f4")
     dtype('float32')
     """
-    native = np.dtype(dtype).newbyteorder("=")
+    has = "is" if name.startswith("dtype") else "has dtype"
+    try:
+        native = np.dtype(dtype).newbyteorder("=") if dtype is not None else None
+    except TypeError:  # no dtype at all, or one without a byte order, such as NumPy's strings
+        native = None
     if native not in FLOATS:
-        has = "is" if name.startswith("dtype") else "has dtype"
-        raise TypeError(f"{name} {has} {np.dtype(dtype)}; use float32, float64 or float16")
+        found = str(dtype) if native is None else str(np.dtype(dtype))
+        raise TypeError(f"{name} {has} {found}; use float32, float64 or float16")
     return native
+
+
+def as_array(name: str, value: Any) -> np.ndarray:
+    """`value` as a plain array; neither a mask nor a matrix is taken for one.
+
+    >>> as_array("x", [[1.0, 2.0]]).shape
+    (1, 2)
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill it first")
+    if isinstance(value, np.matrix):
+        raise ValueError(f"{name} is a numpy.matrix, which has 2 axes only; pass an array")
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name} cannot be made an array: {error}") from error
 
 
 def computing_dtype(dtype: np.dtype) -> np.dtype:
@@ -49,14 +71,7 @@ def operand(name: str, value: Any) -> np.ndarray:
     """`value` as a plain floating-point array of any strides and byte order."""
     if type(value) is np.ndarray and value.dtype in FLOATS:
         return value
-    if type(value) is np.ndarray:
-        array = value
-    elif isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill it first")
-    elif isinstance(value, np.matrix):
-        raise ValueError(f"{name} is a numpy.matrix, which has 2 axes only; pass an array")
-    else:
-        array = np.asarray(value)
+    array = as_array(name, value)
     float_dtype(name, array.dtype)
     return array
 
@@ -114,12 +129,13 @@ def result(
     if not out.flags.c_contiguous and _overlaps_itself(out):
         raise ValueError(f"out overlaps itself: strides {out.strides} for shape {out.shape}")
     for name, array in inputs.items():
-        if array is not None and _overlap(out, array):
+        if array is not None and overlap(out, array):
             raise ValueError(f"out overlaps the input {name}")
     return out
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+def overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays share an element, or might, where finding out would take long."""
     if not np.may_share_memory(a, b):
         return False
     try:

@@ -17,6 +17,7 @@ from fastconv.operands import (
     expect_shape,
     float_dtype,
     operand,
+    overlap,
     result,
     user_shape,
 )
@@ -196,6 +197,8 @@ def grad_results(
     **inputs: np.ndarray,
 ) -> list[np.ndarray | None]:
     """Arrays for (dx, dw, db): the caller's where given, None where not wanted."""
+    if out is not None and not isinstance(out, Sequence | np.ndarray):
+        raise TypeError(f"out={out!r} must hold three arrays or None: (dx, dw, db)")
     given = (None, None, None) if out is None else tuple(out)
     if len(given) != 3:
         raise ValueError(f"out must hold three entries (dx, dw, db), not {len(given)}")
@@ -205,7 +208,7 @@ def grad_results(
     ]
     for i, array in enumerate(made):
         others = [a for a in made[:i] if a is not None]
-        if array is not None and any(np.may_share_memory(array, a) for a in others):
+        if array is not None and any(overlap(array, a) for a in others):
             raise ValueError(f"out[{i}] overlaps another entry of out")
     return made
 

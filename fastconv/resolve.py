@@ -13,6 +13,8 @@ __all__ = ["conv_geometry", "pool_geometry", "transpose_geometry", "window_geome
 
 # Padded extents stay below this, so that sums of a few of them fit a 64-bit integer.
 EXTENT_LIMIT = 2**61
+# Bytes of a channel in the padded input, at most: rounded up to a tile of 64 columns.
+WIDEST = 8 * 64
 CACHED_GEOMETRIES = 1024
 
 
@@ -60,6 +62,7 @@ def conv_geometry(
     y_size = _sizes(ask, w_name, x_size, window, s, d, pads)
     kernel = (*window, c_group, F)
     _addressable(ask, {x_name: (m, *x_size, C), w_name: kernel, "padding": (m, *y_size, F)})
+    _walkable(ask, "padding", x_size, pads, C)
     return _geometry(m, x_size, C, window, F, y_size, s, pads, d, G)
 
 
@@ -118,6 +121,8 @@ def transpose_geometry(
     F = f_group * G
     kernel = (*window, f_group, C)
     _addressable(ask, {x_name: (m, *x_size, C), w_name: kernel, "stride": (m, *y_size, F)})
+    wide = "dilation" if max(dilations) > max(strides) else "stride"
+    _walkable(ask, wide, y_size, pads, F)
     return _geometry(m, y_size, F, window, C, x_size, strides, pads, dilations, G)
 
 
@@ -152,6 +157,8 @@ def pool_geometry(
         eff = effective(extent, step)
         if 2 * max(pair) > eff:
             ask.fail("padding", f"must be at most half the effective window, {eff}")
+    if math.prod(k) * WIDEST > sys.maxsize:
+        ask.fail("window", "has more cells than a 64-bit integer can count")
     y_size = _sizes(ask, "window", x_size, k, s, d, pads, ceil)
     _addressable(ask, {name: (m, *x_size, C), "padding": (m, *y_size, C)})
     return _geometry(m, x_size, C, k, C, y_size, s, pads, d, C)
@@ -183,6 +190,7 @@ def window_geometry(
     pads = resolved_pads(form, x_size, k, s, d)
     y_size = _sizes(ask, "window", x_size, k, s, d, pads)
     _addressable(ask, {name: (m, *x_size, C), "padding": (m, *y_size, math.prod(k) * C)})
+    _walkable(ask, "padding", x_size, pads, C)
     return _geometry(m, x_size, C, k, C, y_size, s, pads, d, 1)
 
 
@@ -211,6 +219,13 @@ def _addressable(ask: Request, shapes: dict[str, tuple[int, ...]]) -> None:
     for argument, shape in shapes.items():
         if math.prod(shape) * 8 > sys.maxsize:
             ask.fail(argument, f"makes an array of shape {shape}, too large to address")
+
+
+def _walkable(ask: Request, argument: str, size: Any, pads: Any, channels: int) -> None:
+    """Offsets into one padded image fit 64-bit integers."""
+    padded = tuple(n + lo + hi for n, (lo, hi) in zip(size, pads, strict=True))
+    if math.prod(padded) * channels * WIDEST > sys.maxsize:
+        ask.fail(argument, f"makes a padded image of extents {padded}, too large to address")
 
 
 def _geometry(  # type: ignore[no-untyped-def]

@@ -23,6 +23,13 @@ def add(parser: Parser) -> None:
         "status is 0 only if nothing failed."
     )
     parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="also look for what crashes, hangs, leaks or rounds too much: every layout at several "
+        "thread counts, arrays between unreadable pages, threads, forks, kernels from disk, "
+        "memory; one to two minutes more",
+    )
+    parser.add_argument(
         "--seed", type=seed, default=0, metavar="N", help="of operands and geometries (default 0)"
     )
 
@@ -46,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
     tick.close()
     scores += check_gradients(fastconv, args.seed)
     scores += check_models(fastconv, args.seed)
+    if args.deep:
+        from fastconv.cli.deep.runner import run_all
+
+        scores += run_all(args.seed)
     failures = report(scores)
     seconds = time.perf_counter() - start
     verdict = f"{failures} failures" if failures else "no failures"

@@ -54,8 +54,12 @@ class Score:
 
     def record_exception(self, case: str, error: Exception) -> None:
         """Count one case in which an error was raised."""
+        self.fail(f"{case}: {type(error).__name__}: {' '.join(str(error).split())}")
+
+    def fail(self, reason: str) -> None:
+        """Count one case that failed."""
         self.cases += 1
-        self._fail(f"{case}: {type(error).__name__}: {' '.join(str(error).split())}")
+        self._fail(reason)
 
     def _fail(self, reason: str) -> None:
         self.failures += 1

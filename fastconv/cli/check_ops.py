@@ -49,7 +49,7 @@ def _plan_conv(ops: Any, t: Trial) -> Results:
     if not hasattr(ops, "plan_conv"):  # the naive loops have no plans
         return _conv(ops, t) + _conv_backward(ops, t)[:2]
     plan = ops.plan_conv(t.x.shape, t.w.shape, t.dtype, **t.conv_options)
-    y, dx, dw = (np.full_like(a, np.nan) for a in (t.dy, t.x, t.w))
+    y, dx, dw = (np.full(a.shape, np.nan, t.dtype) for a in (t.dy, t.x, t.w))
     plan.forward(t.x, t.w, t.b, out=y)
     plan.input_grad(t.dy, t.w, out=dx)
     plan.kernel_grad(t.x, t.dy, out=dw)

@@ -134,18 +134,21 @@ def _image(digit: int, choice: str) -> tuple[np.ndarray, str]:
 
 
 def _image_file(name: str) -> tuple[np.ndarray, str]:
+    from fastconv.nn.npz import HEADER_DAMAGE
+
     try:
-        x = np.load(name, allow_pickle=False)
+        # mapped: nothing is read, or allocated, before the header has the right shape
+        x = np.lib.format.open_memmap(name, mode="r")
     except OSError as error:
         raise CommandError(f"--image: {one_line(error)}") from error
-    except (ValueError, EOFError) as error:
+    except HEADER_DAMAGE as error:
         raise CommandError(f"--image {name}: not an .npy file of shape (8, 8)") from error
-    if not isinstance(x, np.ndarray) or x.shape != (8, 8) or x.dtype.kind not in "uif":
-        shape = getattr(x, "shape", "an archive")
-        raise CommandError(f"--image {name}: expected numbers of shape (8, 8), found {shape}")
+    if x.shape != (8, 8) or x.dtype.kind not in "uif":
+        found = f"{x.shape} of {x.dtype}"
+        raise CommandError(f"--image {name}: expected numbers of shape (8, 8), found {found}")
     if not np.isfinite(x).all():
         raise CommandError(f"--image {name}: expected finite numbers")
-    return x.astype(np.float64), f"read from {name}"
+    return np.array(x, np.float64), f"read from {name}"
 
 
 def _figure() -> Callable[[Flow, str, Path], None]:

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-__all__ = ["Progress", "epoch_line"]
+__all__ = ["Progress", "epoch_line", "new_bar"]
 
 REDRAW_SECONDS = 0.1  # ten redraws a second look smooth and cost under 1 % of the training
 
@@ -47,7 +47,7 @@ class Progress:
     """Callback of `fastconv.nn.fit`. Call `close` when the run ends, however it ends."""
 
     def __init__(self) -> None:
-        self.bar = _new_bar()
+        self.bar = new_bar()
         self.started = self.drawn = 0.0
         self.finished_epochs = 0
 
@@ -85,7 +85,8 @@ class Progress:
             self.bar.close()
 
 
-def _new_bar() -> Any:
+def new_bar() -> Any:
+    """A bar with ``start``, ``move``, ``line`` and ``close``; None where there is no terminal."""
     if not sys.stderr.isatty():
         return None
     try:

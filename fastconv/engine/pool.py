@@ -50,14 +50,18 @@ class PoolPlan:
         self.m, self.rows = g.m, math.prod(g.y_size[:-1])
         cells = math.prod(g.x_size)
         self.work = g.m * g.C * max(cells, math.prod(g.y_size))
+        # indices of taps that lie in the padding are computed too, and must not wrap around
+        reach = math.prod(n + sum(pair) for n, pair in zip(g.x_size, g.pads, strict=True))
         highs = [0] * (3 - g.rank) + [hi for _, hi in g.pads]
         axes = [(*a, hi) for a, hi in zip(g.axes3, highs, strict=True)]
         pixel = g.C * dtype.itemsize
-        self.scratch_bytes = -(-16 * g.T // 64) * 64
+        # most cells that a window has inside the input: its padding may be far larger
+        inside = math.prod(min(k, (n - 1) // d + 1) for n, k, _, d, _, _ in g.axes)
+        self.scratch_bytes = -(-16 * inside // 64) * 64
         self._table = Table(s.POOL_WORDS)
         self._table.set(s.POOL_AXES, *(n for a in axes for n in a))
-        self._table.set(s.POOL_C, g.C, pixel, dtype.itemsize, g.T, cells, self.rows)
-        self._table.set(s.POOL_PADDED, include_pad, cells >= 2**31, self.scratch_bytes)
+        self._table.set(s.POOL_C, g.C, pixel, dtype.itemsize, inside, cells, self.rows)
+        self._table.set(s.POOL_PADDED, include_pad, reach >= 2**31, self.scratch_bytes)
         self._address = self._table.address
 
     def reduce(self, name: str, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:

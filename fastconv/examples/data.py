@@ -203,9 +203,9 @@ def _scale(x: Array, where: str) -> float:
 def _images(x: Array, scale: float, where: str) -> Array:
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise ValueError(f"{where}: x: expected (m, H, W) or (m, H, W, C), got {x.shape}")
-    images = np.ascontiguousarray(x, np.float32).reshape(*x.shape[:3], -1)  # (m, H, W, C)
+    images = np.array(x, np.float32, order="C").reshape(*x.shape[:3], -1)  # (m, H, W, C)
     if scale != 1.0:
-        images = images / np.float32(scale)
+        images /= np.float32(scale)
     if not np.isfinite(images).all():
         raise ValueError(f"{where}: x: holds NaN or infinity")
     return images

@@ -11,6 +11,7 @@ import numpy as np
 from fastconv import deltas, pooling
 from fastconv.arguments import Int, Padding, boolean
 from fastconv.operands import (
+    as_array,
     channels_last,
     expect_shape,
     operand,
@@ -21,6 +22,9 @@ from fastconv.operands import (
 from fastconv.resolve import (
     pool_geometry,
 )
+
+# Of an argmax, in either byte order.
+WINNERS = (np.dtype("<i8"), np.dtype(">i8"))
 
 __all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward", "relu_backward"]
 
@@ -156,8 +160,8 @@ def max_pool_backward(
     )
     shape = user_shape(g.y_shape, data_format)
     expect_shape("dy", dy, shape, "the shape of the forward output")
-    winners = np.asarray(argmax)
-    if winners.dtype.newbyteorder("=") != np.int64:
+    winners = as_array("argmax", argmax)
+    if winners.dtype not in WINNERS:
         raise ValueError(f"argmax has dtype {winners.dtype}, not int64")
     expect_shape("argmax", winners, shape, "the shape of the forward output")
     shape = user_shape(g.x_shape, data_format)

@@ -35,6 +35,10 @@ DAMAGE = (
     OverflowError,
     OSError,
 )
+# A compressed member that grows by more than this, and to more than so many bytes, is a zip bomb:
+# deflate shrinks real images to a tenth, zeros to a thousandth.
+BOMB_RATIO = 200
+BOMB_BYTES = 64 * 2**20
 # And for a header: NumPy's reader of old headers, and Python's parser given too many brackets.
 HEADER_DAMAGE = (*DAMAGE, tokenize.TokenError, RecursionError, MemoryError)
 
@@ -45,7 +49,8 @@ def write_npz(
     """Write `arrays` to `path` so that a crash leaves either the old file or the new one.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is
-    then renamed. Equal arrays give equal bytes.
+    then renamed. Equal arrays give equal bytes. Where the disk is full, or the user interrupts,
+    the temporary file is removed.
 
     Parameters
     ----------
@@ -60,7 +65,23 @@ def write_npz(
     if path.is_dir():
         raise ValueError(f"path: {path} is a folder; a file name is needed")
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
+    try:
+        _write(temporary, arrays)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a write's error names no file
+        raise
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if previous is not None and path.exists():
+        os.replace(path, previous)
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _write(path: Path, arrays: Mapping[str, Array]) -> None:
+    with open(path, "wb") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             for name, array in arrays.items():
                 # ZipInfo's default date is 1980-01-01: no clock in the file.
@@ -68,10 +89,6 @@ def write_npz(
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
-    if previous is not None and path.exists():
-        os.replace(path, previous)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -122,6 +139,11 @@ class NpzReader:
             raise
         except DAMAGE as error:
             raise self.error(f"it is no whole .npz file ({error})") from error
+        # of compressed members, `read` says that they are compressed
+        plain = [i for i in self._archive.infolist() if i.compress_type == zipfile.ZIP_STORED]
+        if stored and sum(info.file_size for info in plain) > self.path.stat().st_size:
+            self._archive.close()
+            raise self.error("its members overlap, or claim more bytes than the file has")
         self.names = {
             name.removesuffix(".npy") for name in self._archive.namelist() if name.endswith(".npy")
         }
@@ -155,6 +177,10 @@ class NpzReader:
         except HEADER_DAMAGE as error:
             raise self.error(f"array {name!r} has no readable header ({error})") from error
         self._check(name, found_shape, found_dtype, held)
+        if info.file_size > max(BOMB_BYTES, BOMB_RATIO * info.compress_size):
+            raise self.error(
+                f"array {name!r} would grow from {info.compress_size} to {info.file_size} bytes"
+            )
         if shape is not None and found_shape != shape:
             raise self.error(f"array {name!r} has shape {found_shape} instead of {shape}")
         if dtype is not None and found_dtype != dtype:

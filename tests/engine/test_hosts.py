@@ -48,6 +48,11 @@ for channels in (2, 3, 4):
     t.test_few_channels(channels, t.F4)
 for channels in (1, 3, 6, 17):
     t.test_pooling_channel_tails(channels)
+import fastconv
+from fastconv.cli.deep.numbers import check_numbers
+for score in check_numbers(fastconv, 0, 6, lambda done, total: None):
+    assert score.failures == 0, score.first_failure
+    assert score.cases > 3
 print("ok")
 """
 

@@ -1,0 +1,171 @@
+"""Rounding errors on random reals: within the bound, and no worse than NumPy's own product."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv.cli.check_cases import Score, random_problem
+from fastconv.cli.deep import Tick
+from fastconv.geometry import Geometry
+from fastconv.lowering import Im2colPlan
+from fastconv.problems import Problem, find_table, read_problems, table_names
+
+__all__ = ["BOUND", "RMS", "Errors", "check_numbers", "rounding_errors", "table_problems"]
+
+# abs(y - y64) <= 16 * eps * G, the bound of the reference BLAS tests; G is the sum of magnitudes.
+BOUND = 16.0
+# Root-mean-square error relative to that of NumPy's matmul in the same dtype on the same data.
+RMS = 1.5
+# Fewer results than this say nothing about a root-mean-square.
+ENOUGH = 500
+# Largest im2col matrix that is written out for NumPy, and work of a table's problem, at most (or
+# one image).
+LARGEST = 2**24
+FLOPS = 5e7
+
+
+class Errors(NamedTuple):
+    """What one product does wrong: in units of eps * G at worst, and relative to NumPy."""
+
+    product: str
+    bound: float
+    rms: float
+
+
+def rounding_errors(ops: Any, problem: Problem, seed: int, dtype: str) -> list[Errors]:
+    """Errors of the three products of `problem` on normal random numbers.
+
+    The result to compare with is that of explicit im2col and NumPy's matmul in float64; a float64
+    result may differ from it by what either rounds.
+
+    Parameters
+    ----------
+    ops : module or namespace
+        What is checked.
+    problem : Problem
+    seed : int
+    dtype : str
+        float32 or float64.
+    """
+    g, options = problem.geometry, problem.kwargs
+    rng = np.random.default_rng(seed)
+    x, w, dy = (rng.standard_normal(s).astype(dtype) for s in (g.x_shape, g.w_shape, g.y_shape))
+    found = (
+        ops.conv(x, w, **options),
+        ops.conv_input_grad(dy, w, x.shape, **options),
+        ops.conv_kernel_grad(x, dy, w.shape, **options),
+    )
+    numpy, columns = None, max(g.P * g.K, math.prod(g.x_shape[:-1]) * g.T * g.F)
+    if dtype == "float32" and columns <= LARGEST:
+        numpy = explicit_products(problem, x, w, dy)
+    wide = [a.astype(np.float64) for a in (x, w, dy)]
+    exact = _products(g, "float64", *wide)
+    sizes = _products(g, "float64", *(abs(a) for a in wide))
+    eps = float(np.finfo(dtype).eps)
+    errors = []
+    for i, name in enumerate(("y", "dx", "dw")):
+        got, true, G = found[i], exact[i], sizes[i]
+        worst = float(np.max(np.abs(got - true) / np.where(G > 0, eps * G, 1.0)))
+        ratio = 0.0
+        if numpy is not None and got.size >= ENOUGH:
+            # where both round next to nothing, as in a product of one term, neither is worse
+            ratio = _rms(got - true) / max(_rms(numpy[i] - true), eps * _rms(G) * 1e-3)
+        errors.append(Errors(name, worst if worst == worst else float("inf"), ratio))
+    return errors
+
+
+def _rms(a: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(a))))
+
+
+def _products(g: Geometry, dtype: str, *operands: np.ndarray) -> list[np.ndarray]:
+    """y, dx and dw of x, w and dy, box by box: memory is bounded."""
+    plan, (x, w, dy) = Im2colPlan(g, np.dtype(dtype)), operands
+    y, dx, dw = (np.full(s, np.nan, dtype) for s in (g.y_shape, g.x_shape, g.w_shape))
+    plan.forward(x, w, None, False, y)
+    plan.input_grad(dy, w, None, False, dx)
+    plan.kernel_grad(x, dy, dw)
+    return [y, dx, dw]
+
+
+def explicit_products(
+    problem: Problem, x: np.ndarray, w: np.ndarray, dy: np.ndarray
+) -> list[np.ndarray]:
+    """y, dx and dw as three calls of NumPy's matmul, each on a whole im2col matrix.
+
+    The input gradient is the full convolution of dy, with zeros between its pixels, and the
+    flipped kernel, so that each result is one sum, as long as ours.
+    """
+    from fastconv import im2col
+
+    g, options = problem.geometry, {k: v for k, v in problem.kwargs.items() if k != "groups"}
+    cols = _by_group(im2col(x, g.window, **options), g.T, g.G)  # (G, P, K)
+    w_gkf = _by_group(w, 1, g.G)
+    dy_gpf = _by_group(dy, 1, g.G)
+    y = np.moveaxis(cols @ w_gkf, 0, 1).reshape(g.y_shape)
+    dw = np.moveaxis(cols.swapaxes(1, 2) @ dy_gpf, 0, 1).reshape(g.w_shape)
+    axes = tuple(range(g.rank))
+    flipped = np.flip(w, axes).reshape(g.T, g.C // g.G, g.G, g.F // g.G)
+    w_gfc = flipped.transpose(2, 0, 3, 1).reshape(g.G, g.T * g.F // g.G, g.C // g.G)
+    seen = _by_group(im2col(_spread(g, dy), g.window, dilation=problem.dilation), g.T, g.G)
+    dx = np.moveaxis(seen @ w_gfc, 0, 1).reshape(g.x_shape)
+    return [y, dx, dw]
+
+
+def _by_group(a: np.ndarray, terms: int, G: int) -> np.ndarray:
+    """``(rows, terms, G, c)`` as ``(G, rows, terms*c)``, whatever the shape of `a`."""
+    last = a.shape[-1] // (terms * G)
+    split = np.moveaxis(a.reshape(-1, terms, G, last), 2, 0)
+    return split.reshape(G, -1, terms * last)
+
+
+def _spread(g: Geometry, dy: np.ndarray) -> np.ndarray:
+    """Put zeros between and around the pixels of dy, so that its windows are those of dx."""
+    room = np.zeros((g.m, *(n + (k - 1) * d for n, k, _, d, _, _ in g.axes), g.F), dy.dtype)
+    to, of = [], []
+    for (_, k, s, d, lo, o), size in zip(g.axes, room.shape[1:-1], strict=True):
+        at = (k - 1) * d - lo + s * np.arange(o)
+        kept = (at >= 0) & (at < size)
+        to.append(at[kept])
+        of.append(np.arange(o)[kept])
+    images = range(g.m)
+    room[np.ix_(images, *to)] = dy[np.ix_(images, *of)]
+    return room
+
+
+def table_problems() -> list[Problem]:
+    """Every problem of the tables, with so many images that it takes a moment."""
+    problems = []
+    for table in table_names():
+        for problem in read_problems(find_table(table)):
+            one = dataclasses.replace(problem, m=1)
+            images = min(problem.m, 4, max(1, int(FLOPS // one.geometry.flops)))
+            problems.append(dataclasses.replace(problem, m=images))
+    return problems
+
+
+def check_numbers(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
+    """Random problems and `count` of the tables' problems in float32 and float64."""
+    bound, rms = Score("rounding errors / eps G"), Score("rms error / NumPy's")
+    rng = np.random.default_rng(seed)
+    tables = table_problems()
+    chosen = rng.permutation(len(tables))[:count]
+    problems = [tables[i] for i in sorted(chosen)] + [random_problem(rng) for _ in range(count)]
+    for number, problem in enumerate(problems):
+        for dtype in ("float32", "float64"):
+            case = f"{problem} [{dtype}]"
+            try:
+                errors = rounding_errors(ops, problem, seed + number, dtype)
+            except Exception as fault:  # a result like any other: reported as a failure
+                bound.record_exception(case, fault)
+                continue
+            for product, worst, ratio in errors:
+                bound.record(f"{case}, {product}", worst, BOUND)
+                if ratio:
+                    rms.record(f"{case}, {product}", ratio, RMS)
+        tick(number + 1, len(problems))
+    return [bound, rms]
