@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +18,21 @@ __all__ = ["bias_grad", "relu_delta"]
 BLOCK = 2**18
 
 
+@lru_cache(1)
+def _engine() -> Any:
+    """The module of the calls, which the first one imports."""
+    with threads.building:
+        from fastconv.engine import delta
+
+    return delta
+
+
 def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     """``db[f]`` = sum of ``dy[..., f]`` over images and pixels; exactly 0 for an empty batch.
 
     Images are summed one by one in float64, then their sums, so the bits depend on the shape
     alone: neither on threads nor on the layout.
     """
-    with threads.building:
-        from fastconv.engine import delta
-
     m, F = dy.shape[0], dy.shape[-1]
     pixels = math.prod(dy.shape[1:-1])
     sums = np.empty((m, F))
@@ -33,16 +41,13 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
         part = dy[n : n + step]
         if not in_place(part):
             part = np.array(part, computing_dtype(native_dtype(dy)), order="C")
-        delta.bias_sums(part, sums[n : n + step])
+        _engine().bias_sums(part, sums[n : n + step])
     db[...] = sums.sum(axis=0)
 
 
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
     """``dx = dy`` where ``y > 0``, else exactly 0."""
-    with threads.building:
-        from fastconv.engine import delta
-
     if in_place(dy, y, dx):
-        delta.relu_delta(dy, y, dx)
+        _engine().relu_delta(dy, y, dx)
     else:
         dx[...] = np.where(y > 0, dy, dy.dtype.type(0))

@@ -52,6 +52,15 @@ def avg_pool_backward(g: Geometry, dy: np.ndarray, dx: np.ndarray, include_pad: 
         plan.spread(*arrays)
 
 
+@lru_cache(1)
+def _engine() -> Any:
+    """The module of the calls, which the first one imports."""
+    with threads.building:
+        from fastconv.engine import pool
+
+    return pool
+
+
 @lru_cache(CACHED_PARTS)
 def _part(g: Geometry, m: int, C: int) -> Geometry:
     """`g` with so many images and channels."""
@@ -65,9 +74,7 @@ def _parts(
     include_pad: bool = False,
 ) -> Iterator[tuple[Any, list[Any]]]:
     """A plan and its arrays for every part; what was computed into a copy is written back."""
-    with threads.building:
-        from fastconv.engine.pool import pool_plan
-
+    pool_plan = _engine().pool_plan
     if g.m == 0:
         return
     given = [a for a in (*inputs, *outputs) if a is not None]
