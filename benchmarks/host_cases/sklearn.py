@@ -13,7 +13,6 @@ from fastconv.sklearn import CNNClassifier
 
 from . import Case
 
-
 # Test accuracy that both reach.
 ENOUGH = 0.95
 

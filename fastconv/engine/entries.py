@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numba
@@ -139,6 +139,7 @@ POOLS = {
 DELTAS = {"bias_sums": delta_loop.bias_sums, "relu_delta": delta_loop.relu_delta}
 
 
+@lru_cache(256)
 def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
     """Address of a key of `POOLS` for vectors of so many channels."""
     loop_of, kind = POOLS[name]
@@ -150,6 +151,7 @@ def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
     return _other(f"{name}_{dtype.name}_{lanes}", loop_of, tile, works)
 
 
+@lru_cache(8)
 def delta_address(name: str, dtype: np.dtype) -> int:
     """Address of a key of `DELTAS` for a dtype."""
 
