@@ -13,9 +13,11 @@ class NoJax:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-sys.meta_path.insert(0, NoJax())
+def without_jax():
+    """Block JAX, then let fastconv serve Keras."""
+    sys.meta_path.insert(0, NoJax())
+    import fastconv.adapters.keras  # noqa: F401
 
-import fastconv.adapters.keras  # noqa: E402, F401
 
 # Keras registers these in its conftest, which its wheel leaves out.
 MARKERS = {
@@ -25,6 +27,7 @@ MARKERS = {
 
 
 def pytest_configure(config):
+    without_jax()
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 

@@ -14,7 +14,9 @@ import keras
 import pytest
 
 HERE = Path(__file__).parent
-BLOCK = "import sys; sys.path.insert(0, sys.argv[1]); import keras_suite\n"
+BLOCK = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import keras_suite; keras_suite.without_jax()\n"
+)
 
 
 def python(code, *words, environment=None, check=True):
