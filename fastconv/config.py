@@ -90,9 +90,9 @@ def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",
     --------
     >>> warmup(ops=["relu_backward"])
     """
-    kinds = [dtypes] if isinstance(dtypes, str | np.dtype | type) else list(dtypes)
+    kinds = [dtypes] if isinstance(dtypes, str | np.dtype | type) else _listed("dtypes", dtypes)
     natives = [float_dtype("dtypes", dtype) for dtype in kinds]
-    chosen = [ops] if isinstance(ops, str) else None if ops is None else list(ops)
+    chosen = [ops] if isinstance(ops, str) else None if ops is None else _listed("ops", ops)
     known = _calls(np.dtype(np.float32))
     for op in chosen or ():
         if op not in known:
@@ -109,6 +109,12 @@ def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",
                 with threads.num_threads(count):
                     calls[op]()
     log.info("kernels ready after %.1f s", time.perf_counter() - start)
+
+
+def _listed(argument: str, value: Any) -> list[Any]:
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{argument}={value!r} must be a name or several")
+    return list(value)
 
 
 def show_config() -> None:

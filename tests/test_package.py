@@ -166,6 +166,8 @@ def test_warmup():
         fc.warmup(ops=["convolve"])
     with pytest.raises(TypeError, match="dtypes is int64"):
         fc.warmup(dtypes=["int64"])
+    with pytest.raises(TypeError, match="ops=5 must be a name or several"):
+        fc.warmup(5)
 
 
 @pytest.mark.parametrize("level", ["WARNING", "ERROR"])
