@@ -75,8 +75,9 @@ def test_multiplications_of_the_three_products_agree(g):
                 plan.forward(x, w, None, False, y)
             else:
                 plan.kernel_grad(x, y, w)
-        nr = plan._product(name).tile.columns
-        counts.append(sum(len(r) * k * min(cols, nr) for r, cols, k, *_ in recorder.tasks))
+        tile = plan._product(name).tile
+        made = sum(len(r) * k * min(cols, tile.columns) for r, cols, k, *_ in recorder.tasks)
+        counts.append(made * tile.every)
     everything = g.P * g.T * g.C * g.F // g.G
     if not any(map(any, g.pads)) and g.F % plan._product("kernel_grad").tile.columns == 0:
         assert counts == [everything, everything]

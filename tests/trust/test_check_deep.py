@@ -144,6 +144,7 @@ def test_threads_that_disturb_each_other_are_seen():
 
 
 @POSIX
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX, if another test has imported it, warns
 def test_a_child_with_other_bits_or_without_a_result_is_seen(monkeypatch):
     parent = os.getpid()
     monkeypatch.setattr("fastconv.cli.deep.processes.CHILD_SECONDS", 1)
