@@ -13,12 +13,10 @@ Contract
     argmax[j]  VL 64-bit integers at  argmax + j*argmax_step
 
 ``emit_spread`` adds ``dy / size`` (VL elements) to the VL elements at ``dx + offsets[t]``.
-``emit_scatter`` adds an element of dy to that at ``dx + offsets[t]`` where its argmax is
-``cell + cells[t]``; the result has a bit set for every lane that found no such t.
 
 - Of pixels j >= left the last one that is left is computed again: there is no test for rows here.
 - Addresses, steps and offsets are in bytes; `offsets` and `cells` are addresses of 64-bit integers.
-  MAX and ARGMAX need a cell at least; all but MEAN need images of less than 2**31 cells.
+  MAX and ARGMAX need a cell at least, ARGMAX an image of less than 2**31 cells.
 - MAX and ARGMAX ignore NaN but tell of it: the result is 0 only if no operand was one.
 - Every access carries the alignment of one byte, and nothing is checked.
 """
@@ -33,7 +31,7 @@ from llvmlite import ir
 from fastconv.engine.emit import I8, I32, I64, PTR
 
 __all__ = ["ARGMAX", "MAX", "MEAN", "ROWS", "PoolOperands", "PoolTile", "emit_reduce",
-           "emit_scatter", "emit_spread"]  # fmt: skip
+           "emit_spread"]  # fmt: skip
 
 MAX, ARGMAX, MEAN = range(3)
 # Pixels of a tile: their chains of maxima and sums hide each other's latency.
@@ -173,60 +171,21 @@ def _any(builder: Any, tile: PoolTile, flags: Any) -> Any:
 
 def emit_spread(builder: Any, tile: PoolTile, window: Any, dy: Any, dx: Any, size: Any) -> None:
     """Emit the addition of a pixel's share to the cells of its window ``(offsets, count)``."""
-    share = builder.fdiv(_load(builder, tile, dy, I64(0)), splat(builder, tile.vector, size))
-
-    def add(t: Any, at: Any, kept: Any) -> Any:
-        _store(builder, builder.fadd(_load(builder, tile, at, I64(0)), share), at)
-        return kept
-
-    _each_cell(builder, window, dx, add, I64(0))
-
-
-def emit_scatter(builder: Any, tile: PoolTile, window: Any, winners: Any, dy: Any,
-                 dx: Any) -> Any:  # fmt: skip
-    """Emit the addition of a pixel's errors to the winners ``(argmax, cell, cells)``."""
-    argmax, cell, cells = winners
-    wide = ir.VectorType(I64, tile.lanes)
-    won = builder.load(builder.inttoptr(argmax, PTR), align=1, typ=wide)
-    won = builder.sub(won, splat(builder, wide, cell))
-    if tile.integers != wide:
-        won = builder.trunc(won, tile.integers)  # their differences stay below 2**32
-    error, zero = _load(builder, tile, dy, I64(0)), ir.Constant(tile.vector, None)
-
-    def add(t: Any, at: Any, missed: Any) -> Any:
-        wanted = splat(builder, tile.integers, _cell(builder, tile, cells, t))
-        here = builder.icmp_signed("==", won, wanted)
-        new = builder.select(here, error, zero)
-        _store(builder, builder.fadd(_load(builder, tile, at, I64(0)), new), at)
-        here = builder.sext(here, tile.integers)
-        return builder.and_(missed, builder.not_(here))
-
-    lanes = ir.Constant(tile.integers, [-1] * tile.lanes)
-    missed = _each_cell(builder, window, dx, add, lanes)
-    missed = builder.icmp_signed("!=", missed, ir.Constant(tile.integers, None))
-    return builder.zext(builder.bitcast(missed, ir.IntType(tile.lanes)), I64)
-
-
-def _each_cell(builder: Any, window: Any, dx: Any, body: Any, kept: Any) -> Any:
-    """A loop over the cells; `body` gets t, the cell's address and what it returned before."""
     offsets, count = window
+    share = builder.fdiv(_load(builder, tile, dy, I64(0)), splat(builder, tile.vector, size))
     before = builder.block
     loop = builder.append_basic_block("cells")
-    done = builder.append_basic_block("given")
+    done = builder.append_basic_block("spread")
     builder.cbranch(builder.icmp_signed(">", count, I64(0)), loop, done)
     builder.position_at_end(loop)
-    t, held = builder.phi(I64), builder.phi(kept.type)
-    after = body(t, builder.add(dx, _word(builder, offsets, t)), held)
+    t = builder.phi(I64)
+    at = builder.add(dx, _word(builder, offsets, t))
+    _store(builder, builder.fadd(_load(builder, tile, at, I64(0)), share), at)
     t_next = builder.add(t, I64(1))
     builder.cbranch(builder.icmp_signed("<", t_next, count), loop, done)
-    for phi, first, later in ((t, I64(0), t_next), (held, kept, after)):
-        phi.add_incoming(first, before)
-        phi.add_incoming(later, loop)
+    t.add_incoming(I64(0), before)
+    t.add_incoming(t_next, loop)
     builder.position_at_end(done)
-    result = builder.phi(kept.type)
-    result.add_incoming(kept, before)
-    result.add_incoming(after, loop)
-    return result
 
 
 def splat(builder: Any, vector: Any, value: Any) -> Any:

@@ -132,8 +132,8 @@ POOLS = {
     "max": (pool_loop.pool_rows, MAX),
     "argmax": (pool_loop.pool_rows, ARGMAX),
     "mean": (pool_loop.pool_rows, MEAN),
-    "spread": (pool_loop.give_errors, MEAN),
-    "scatter": (pool_loop.give_errors, MAX),
+    "spread": (pool_loop.spread_errors, MEAN),
+    "scatter": (pool_loop.scatter_errors, MAX),
     "check": (pool_loop.check_winners, MAX),
 }
 DELTAS = {"bias_sums": delta_loop.bias_sums, "relu_delta": delta_loop.relu_delta}

@@ -77,7 +77,8 @@ class PoolPlan:
         return self.call(self._entry("scatter"), self._entry("check"), self.m, dx, dy, argmax)
 
     def _entry(self, name: str) -> int:
-        return pool_address(name, 1 if name == "check" else self.lanes, self.dtype)
+        lanes = 1 if name in ("check", "scatter") else self.lanes
+        return pool_address(name, lanes, self.dtype)
 
     def call(self, entry: int, before: int, total: int, x: np.ndarray, y: np.ndarray,
              argmax: np.ndarray | None) -> bool:  # fmt: skip

@@ -20,7 +20,6 @@ from fastconv.engine.primitives import (
     add_one,
     load_element,
     pool_reduce,
-    pool_scatter,
     pool_spread,
     store_element,
     store_word,
@@ -29,10 +28,8 @@ from fastconv.engine.primitives import (
     zero_bytes,
 )  # fmt: skip
 
-__all__ = ["check_winners", "give_errors", "pool_rows"]
+__all__ = ["check_winners", "pool_rows", "scatter_errors", "spread_errors"]
 
-# In larger windows, errors go to the winners one by one.
-MOST_TAPS = 16
 # The shift that leaves one of any number of lanes.
 SINGLE = 9
 
@@ -205,19 +202,19 @@ def _exact_run(fixed, window, q, pixels, tile):
 
 
 @inner
-def give_errors(call, thread, tile):
-    """The errors of blocks of images back to the cells: all of MEAN's, or the winner's.
-
-    Nothing is written if POOL_BAD is set.
-    """
+def spread_errors(call, thread, tile):
+    """The error of each output, spread evenly over its window, for blocks of images."""
     plan = word(call, s.PLAN)
     offsets = word(call, s.SCRATCH) + thread * word(plan, s.POOL_SCRATCH)
-    OW, far = word(plan, s.POOL_AXES + 19), word(plan, s.POOL_FAR)
-    cells, rows = word(plan, s.POOL_CELLS), word(plan, s.POOL_ROWS)
+    OW, cells, rows = (
+        word(plan, s.POOL_AXES + 19),
+        word(plan, s.POOL_CELLS),
+        word(plan, s.POOL_ROWS),
+    )
     fixed = constants(call, plan)
     x, pixel, step = fixed[0], fixed[4], fixed[6]
     listed, count = (0, 0, 0, 0, 0, 0), 0
-    while word(call, s.POOL_BAD) == 0:
+    while True:
         item = add_one(call, s.NEXT_ITEM)
         if item >= word(call, s.POOL_ITEMS):
             return
@@ -234,54 +231,55 @@ def give_errors(call, thread, tile):
                 if taps != listed:
                     listed, count = taps, list_cells(plan, offsets, taps)
                 last = run_end(plan, ow, w0, w1)
-                size = divisor(plan, od, oh, ow) if len(tile[1]) == MEAN else 1
-                tried = count if count <= MOST_TAPS and far == 0 else 0
-                if len(tile[1]) == MEAN:
-                    tried = count
+                size = divisor(plan, od, oh, ow)
                 for i in range(last - ow):
-                    window = (offsets, tried, image, line + at_w + i * step, size)
-                    _give(fixed, window, row * OW + ow + i, tile)
+                    dx = image + (line + at_w + i * step) * pixel
+                    _spread(fixed, (offsets, count), row * OW + ow + i, dx, size, tile)
                 ow = last
 
 
 @inner
-def _give(fixed, window, q, tile):
+def _spread(fixed, window, q, dx, size, tile):
     """The errors of all channels of pixel q."""
-    C, lanes = fixed[3], len(tile[0])
+    _, y, _, C, _, element, _, _ = fixed
+    dy, lanes = y + q * C * element, len(tile[0])
     c = 0
     while c + lanes <= C:
-        _give_vector(fixed, window, q * C, c, tile, 0)
+        pool_spread(tile, 0, window, dy + c * element, dx + c * element, size)
         c += lanes
     if lanes > 1 and c + lanes // 2 <= C:
-        _give_vector(fixed, window, q * C, c, tile, 1)
+        pool_spread(tile, 1, window, dy + c * element, dx + c * element, size)
         c += lanes // 2
     while c < C:
-        _give_vector(fixed, window, q * C, c, tile, SINGLE)
+        pool_spread(tile, SINGLE, window, dy + c * element, dx + c * element, size)
         c += 1
 
 
 @inner
-def _give_vector(fixed, window, q, c, tile, shift):
-    """The errors of the channels from c on, of the pixel whose first element is q."""
-    _, y, argmax, C, pixel, element, _, taps = fixed
-    offsets, count, image, cell, size = window
-    dy, dx = y + (q + c) * element, image + cell * pixel + c * element
-    if len(tile[1]) == MEAN:
-        pool_spread(tile, shift, (offsets, count), dy, dx, size)
-        return
-    winners = argmax + (q + c) * 8
-    missed = pool_scatter(
-        tile, shift, (offsets, count), (winners, cell, offsets + 8 * taps), dy, dx
-    )
-    lane = 0
-    while missed != 0:  # winners that are no cell of the window: -1, or the caller's own
-        winner = word(winners, lane)
-        if missed & 1 != 0 and winner >= 0:
-            to = image + (winner * C + c + lane) * element
-            error = load_element(dy + lane * element, tile[2])
-            store_element(to, load_element(to, tile[2]) + error)
-        missed >>= 1
-        lane += 1
+def scatter_errors(call, thread, tile):
+    """The error of each output to its winner, for blocks of images; nothing if POOL_BAD is set.
+
+    One by one: comparing a vector of winners with every cell of the window takes twice as long.
+    """
+    plan = word(call, s.PLAN)
+    x, y, argmax, C, pixel, element, _, _ = constants(call, plan)
+    cells = word(plan, s.POOL_CELLS)
+    outputs = word(plan, s.POOL_ROWS) * word(plan, s.POOL_AXES + 19)
+    while word(call, s.POOL_BAD) == 0:
+        item = add_one(call, s.NEXT_ITEM)
+        if item >= word(call, s.POOL_ITEMS):
+            return
+        begin, end = block_of(call, item)
+        for n in range(begin, end):
+            dx = x + n * cells * pixel
+            zero_bytes(dx, cells * pixel)
+            for q in range(n * outputs * C, (n + 1) * outputs * C, C):
+                for c in range(C):
+                    cell = word(argmax, q + c)
+                    if cell >= 0:
+                        to = dx + (cell * C + c) * element
+                        error = load_element(y + (q + c) * element, tile[2])
+                        store_element(to, load_element(to, tile[2]) + error)
 
 
 @inner

@@ -17,13 +17,12 @@ from fastconv.engine.emit_pool import (
     PoolOperands,
     PoolTile,
     emit_reduce,
-    emit_scatter,
     emit_spread,
 )
 
 __all__ = [
     "add_elements", "add_one", "call_entry", "call_sweep", "copy_bytes", "load_bits",
-    "load_element", "move_16_bytes", "pool_reduce", "pool_scatter", "pool_spread", "product",
+    "load_element", "move_16_bytes", "pool_reduce", "pool_spread", "product",
     "store_bits", "store_element", "store_word", "store_words", "swap_bytes", "to_bits",
     "to_float", "word", "words", "zero_bytes",
 ]  # fmt: skip
@@ -344,24 +343,3 @@ def pool_spread(typingctx, tile, shift, window, dy, dx, size):
         return context.get_dummy_value()
 
     return types.void(tile, shift, pair, *(types.int64,) * 3), codegen
-
-
-@intrinsic
-def pool_scatter(typingctx, tile, shift, window, winners, dy, dx):
-    """One vector of a pixel by `emit_pool.emit_scatter`, of max(1, VL >> shift) channels.
-
-    `shift` is a literal, `window` is ``(offsets, count)``, `winners` ``(argmax, cell, cells)``.
-    """
-    if not isinstance(shift, types.IntegerLiteral):
-        return None
-    groups = [types.UniTuple(types.int64, n) for n in (2, 3)]
-
-    def codegen(context, builder, signature, args):
-        shape = _pool_tile(context, tile, max(1, len(tile[0]) >> shift.literal_value))
-        window, winners = (
-            cgutils.unpack_tuple(builder, group, len(kind))
-            for group, kind in zip(args[2:4], groups, strict=True)
-        )
-        return emit_scatter(builder, shape, window, winners, *args[4:])
-
-    return types.int64(tile, shift, *groups, types.int64, types.int64), codegen

@@ -19,7 +19,6 @@ from fastconv.engine.emit_pool import (
     PoolOperands,
     PoolTile,
     emit_reduce,
-    emit_scatter,
     emit_spread,
 )
 from fastconv.engine.tiles import DOT, ELEMENTWISE, OUTER, PAIR, PAIR_ROWS, TILES, TWIN, isa_of
@@ -85,22 +84,19 @@ def module_of(tile: TileShape) -> str:
 
 
 def pooling_module_of(tile: PoolTile) -> str:
-    """LLVM IR of functions that are one tile of a pooling, and of both gradients."""
+    """LLVM IR of functions that are one tile of a pooling, and of a gradient."""
     module = ir.Module("pooling")
     word = ir.IntType(64)
     fields = len(dataclasses.fields(PoolOperands)) - 1
-    kinds = {"reduce": [word] * fields + [tile.element], "spread": [word] * 4 + [tile.element],
-             "scatter": [word] * 7}  # fmt: skip
+    kinds = {"reduce": [word] * fields + [tile.element], "spread": [word] * 4 + [tile.element]}
     for name, arguments in kinds.items():
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
         builder = ir.IRBuilder(function.append_basic_block())
         a = function.args
         if name == "reduce":
             emit_reduce(builder, tile, PoolOperands(*a))
-        elif name == "spread":
-            emit_spread(builder, tile, a[:2], *a[2:])
         else:
-            emit_scatter(builder, tile, a[:2], a[2:5], *a[5:])
+            emit_spread(builder, tile, a[:2], *a[2:])
         builder.ret_void()
     return str(module)
 
