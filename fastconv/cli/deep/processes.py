@@ -93,28 +93,31 @@ def check_forks(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
     return [score]
 
 
-def _forked(ops: Any, seed: int, wanted: str, generations: int) -> str:
-    """What a child finds: "equal", or what is wrong."""
+def _forked(ops: Any, seed: int, wanted: str, generations: int, first: bool = True) -> str:
+    """What a child finds: "equal", or what is wrong; the `first` ends with all that it forked."""
     child = os.fork()
     if child == 0:
         status = 2
         try:
+            if first:
+                os.setpgid(0, 0)
             if generations > 1:
-                status = 0 if _forked(ops, seed, wanted, generations - 1) == "equal" else 3
+                found = _forked(ops, seed, wanted, generations - 1, first=False)
+                status = 0 if found == "equal" else 3
             else:
                 status = 0 if digest(ops, seed) == wanted else 1
         finally:
             os._exit(status)
     end = time.monotonic() + CHILD_SECONDS
     while time.monotonic() < end:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
             if os.WIFSIGNALED(status):
                 return f"killed by signal {os.WTERMSIG(status)}"
             outcomes = ("equal", "other bits", "an exception", "wrong in the grandchild")
             return outcomes[os.waitstatus_to_exitcode(status)]
         time.sleep(0.005)
-    os.kill(child, 9)
+    (os.killpg if first else os.kill)(child, 9)
     os.waitpid(child, 0)
     return f"no result in {CHILD_SECONDS} s"
 
