@@ -213,7 +213,7 @@ def _barrier(builder: Any, value: Any) -> None:
     """No instruction, but `value` is computed before any later load.
 
     With one column vector, LLVM's scheduler else loads the broadcasts of all rows first, and spills
-    the accumulators that they displace: 10x1 then runs at 35 instead of 51 GFLOP/s (K = 500).
+    the accumulators that they displace: 10x1 then runs at 35 instead of 50 GFLOP/s (K = 512).
     """
     register = "w" if platform.machine().lower() in ("aarch64", "arm64") else "x"
     kind = ir.FunctionType(ir.VoidType(), [value.type])

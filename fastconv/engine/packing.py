@@ -52,7 +52,7 @@ def _pack_run(plan, run, packed, panel, start, cols):
     to = packed + at + panel * taps * nbytes
     for i in range(taps):
         tap, earlier, step = words(table, 3 * i, 3)
-        if step != 0:  # 10 times as fast as from the kernel, whose elements come one by one
+        if step != 0:  # from the kernel, elements would come one by one
             copy_bytes(to, packed + earlier + panel * step, nbytes)
         elif word(plan, s.EVERY) > 1:
             _pack_steps(plan, to, start + tap * word(plan, s.TAP_STEP), cols)
