@@ -24,7 +24,7 @@ from fastconv.engine.product import (
     GRAIN,
     Product,
     address_of,
-    call_entry_points,
+    call_entry,
     lines,
     plain_array,
     view,
@@ -39,8 +39,6 @@ __all__ = ["Convolution", "InputGradient"]
 # Longest chain of sums, in bytes of a column: a block of a panel, 384*NR*4 bytes = 24 KiB, then
 # stays in the first-level cache. From 256 to 512 elements the speed differs by less than 5 %.
 REDUCTION_BYTES = 1536
-# Elements of the kernel that a thread packs at least.
-PACK_GRAIN = 100_000
 # Boxes wanted, at least, where there are threads to share them; no result depends on it.
 BOXES = 16
 # Cycles, measured: to start a sweep over a panel, a tile, to store a narrow row; gathered bytes a
@@ -100,7 +98,6 @@ class Convolution(Product):
             and self.reduce % self.tile.every == 0
         )
         self.sweep = sweep_address(self.tile)
-        self.packing = control_address("pack")
         self.entry = control_address("convolve")
 
     def sides(self) -> tuple[int, int, int, tuple[int, ...], tuple[int, ...]]:
@@ -272,7 +269,6 @@ class Convolution(Product):
             target.strides[-1] == self.size or target.shape[-1] == 1
         )
         threads = min(parts(self.flops, GRAIN), items)
-        packers = min(parts(w.size, PACK_GRAIN), threads)
         space = workspace()
         packed = space.scratch(self.shared_nbytes + threads * scratch)
         call = space.write(
@@ -281,7 +277,7 @@ class Convolution(Product):
             address_of(w), packed, bias, packed + self.prior_at,
             relu, direct, 0, 0, self.sweep, not direct or target.flags.c_contiguous,
         )  # fmt: skip
-        call_entry_points(self.packing, self.entry, call, threads, packers)
+        call_entry(self.entry, call, threads)
 
 
 class InputGradient(Convolution):

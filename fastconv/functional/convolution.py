@@ -44,8 +44,8 @@ def conv(
     b : array (F,), optional
         Bias.
     stride, padding, dilation, groups, data_format, out
-        See . ``"same"`` gives ``OH = ceil(H / s)``, with an odd cell of padding
-        on the high side.
+        As in :mod:`fastconv.functional`. ``"same"`` gives ``OH = ceil(H / s)``, with an odd cell
+        of padding on the high side.
     activation : {None, "relu"}
         Applied to the result.
 

@@ -331,7 +331,6 @@ BITWISE = [
 def test_threads_do_not_change_a_bit(g, monkeypatch):
     for module in ("convolution", "gradient", "product"):
         monkeypatch.setattr(f"fastconv.engine.{module}.GRAIN", 1)
-    monkeypatch.setattr("fastconv.engine.convolution.PACK_GRAIN", 1)
     rng = np.random.default_rng(3)
     x, w, dy = (rng.standard_normal(s).astype(F4) for s in (g.x_shape, g.w_shape, g.y_shape))
     results = []
