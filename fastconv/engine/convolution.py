@@ -156,8 +156,10 @@ class Convolution(Product):
                 (b - 1) * step + reach + 1
                 for b, step, reach in zip(box[1:], lattice.step, lattice.reach, strict=True)
             ]
-            total += box[0] * math.prod(region) * self.block * self.size / GATHER_BYTES
-            total += box[0] * region[0] * region[1] * GATHER_ROW
+            planes = -(-self.channels // self.block)
+            cell_bytes = planes * self.block * self.size
+            total += box[0] * math.prod(region) * cell_bytes / GATHER_BYTES
+            total += box[0] * region[0] * region[1] * planes * GATHER_ROW
         return total * boxes * -(-NOMINAL_BATCH // box[0]) + packed / 2
 
     def build(self, *key: bool) -> tuple[Table, int]:
