@@ -139,9 +139,9 @@ def delta_works(address: int, name: str, dtype: np.dtype) -> bool:
     """Whether an entry gives a bias's sums, or masks an error."""
     from fastconv.engine import delta
 
-    dy = _integers(dtype, 2, 6, 19)
+    dy = _integers(dtype, 2, 6, 23)
     if name == "bias_sums":
-        sums = np.full((2, 19), np.nan)
+        sums = np.full((2, 23), np.nan)
         delta.bias_sums(dy, sums, address)
         return np.array_equal(sums, dy.sum(1, np.float64))
     y, dx = dy[::-1].copy(), np.full_like(dy, -77)

@@ -14,6 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastconv.engine.emit import Operands, TileShape, emit_product
+from fastconv.engine.emit_delta import emit_sums
 from fastconv.engine.emit_pool import (
     ErrorOperands,
     PoolOperands,
@@ -24,7 +25,7 @@ from fastconv.engine.emit_pool import (
 )
 
 __all__ = [
-    "add_elements", "add_one", "call_entry", "call_sweep", "copy_bytes", "load_bits",
+    "add_elements", "add_one", "call_entry", "call_sweep", "column_sums", "copy_bytes", "load_bits",
     "load_element", "move_16_bytes", "pool_errors", "pool_reduce", "pool_scatter", "product",
     "store_bits", "store_element", "store_word", "store_words", "swap_bytes", "to_bits",
     "to_float", "wait_for", "word", "words", "zero_bytes",
@@ -383,3 +384,17 @@ def pool_scatter(typingctx, tile, dy, argmax, C, dx, pixel):
         return context.get_dummy_value()
 
     return types.void(tile, *(types.int64,) * 5), codegen
+
+
+@intrinsic
+def column_sums(typingctx, at, step, count, to, lanes, like):
+    """Sums of `lanes` (a literal) channels over pixels by `emit_delta.emit_sums`."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, signature, args):
+        element = context.get_value_type(signature.args[5])
+        emit_sums(builder, element, lanes.literal_value, *args[:4])
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 4, lanes, like), codegen

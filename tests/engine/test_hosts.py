@@ -12,6 +12,7 @@ import pytest
 from llvmlite import binding, ir
 
 from fastconv.engine.emit import Operands, TileShape, emit_product
+from fastconv.engine.emit_delta import emit_sums
 from fastconv.engine.emit_pool import (
     ARGMAX,
     FILL,
@@ -102,6 +103,10 @@ def pooling_module_of(tile: PoolTile) -> str:
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 5), "scatter")
     builder = ir.IRBuilder(function.append_basic_block())
     emit_scatter(builder, tile.element, *function.args)
+    builder.ret_void()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 4), "sums")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit_sums(builder, tile.element, tile.lanes, *function.args)
     builder.ret_void()
     return str(module)
 
