@@ -25,7 +25,10 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 class _LinkOnlyLibrary(JITCodeLibrary):
-    """IR to link into other libraries; it has no machine code."""
+    """IR to link into other libraries, where it is optimized; it has no machine code."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self) -> None:
         pass
