@@ -34,12 +34,12 @@ def _address_reader() -> Callable[[np.ndarray], int]:
     ``a.ctypes.data`` takes 1.2 us to 2 us, six times a call. CPython's arrays have the pointer
     right behind their header; where it lies is found out by looking, or else not used.
     """
-    word = ctypes.c_size_t
+    read = ctypes.c_size_t.from_address
     if sys.implementation.name == "cpython":
         probes = [np.empty(n) for n in (3, 1000)]
         for offset in (16, 24, 32):
-            if all(word.from_address(id(a) + offset).value == a.ctypes.data for a in probes):
-                return lambda array: word.from_address(id(array) + offset).value
+            if all(read(id(a) + offset).value == a.ctypes.data for a in probes):
+                return lambda array: read(id(array) + offset).value
     return lambda array: int(array.ctypes.data)
 
 
