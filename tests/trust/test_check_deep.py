@@ -263,6 +263,8 @@ def test_guard_problems_have_every_width_and_channel_count():
     problems = guard_problems()
     assert {p.y_shape[2] for p in problems} >= set(range(1, 18))
     assert {p.channels for p in problems} & {p.filters for p in problems} >= {1, 13, 31, 33, 65}
+    (section,) = [s for s in SECTIONS if s.title == "guard pages"]
+    assert section.count == len(problems)
 
 
 @POSIX
