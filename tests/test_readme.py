@@ -86,7 +86,7 @@ def test_the_tests_that_the_guarantees_name_exist():
             path, _, name = word.partition("::")
             if path.endswith(".py"):
                 file = ROOT / ("" if "/" in path else "tests/trust") / path
-                names = re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+                names = re.findall(r"^(?:def |class |)([Tt]est\w+)", file.read_text(), re.MULTILINE)
                 assert names, word
                 assert not name or name in names, word
             else:
