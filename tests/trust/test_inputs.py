@@ -135,6 +135,34 @@ assert dx.sum() == y.size
     in_a_process(code)
 
 
+ARGMAX = """
+import numpy as np
+import fastconv as fc
+from fastconv.cli.deep import cut_finely
+
+cut_finely()
+dy, out = np.ones((2, 3, 3, 5), "f4"), np.full((2, 6, 7, 5), 7, "f4")
+refused = 0
+for threads in (1, 2, 3):
+    with fc.num_threads(threads):
+        for at in range(dy.size):
+            for bad in (-(2**63), -2, 42, 2**62):
+                argmax = np.zeros(dy.shape, np.int64)
+                argmax.flat[at] = bad
+                try:
+                    fc.max_pool_backward(dy, argmax, out.shape, 2, out=out)
+                except ValueError as error:
+                    refused += str(error).startswith("argmax ") and str(bad) in str(error)
+                assert (out == 7).all(), (threads, at, bad)
+print(refused == 3 * dy.size * 4)
+"""
+
+
+def test_an_argmax_outside_the_image_is_found_wherever_it_is():
+    """It would be an address: each element in turn, on one thread and more."""
+    assert in_a_process(ARGMAX).strip() == "True"
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -349,7 +377,8 @@ SHOWN = {
     "empty kernels and images": "test_empty_kernel test_empty_image",
     "an empty batch": "test_empty_batch test_drawn_calls",
     "shapes of dy, x_shape, w_shape": "test_dy_shape test_x_shape test_w_shape",
-    "argmax": "test_argmax_out_of_range test_argmax_shape_and_dtype",
+    "argmax": "test_argmax_out_of_range test_argmax_shape_and_dtype "
+    "test_an_argmax_outside_the_image_is_found_wherever_it_is",
     "bias": "test_bias_shape",
     "huge integers": "test_huge_numbers_give_an_error_or_a_result "
     "test_a_pool_s_window_of_more_cells_than_64_bits_can_count",
