@@ -399,6 +399,20 @@ def test_relu_bias_and_nan():
     np.testing.assert_array_equal(np.isnan(y), hit)
 
 
+@pytest.mark.parametrize("columns", [8, 40])
+def test_relu_comes_after_the_last_block_of_a_long_sum(columns):
+    """1170 terms are summed in blocks, of which some are negative and the whole is not."""
+    g = conv_geometry((2, 4, 5, 130), (3, 3, 130, columns), padding=1)
+    rng = np.random.default_rng(8)
+    x, w, dy, b = (integers(rng, *s) for s in (g.x_shape, g.w_shape, g.y_shape, (columns,)))
+    plan = EnginePlan(g, F4)
+    blocks = len(plan._product("forward").cuts(tuple(range(g.T)))) - 1
+    assert blocks > 1
+    y = np.full(g.y_shape, np.nan, F4)
+    plan.forward(x, w, b, True, y)
+    np.testing.assert_array_equal(y, np.maximum(oracle(g, x, w, dy)[0] + b, 0))
+
+
 def test_empty_batch():
     g = conv_geometry((0, 6, 6, 3), (3, 3, 3, 10))
     x, w, dy = (np.ones(s, F4) for s in (g.x_shape, g.w_shape, g.y_shape))
