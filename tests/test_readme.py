@@ -76,6 +76,23 @@ def test_set_up_is_two_commands():
     ]
 
 
+def test_the_tests_that_the_guarantees_name_exist():
+    """A whole path, a file of tests/trust, a test of it, or words from names of its tests."""
+    rows = re.findall(r"^\| [^|]+ \| (`.*`) \|$", README.split("## Guarantees")[1], re.MULTILINE)
+    assert len(rows) > 15
+    for row in rows:
+        file, names = None, []
+        for word in re.findall(r"`([^`]+)`", row):
+            path, _, name = word.partition("::")
+            if path.endswith(".py"):
+                file = ROOT / ("" if "/" in path else "tests/trust") / path
+                names = re.findall(r"^(?:def |class |)([Tt]est\w+)", file.read_text(), re.MULTILINE)
+                assert names, word
+                assert not name or name in names, word
+            else:
+                assert any(word in test for test in names), f"{word} in {file}"
+
+
 @pytest.mark.parametrize("path", ["fastconv/geometry.py", "CHANGELOG.md", ".ci/run"])
 def test_paths_exist(path):
     assert path in README

@@ -6,12 +6,13 @@ header claims before the archive has shown that the bytes are there.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -61,12 +62,18 @@ def write_npz(
     previous : path, optional
         Where an existing file at `path` goes; it stays whole at every moment.
     """
-    path = Path(path)
+    with replacing(Path(path), previous) as temporary:
+        _write(temporary, arrays)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
+    """Give the path of a temporary file, which takes the place of `path` if all goes well."""
     if path.is_dir():
         raise ValueError(f"path: {path} is a folder; a file name is needed")
     temporary = path.with_name(path.name + ".tmp")
     try:
-        _write(temporary, arrays)
+        yield temporary
     except OSError as error:
         temporary.unlink(missing_ok=True)
         error.filename = error.filename or str(path)  # a write's error names no file

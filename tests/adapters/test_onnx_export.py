@@ -212,6 +212,28 @@ def test_command_line(tmp_path, capsys, monkeypatch):
         assert error.count("\n") == 1
 
 
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    binary_cnn(seed=0).save("model.npz")
+    assert main(["export", "model.npz"]) == 0
+    before = (tmp_path / "model.onnx").read_bytes()
+    capsys.readouterr()
+
+    def full(self, data):
+        with open(self, "wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    assert main(["export", "model.npz"]) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert "model.onnx" in error
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.npz", "model.onnx"]
+    assert (tmp_path / "model.onnx").read_bytes() == before
+
+
 def test_without_onnx_the_error_names_the_extra(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     binary_cnn(seed=0).save("model.npz")

@@ -421,6 +421,20 @@ def test_relu_bias_and_nan():
     np.testing.assert_array_equal(np.isnan(y), hit)
 
 
+@pytest.mark.parametrize("columns", [8, 40])
+def test_relu_comes_after_the_last_block_of_a_long_sum(columns):
+    """1170 terms are summed in blocks, of which some are negative and the whole is not."""
+    g = conv_geometry((2, 4, 5, 130), (3, 3, 130, columns), padding=1)
+    rng = np.random.default_rng(8)
+    x, w, dy, b = (integers(rng, *s) for s in (g.x_shape, g.w_shape, g.y_shape, (columns,)))
+    plan = EnginePlan(g, F4)
+    blocks = len(plan._product("forward").cuts(tuple(range(g.T)))) - 1
+    assert blocks > 1
+    y = np.full(g.y_shape, np.nan, F4)
+    plan.forward(x, w, b, True, y)
+    np.testing.assert_array_equal(y, np.maximum(oracle(g, x, w, dy)[0] + b, 0))
+
+
 def test_empty_batch():
     g = conv_geometry((0, 6, 6, 3), (3, 3, 3, 10))
     x, w, dy = (np.ones(s, F4) for s in (g.x_shape, g.w_shape, g.y_shape))
@@ -464,27 +478,32 @@ def guarded(shape, dtype, end, values=None):
 keep = []
 rng = np.random.default_rng(0)
 plain = lambda *s: rng.integers(-3, 4, s).astype(dtype)
-for dtype in ("f4", "f8"):
+problems = [
+    conv_geometry((2, 5, w_size, c), (k, k, c // groups, f), padding=pad, stride=stride,
+                  groups=groups)
     for c, f, groups in [(1, 1, 1), (3, 5, 1), (6, 17, 1), (9, 9, 9), (8, 8, 8), (16, 16, 1),
-                         (4, 33, 1), (13, 24, 1), (8, 6, 2)]:
-        for k, pad, stride in [(1, 0, 1), (3, 0, 1), (3, 1, 1), (3, 1, 2), (1, 0, 2)]:
-            for w_size in (3, 7, 10):
-                g = conv_geometry((2, 5, w_size, c), (k, k, c // groups, f), padding=pad,
-                                  stride=stride, groups=groups)
-                x, w, dy, b = plain(*g.x_shape), plain(*g.w_shape), plain(*g.y_shape), plain(f)
-                want = [np.empty(s, dtype) for s in (g.y_shape, g.x_shape, g.w_shape)]
-                plan = EnginePlan(g, np.dtype(dtype))
-                plan.forward(x, w, b, False, want[0])
-                plan.input_grad(dy, w, None, False, want[1])
-                plan.kernel_grad(x, dy, want[2])
-                for end in (False, True):
-                    gx, gw, gdy, gb = (guarded(a.shape, dtype, end, a) for a in (x, w, dy, b))
-                    y, dx, dw = (guarded(a.shape, dtype, end) for a in want)
-                    plan.forward(gx, gw, gb, False, y)
-                    plan.input_grad(gdy, gw, None, False, dx)
-                    plan.kernel_grad(gx, gdy, dw)
-                    for got, wanted in zip((y, dx, dw), want):
-                        np.testing.assert_array_equal(got, wanted)
+                         (4, 33, 1), (13, 24, 1), (8, 6, 2)]
+    for k, pad, stride in [(1, 0, 1), (3, 0, 1), (3, 1, 1), (3, 1, 2), (1, 0, 2)]
+    for w_size in (3, 7, 10)
+]
+# pixels enough for the rows by twos of the kernel gradient
+problems += [conv_geometry((32, 9, 9, c), (3, 3, c, f)) for c in (1, 2, 3, 4, 5) for f in (1, 3, 8)]
+for dtype in ("f4", "f8"):
+    for g in problems:
+        x, w, dy, b = plain(*g.x_shape), plain(*g.w_shape), plain(*g.y_shape), plain(g.F)
+        want = [np.empty(s, dtype) for s in (g.y_shape, g.x_shape, g.w_shape)]
+        plan = EnginePlan(g, np.dtype(dtype))
+        plan.forward(x, w, b, False, want[0])
+        plan.input_grad(dy, w, None, False, want[1])
+        plan.kernel_grad(x, dy, want[2])
+        for end in (False, True):
+            gx, gw, gdy, gb = (guarded(a.shape, dtype, end, a) for a in (x, w, dy, b))
+            y, dx, dw = (guarded(a.shape, dtype, end) for a in want)
+            plan.forward(gx, gw, gb, False, y)
+            plan.input_grad(gdy, gw, None, False, dx)
+            plan.kernel_grad(gx, gdy, dw)
+            for got, wanted in zip((y, dx, dw), want):
+                np.testing.assert_array_equal(got, wanted)
 print("ok")
 """
 

@@ -35,7 +35,7 @@ class Recorder:
 GEOMETRIES = [
     conv_geometry((3, 7, 9, 5), (3, 2, 5, 48)),
     conv_geometry((3, 7, 9, 5), (3, 2, 5, 20)),
-    conv_geometry((3, 7, 9, 40), (3, 3, 40, 18), padding=1),
+    conv_geometry((3, 7, 9, 60), (3, 3, 60, 18), padding=1),  # a sum of two blocks
     conv_geometry((2, 9, 9, 8), (3, 3, 4, 6), padding=1, stride=2, groups=2),
     conv_geometry((2, 9, 9, 24), (3, 3, 1, 24), padding=1, groups=24),
     conv_geometry((1, 40, 3000, 8), (1, 3, 8, 17)),

@@ -300,6 +300,15 @@ cache._source = lambda name: old(name) + b"# changed"
     assert len({file.parent for file in kernels(warm)}) == 2
 
 
+@pytest.mark.parametrize("package", ["fastconv", "numba", "llvmlite", "numpy"])
+def test_other_versions_have_folders_of_their_own(monkeypatch, package):
+    name = cache._version.__wrapped__
+    mine = name()
+    assert mine == name()
+    monkeypatch.setattr(f"{package}.__version__", "0.0.1")
+    assert name() != mine
+
+
 @posix
 @pytest.mark.parametrize(
     "delay",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import select
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -159,9 +161,72 @@ def test_a_child_with_other_bits_or_without_a_result_is_seen(monkeypatch):
 
     killed = broken(lambda: os.kill(os.getpid(), signal.SIGKILL))
     assert killed.first_failure.startswith("child: killed by signal 9")
-    assert "no result in 1 s" in broken(lambda: signal.pause()).first_failure
+    hanging = broken(lambda: signal.pause())
+    assert "no result in 1 s" in hanging.first_failure
+    assert hanging.cases == 1, "the second would hang as long"
     assert broken(lambda: None).failures == 0
     assert broken(lambda: 1 / 0).failures == 2
+
+
+def assert_ended(pid, reader, seconds):
+    """Whoever holds the other end of the pipe `reader` is gone: it has an end."""
+    ready, _, _ = select.select([reader], [], [], seconds)
+    if not ready:
+        os.kill(pid, signal.SIGKILL)
+    assert ready, f"process {pid} is left behind"
+    assert os.read(reader, 1) == b""
+
+
+@POSIX
+@pytest.mark.filterwarnings("ignore:os.fork")
+def test_a_grandchild_that_hangs_ends_with_the_child_that_forked_it(monkeypatch):
+    """The child is stopped, so that it cannot end the grandchild itself."""
+    monkeypatch.setattr("fastconv.cli.deep.processes.CHILD_SECONDS", 1)
+    parent, (reader, writer) = os.getpid(), os.pipe()
+
+    def relu_backward(dy, y):
+        if parent not in (os.getpid(), os.getppid()):
+            os.write(writer, str(os.getpid()).encode())
+            os.kill(os.getppid(), signal.SIGSTOP)
+            signal.pause()
+        return fastconv.relu_backward(dy, y)
+
+    try:
+        (score,) = check_forks(public(relu_backward=relu_backward), 0, 3, quiet)
+        os.close(writer)
+        assert_ended(int(os.read(reader, 20)), reader, 5)
+    finally:
+        os.close(reader)
+    assert (score.cases, score.failures) == (2, 1)
+    assert score.first_failure.startswith("grandchild: no result in 1 s")
+
+
+ORPHAN = """
+import os, signal, types
+import fastconv
+from fastconv.cli.deep import processes
+
+processes.ORPHAN_SECONDS, parent = 1, os.getpid()
+
+def relu_backward(dy, y):
+    if os.getpid() != parent:
+        print(os.getpid(), flush=True)
+        signal.pause()
+    return fastconv.relu_backward(dy, y)
+
+ops = types.SimpleNamespace(**{name: getattr(fastconv, name) for name in fastconv.__all__})
+ops.relu_backward = relu_backward
+processes.check_forks(ops, 0, 1, lambda done, total: None)
+"""
+
+
+@POSIX
+def test_a_child_that_hangs_ends_though_its_parent_was_killed():
+    with subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE) as process:
+        pid = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        assert_ended(pid, process.stdout.fileno(), 10)
 
 
 EVIL = """
@@ -198,6 +263,8 @@ def test_guard_problems_have_every_width_and_channel_count():
     problems = guard_problems()
     assert {p.y_shape[2] for p in problems} >= set(range(1, 18))
     assert {p.channels for p in problems} & {p.filters for p in problems} >= {1, 13, 31, 33, 65}
+    (section,) = [s for s in SECTIONS if s.title == "guard pages"]
+    assert section.count == len(problems)
 
 
 @POSIX

@@ -135,6 +135,34 @@ assert dx.sum() == y.size
     in_a_process(code)
 
 
+ARGMAX = """
+import numpy as np
+import fastconv as fc
+from fastconv.cli.deep import cut_finely
+
+cut_finely()
+dy, out = np.ones((2, 3, 3, 5), "f4"), np.full((2, 6, 7, 5), 7, "f4")
+refused = 0
+for threads in (1, 2, 3):
+    with fc.num_threads(threads):
+        for at in range(dy.size):
+            for bad in (-(2**63), -2, 42, 2**62):
+                argmax = np.zeros(dy.shape, np.int64)
+                argmax.flat[at] = bad
+                try:
+                    fc.max_pool_backward(dy, argmax, out.shape, 2, out=out)
+                except ValueError as error:
+                    refused += str(error).startswith("argmax ") and str(bad) in str(error)
+                assert (out == 7).all(), (threads, at, bad)
+print(refused == 3 * dy.size * 4)
+"""
+
+
+def test_an_argmax_outside_the_image_is_found_wherever_it_is():
+    """It would be an address: each element in turn, on one thread and more."""
+    assert in_a_process(ARGMAX).strip() == "True"
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -310,20 +338,26 @@ def test_results_of_more_than_two_to_the_31_elements(what):
 
 @pytest.mark.soak
 def test_a_large_window_on_a_large_image_in_bounded_memory():
-    """4096 x 4096 with 127 x 127: the im2col matrix would take 1 TB."""
+    """4096 x 4096 with 127 x 127: the im2col matrix would take 1 TB at stride 1.
+
+    That would take half an hour, so a ninth of the pixels are computed (113 GB), those of the
+    gradients at stride 9, and a strip of the image at stride 1.
+    """
     import tracemalloc
 
     x, w = np.ones((1, 4096, 4096, 1), "f4"), np.ones((127, 127, 1, 1), "f4")
+    assert fc.plan_conv(x.shape, w.shape).workspace_nbytes < 16 * 2**20
+    assert (fc.conv(x[:, :136], w) == 127 * 127).all()
     tracemalloc.start()
     try:
-        y = fc.conv(x, w)
-        some = {"stride": 9}  # gradients of a hundredth of the pixels: they take as long each
+        y = fc.conv(x, w, stride=3)
         dy = np.ones((1, 442, 442, 1), "f4")
-        dw = fc.conv_kernel_grad(x, dy, w.shape, **some)
-        dx = fc.conv_input_grad(dy, w, x.shape, **some)
+        dw = fc.conv_kernel_grad(x, dy, w.shape, stride=9)
+        dx = fc.conv_input_grad(dy, w, x.shape, stride=9)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+    assert y.shape == (1, 1324, 1324, 1)
     assert (y == 127 * 127).all()
     assert (dw == 442 * 442).all()
     assert dx[0, 0, 0, 0] == 1
@@ -343,7 +377,8 @@ SHOWN = {
     "empty kernels and images": "test_empty_kernel test_empty_image",
     "an empty batch": "test_empty_batch test_drawn_calls",
     "shapes of dy, x_shape, w_shape": "test_dy_shape test_x_shape test_w_shape",
-    "argmax": "test_argmax_out_of_range test_argmax_shape_and_dtype",
+    "argmax": "test_argmax_out_of_range test_argmax_shape_and_dtype "
+    "test_an_argmax_outside_the_image_is_found_wherever_it_is",
     "bias": "test_bias_shape",
     "huge integers": "test_huge_numbers_give_an_error_or_a_result "
     "test_a_pool_s_window_of_more_cells_than_64_bits_can_count",

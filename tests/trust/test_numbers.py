@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,6 +48,19 @@ def test_many_geometries_round_within_the_bound(seed):
     for score in check_numbers(fc, 100 + seed, 500, quiet):
         print(f"\n{score.op}: {score.cases} cases, at most {score.worst:.2f}")
         assert score.failures == 0, score.first_failure
+
+
+def test_sums_of_zeros_alone_are_exact():
+    """Every window lies in the padding: there is nothing to round, and no error to compare."""
+    problem = parse_problem("m30 h4w2c7 f30 k2x1 s1x3 p1:1x1:2")
+
+    def wrong(x, w, **options):
+        return fc.conv(x, w, **options) + np.float32(1e-30)
+
+    assert not fc.conv(np.ones((30, 4, 2, 7)), np.ones((2, 1, 7, 30)), **problem.kwargs).any()
+    for ops, bound in ((fc, 0), (SimpleNamespace(**{**vars(fc), "conv": wrong}), np.inf)):
+        y, *_ = rounding_errors(ops, problem, 0, "float32")
+        assert (y.bound, y.rms) == (bound, 0)
 
 
 def test_a_long_sum_of_one_sign_rounds_within_the_bound():

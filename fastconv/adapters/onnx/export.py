@@ -21,6 +21,7 @@ from fastconv.nn.container import Sequential, evaluating
 from fastconv.nn.conv import AXES, Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten
 from fastconv.nn.normalisation import BatchNorm
+from fastconv.nn.npz import replacing
 from fastconv.nn.pooling import GlobalAvgPool
 
 __all__ = ["OUTPUTS", "to_model", "write"]
@@ -144,11 +145,9 @@ def to_model(
 
 def write(model: Sequential, path: str | os.PathLike[str], **options: Any) -> None:
     """Write ``to_model(model, **options)`` to a file, which is whole or not there."""
-    path = Path(path)
     text = to_model(model, **options).SerializeToString()
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(text)
-    os.replace(temporary, path)
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(text)
 
 
 def _input_shape(

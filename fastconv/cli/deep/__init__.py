@@ -41,7 +41,7 @@ class Section:
 SECTIONS = (
     Section("layouts and threads", "bits:check_bits", 40, 300),
     Section("rounding errors", "numbers:check_numbers", 80, 300),
-    Section("guard pages", "guard:check_guard", 374, 300),
+    Section("guard pages", "guard:check_guard", 389, 300),
     Section("threads at once", "processes:check_threads", 400, 120),
     Section("fork", "processes:check_forks", 30, 120),
     Section("kernel cache", "processes:check_cache", 1, 300),

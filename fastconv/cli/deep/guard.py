@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import mmap
 import sys
@@ -63,7 +64,10 @@ class Guarded:
 
 
 def guard_problems() -> list[Problem]:
-    """All channel counts of CHANNELS with all output widths of WIDTHS; the rest changes along."""
+    """All channel counts of CHANNELS with all output widths of WIDTHS; the rest changes along.
+
+    Then small kernels on many pixels, whose gradient takes rows by twos.
+    """
     problems = []
     for i, c in enumerate(CHANNELS):
         for width in WIDTHS:
@@ -76,7 +80,8 @@ def guard_problems() -> list[Problem]:
             )[(i + width) % 4]
             (first, h), rest = words[0].split(), words[1]
             problems.append(parse_problem(f"m2 {h}{first} {rest}"))
-    return problems
+    few = itertools.product((1, 2, 3, 4, 5), (1, 3, 8))
+    return problems + [parse_problem(f"m32 h9w9c{c} f{f} k3x3 s1 p0") for c, f in few]
 
 
 def with_out(ops: Any, t: Trial) -> Iterator[tuple[str, Any, list[np.ndarray]]]:

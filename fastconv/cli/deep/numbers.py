@@ -68,12 +68,15 @@ def rounding_errors(ops: Any, problem: Problem, seed: int, dtype: str) -> list[E
     eps = float(np.finfo(dtype).eps)
     errors = []
     for i, name in enumerate(("y", "dx", "dw")):
-        got, true, G = found[i], exact[i], sizes[i]
-        worst = float(np.max(np.abs(got - true) / np.where(G > 0, eps * G, 1.0)))
+        off, G = np.abs(found[i] - exact[i]), sizes[i]
+        worst = float(np.max(off / np.where(G > 0, eps * G, 1.0)))
+        if off[G == 0].any():  # a sum of zeros, as where a window lies in the padding
+            worst = float("inf")
         ratio = 0.0
-        if numpy is not None and got.size >= ENOUGH:
+        if numpy is not None and off.size >= ENOUGH:
             # where both round next to nothing, as in a product of one term, neither is worse
-            ratio = _rms(got - true) / max(_rms(numpy[i] - true), eps * _rms(G) * 1e-3)
+            least = max(_rms(numpy[i] - exact[i]), eps * _rms(G) * 1e-3)
+            ratio = _rms(off) / least if least else 0.0
         errors.append(Errors(name, worst if worst == worst else float("inf"), ratio))
     return errors
 
