@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -42,6 +42,7 @@ class Phase:
     """Pixels that are computed with the same taps: those from `begin` up to `end`.
 
     Pixel j is result cell ``start + j*out_step``; tap i reads source cell ``j*step + cells[i]``.
+    `columns` of the result are stored, or all if it is 0.
     """
 
     begin: Triple
@@ -49,6 +50,7 @@ class Phase:
     start: Triple
     taps: tuple[int, ...]
     cells: tuple[Triple, ...]
+    columns: int = 0
 
     @property
     def pixels(self) -> int:
@@ -58,12 +60,16 @@ class Phase:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Which source cells meet which result pixels, on three spatial axes."""
+    """Which source cells meet which result pixels, on three spatial axes.
+
+    From each cell that it meets, a pixel reads `wide` neighbours along w.
+    """
 
     size: Triple
     step: Triple
     out_step: Triple
     phases: tuple[Phase, ...]
+    wide: int = 1
 
     @cached_property
     def count(self) -> Triple:
@@ -82,17 +88,35 @@ class Lattice:
         """How far the cells of one pixel lie apart."""
         last = (max(c[i] for p in self.phases for c in p.cells) for i in range(3))
         d, h, w = (b - a for a, b in zip(self.low, last, strict=True))
-        return d, h, w
+        return d, h, w + self.wide - 1
 
     @cached_property
     def inside(self) -> bool:
         """Whether no pixel reads outside the source."""
+        size = (*self.size[:2], self.size[2] - self.wide + 1)
         return all(
             phase.begin[i] * self.step[i] + min(c[i] for c in phase.cells) >= 0
-            and (phase.end[i] - 1) * self.step[i] + max(c[i] for c in phase.cells) < self.size[i]
+            and (phase.end[i] - 1) * self.step[i] + max(c[i] for c in phase.cells) < size[i]
             for phase in self.phases
             for i in range(3)
         )
+
+    def in_rows(self, n: int) -> Lattice:
+        """The same with `n` neighbours along w as the columns of one pixel.
+
+        What is left at the end of a row is a phase of fewer columns. Pixels must follow each other
+        along w, in the source and in the result.
+        """
+        phases = []
+        for phase in self.phases:
+            (d, h, _), (end_d, end_h, width) = phase.begin, phase.end
+            full, left = divmod(width, n)
+            for begin, end, columns in ((0, full, n), (full, full + 1, left)):
+                if begin < end and columns:
+                    phases.append(replace(phase, begin=(d, h, begin), end=(end_d, end_h, end),
+                                          columns=columns))  # fmt: skip
+        step, out_step = ((*steps[:2], n) for steps in (self.step, self.out_step))
+        return Lattice(self.size, step, out_step, tuple(phases), n)
 
 
 class _Segment(NamedTuple):

@@ -66,9 +66,17 @@ class Convolution(Product):
         super().__init__(g, dtype)
         self.groups, self.reduce, self.columns, w_steps, sizes = self.sides()
         pixels = g.m * math.prod(sizes)
+        plain = self.lattice_of(g)
+        # One channel, one filter, stride 1: neighbours along w are the columns, and the kernel is
+        # repeated for each. 3x3 on 64x64: 8 to 20 times as fast as lanes along the reduction.
+        self.in_rows = g.C == g.F == 1 and plain.step[2] == plain.out_step[2] == 1
+        self.in_rows &= bool(plain.phases) and sizes[-1] > 1
         dot = dot_tile(self.columns, dtype) if self.groups == 1 else None
         pair = pair_tile(self.columns, self.reduce, dtype)
-        if self.depthwise:
+        if self.in_rows:
+            self.tile = depthwise_tile(sizes[-1], dtype)
+            self.columns, w_steps = self.tile.columns, (w_steps[0], 0, 0, 0)
+        elif self.depthwise:
             self.tile = depthwise_tile(g.C, dtype)
         else:
             self.tile = dot or pair or dense_tile(pixels, self.columns, dtype)
@@ -82,14 +90,14 @@ class Convolution(Product):
         elif self.tile.kind == DOT:
             self.block = self.tap_k * self.tile.lanes
         self.large = g.K * g.F * self.size > LARGE_KERNEL
-        self.lattice = self.best_lattice()
+        self.lattice = plain.in_rows(self.columns) if self.in_rows else self.best_lattice()
         self.runs = _runs([phase.taps for phase in self.lattice.phases])
         line = self.tile.line * self.size
         self.tap_bytes = self.tap_k * line
         packed = sum(map(len, self.runs)) * self.tap_bytes * self.panels * self.groups
         _, self.prior_at, self.shared_nbytes = lines(packed, self.panels * self.groups * line)
         # every result cell belongs to a phase, or some meet no tap at all
-        met = sum(phase.pixels for phase in self.lattice.phases)
+        met = sum(phase.pixels * (phase.columns or 1) for phase in self.lattice.phases)
         self.complete = met == math.prod(sizes)
         self.may_read_in_place = (
             bool(self.lattice.phases)
@@ -220,7 +228,7 @@ class Convolution(Product):
             phases.append((
                 taps.size, table.own(taps), at[run] + skipped * self.tap_bytes,
                 len(run) * self.tap_bytes, *phase.begin, *phase.end, *phase.start,
-                len(cuts) - 1, table.own(np.array(cuts)), 0,
+                len(cuts) - 1, table.own(np.array(cuts)), 0, phase.columns or self.columns,
             ))  # fmt: skip
         table.set_phases(phases)
 
@@ -259,7 +267,7 @@ class Convolution(Product):
         w = plain_array(w, dtype)
         bias = 0
         if b is not None:
-            b = plain_array(b, dtype)
+            b = plain_array(np.repeat(b, self.columns) if self.in_rows else b, dtype)
             bias = address_of(b)
         if not self.complete:
             target[...] = 0 if b is None else np.maximum(b, 0) if relu else b
@@ -267,15 +275,16 @@ class Convolution(Product):
                 return
         plain = source.dtype == dtype and source.flags.c_contiguous
         _, address, items, scratch = self.prepared(self.may_read_in_place and plain)
-        direct = target.dtype == dtype and (
-            target.strides[-1] == self.size or target.shape[-1] == 1
-        )
+        to = view(target, dtype)
+        if self.in_rows:
+            to = (*to[:5], to[4], to[6])  # from column to column is from pixel to pixel along w
+        direct = target.dtype == dtype and (to[5] == self.size or self.columns == 1)
         threads = min(parts(self.flops, GRAIN), items)
         space = workspace()
         packed = space.scratch(self.shared_nbytes + threads * scratch)
         call = space.write(
             CALL, 0, 0, 0, address, packed + self.shared_nbytes,
-            *view(source, dtype), *view(target, dtype),
+            *view(source, dtype), *to,
             address_of(w), packed, bias, packed + self.prior_at,
             relu, direct, 0, 0, self.sweep, not direct or target.flags.c_contiguous,
         )  # fmt: skip

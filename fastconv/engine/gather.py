@@ -181,21 +181,22 @@ def gather(to, steps, view, origin, extent, sizes, channels, size):
 
 
 @inner
-def scatter(view, base, offsets, pixels, scratch, channels, size):
+def scatter(view, base, offsets, pixels, scratch, channels, line, size):
     """Write the ``(pixels, channels)`` results in scratch to a view that is not written in place.
 
-    `base` is the address of the box in the view and `offsets` the pixels' offsets from it.
+    `base` is the address of the box in the view and `offsets` the pixels' offsets from it; a pixel
+    takes `line` bytes of the scratch.
     """
     sc, kind = word(view, 5), word(view, 6)
     for c in range(channels):
         to, at = base + c * sc, scratch + c * size
         if kind == PLAIN_4:
             for p in range(pixels):
-                store_bits(to + word(offsets, p), 32, load_bits(at + p * channels * size, 32))
+                store_bits(to + word(offsets, p), 32, load_bits(at + p * line, 32))
         elif kind == PLAIN_8:
             for p in range(pixels):
-                store_bits(to + word(offsets, p), 64, load_bits(at + p * channels * size, 64))
+                store_bits(to + word(offsets, p), 64, load_bits(at + p * line, 64))
         else:
             for p in range(pixels):
-                half = float_to_half(load_bits(at + p * channels * size, 32))
+                half = float_to_half(load_bits(at + p * line, 32))
                 store_bits(to + word(offsets, p), 16, half)

@@ -182,7 +182,8 @@ class KernelGradient(Product):
         for phase, (taps, k) in zip(self.lattice.phases, rows, strict=True):
             to = k * pitch * self.size
             left, right = (table.own(repeat_last(a, tile)) for a in (taps, to))
-            phases.append((taps.size, left, 0, 0, *phase.begin, *phase.end, 0, 0, 0, 0, 0, right))
+            ends = (*phase.begin, *phase.end)
+            phases.append((taps.size, left, 0, 0, *ends, 0, 0, 0, 0, 0, right, 0))
         table.set(s.ZERO_FIRST, int(self.split))  # no phase has the rows of all taps for sure
         table.set_phases(phases)
 

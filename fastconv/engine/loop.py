@@ -212,7 +212,8 @@ def _phase(call, plan, phase, scratch, base, box, first, extent, again):
     _panels(call, plan, phase, base, result, task)
     if not direct:
         lay_out(targets, extent, steps, 0)
-        scatter(view, at, targets, pixels, result, channels, size)
+        stored = word(phase, s.PHASE_COLUMNS) * word(plan, s.GROUPS)
+        scatter(view, at, targets, pixels, result, stored, channels * size, size)
 
 
 @inner
@@ -221,6 +222,7 @@ def _panels(call, plan, phase, base, c, task):
     size, nr, line = word(plan, s.BYTES), word(plan, s.TILE_COLUMNS), word(plan, s.LINE)
     taps = word(phase, s.PHASE_OFFSETS)
     panels, columns = word(plan, s.PANELS), word(plan, s.COLUMNS)
+    stored = word(phase, s.PHASE_COLUMNS)
     blocks, cuts = words(phase, s.PHASE_BLOCKS, 2)
     first, panel_bytes = words(phase, s.PHASE_PACKED, 2)
     for panel in range(panels * word(plan, s.GROUPS)):
@@ -229,7 +231,7 @@ def _panels(call, plan, phase, base, c, task):
         packed = word(call, s.PACKED) + first + panel * panel_bytes
         store_word(task, s.TASK_LEFT, a)
         store_word(task, s.TASK_RESULT, c + (g * columns + column) * size)
-        store_word(task, s.TASK_RESULT + 2, min(nr, columns - column))
+        store_word(task, s.TASK_RESULT + 2, min(nr, stored - column))
         store_word(task, s.TASK_ENDING, word(call, s.PRIOR) + panel * nr * size)
         for block in range(blocks):
             k0, k1 = words(cuts, block, 2)

@@ -171,8 +171,9 @@ PLAN_WORDS = _words()
     PHASE_BLOCKS,  # how its K is cut
     PHASE_BLOCK_TABLE,  # where the cuts are: 0, ..., K
     PHASE_ROWS,  # kernel gradient: offsets of its rows in a part of the result
+    PHASE_COLUMNS,  # columns that are stored, of a group
     PHASE_WORDS,
-) = (0, 1, 2, 3, 4, 7, 10, 13, 14, 15, 16)
+) = (0, 1, 2, 3, 4, 7, 10, 13, 14, 15, 16, 17)
 
 # ------------------------------------------------------------------------- a packed run of taps
 # Of each tap, PACK_TABLE has its number in w, where an earlier run has it packed for the first

@@ -139,6 +139,35 @@ def test_few_channels(channels, dtype):
         check(g, dtype)
 
 
+@pytest.mark.parametrize("dtype", [F4, F8])
+@pytest.mark.parametrize("width", [*range(1, 20), 31, 32, 33, 63, 64, 65, 130])
+def test_one_channel_and_one_filter(width, dtype):
+    """Neighbours along a row are the columns: every length of a row, whole and with a rest."""
+    for k, pads in ((1, (0, 0)), (3, (1, 1)), (2, (3, 0)), (4, (0, 5))):
+        if width + sum(pads) >= k:
+            g = conv_geometry((3, 4, width, 1), (2, k, 1, 1), padding=((0, 1), pads))
+            check(g, dtype)
+            assert EnginePlan(g, dtype)._product("forward").in_rows == (g.y_size[1] > 1)
+    check(conv_geometry((2, 2, width + 4, 1), (2, 3, 1, 1), dilation=(1, 2)), dtype)
+    check(conv_geometry((2, 5, width + 2, 1), (2, 3, 1, 1), stride=(2, 1), padding=1), dtype)
+    check(conv_geometry((2, 3, 3, width + 2, 1), (2, 2, 3, 1, 1)), dtype)
+
+
+def test_rows_of_one_channel_go_to_any_layout():
+    """Boxes that cut long rows, results that do not follow each other, float16, relu and bias."""
+    rng = np.random.default_rng(0)
+    for shape in ((1, 3, 5000, 1), (9, 30, 21, 1)):
+        x = integers(rng, *shape)
+        w, b = integers(rng, 3, 3, 1, 1), np.array([-5], F4)
+        want = np.maximum(oracle(conv_geometry(shape, w.shape, padding=1), x, w, x)[0] + b, 0)
+        for dtype in ("float32", "float16", "float64"):
+            out = np.full((*shape[:2], 2 * shape[2], 1), np.nan, dtype)
+            for target in (out[:, :, ::2], out[:, ::-1, : shape[2]]):
+                given = [a.astype(dtype) for a in (x, w, b)]
+                fc.conv(*given, padding=1, activation="relu", out=target)
+                np.testing.assert_array_equal(target, want)
+
+
 def test_twin_rows_lie_side_by_side():
     """27 rows of 9 taps x 3 channels: four twins and a single row of each of three kernel rows."""
     product = EnginePlan(conv_geometry((32, 9, 9, 3), (3, 3, 3, 8)), F4)._product("kernel_grad")
@@ -488,6 +517,8 @@ problems = [
 ]
 # pixels enough for the rows by twos of the kernel gradient
 problems += [conv_geometry((32, 9, 9, c), (3, 3, c, f)) for c in (1, 2, 3, 4, 5) for f in (1, 3, 8)]
+# rows of one channel, read in place where a vector ends where they do
+problems += [conv_geometry((2, 3, w, 1), (k, k, 1, 1)) for k in (1, 3) for w in (4, 8, 10, 18, 34)]
 for dtype in ("f4", "f8"):
     for g in problems:
         x, w, dy, b = plain(*g.x_shape), plain(*g.w_shape), plain(*g.y_shape), plain(g.F)
