@@ -298,11 +298,12 @@ class Table:
 
     def set_source(
         self, lattice: Lattice, box: Sequence[int], channels: int, block: int, size: int,
-        in_place: bool,
+        in_place: bool, gathered: int,
     ) -> int:  # fmt: skip
         """Write where source cells lie; returns the bytes of a box's gathered source.
 
-        In place: as in the caller's contiguous array. Gathered: planes of `block` channels.
+        In place: as in the caller's contiguous array. Gathered: planes of `block` channels, for
+        `gathered` channels at once.
         """
         if in_place:
             extent, w = lattice.size, channels * size
@@ -319,8 +320,9 @@ class Table:
         self.set(s.IN_PLACE, int(in_place))
         self.set(s.CHANNELS, channels)
         self.set(s.BLOCK, block)
+        self.set(s.GATHERED, gathered)
         self.set(s.PITCH, n, d, h, w, plane)
-        return 0 if in_place else -(-channels // block) * plane
+        return 0 if in_place else -(-gathered // block) * plane
 
     def tap_offsets(
         self, lattice: Lattice, cells: Sequence[Triple], channels: int, block: int, size: int,

@@ -181,7 +181,7 @@ class Convolution(Product):
         table.set(s.BYTES, size, tile.rows, tile.columns, tile.line * size)
         table.set_boxes(g.m, lattice, box)
         source = (self.channels, self.block, size)
-        source_bytes = table.set_source(lattice, box, *source, in_place)
+        source_bytes = table.set_source(lattice, box, *source, in_place, self.channels)
         table.set(s.GROUPS, self.groups)
         table.set(s.A_GROUP, self.reduce * size)
         table.set(s.A_PANEL, int(table.words[s.PITCH + 4]) if self.depthwise else 0)

@@ -43,6 +43,16 @@ PARTS = 16
 DY_STEP = 128
 DY_ROWS = 128
 MOST_PHASES = 100
+# Channels of a gathered plane where they divide by it; rows of the result that a thread takes at
+# once of a large one, with 128 columns: 128 KiB.
+BLOCK = 16
+GROUP_ROWS = 256
+# Pixels of x that lie as far apart as this (bytes) are each on a page of their own. Where enough
+# columns meet them and few groups of columns repeat it, gathering them pays (1x1, 1024 to 256
+# channels: 83 instead of 63 GFLOP/s).
+FAR = 4096
+FAR_COLUMNS = 128
+FAR_GROUPS = 8
 # The micro-kernel's bias.
 ZEROS = np.zeros(64)
 
@@ -83,14 +93,21 @@ class KernelGradient(Product):
         self.part_rows = self.k + (tile.kind == TWIN)  # the last is of no element: see _rows
         self.part_bytes = self.groups * self.part_rows * self.panels * nr * self.size
         self.column_groups = self.row_groups = 1
+        self.row_channels = self.g.C  # channels of a row group
         if 2 * self.part_bytes > PARTS_BYTES and self.groups == 1:
             self.column_groups = -(-self.panels * nr // 128)
-            self.row_groups = max(1, min(16 // self.column_groups, self.k // 256))
+            # the rows of a group are all taps of some blocks of channels: only these are gathered
+            least = math.lcm(BLOCK * self.g.T, self.tile.rows) // self.g.T
+            if self.reduce % BLOCK == 0:
+                self.row_channels = least * max(1, GROUP_ROWS // (least * self.g.T))
+                self.row_groups = -(-self.g.C // self.row_channels)
         self.group_panels = -(-self.panels // self.column_groups)
         self.parts = int(self.prepared(*self.gathered).table.words[s.PARTS])
         self.shared_nbytes = lines(self.parts * self.part_bytes if self.parts > 1 else 0)[1]
         whole = self.columns % nr == 0
         self.x_in_place = self.lattice.inside and (whole or not self.depthwise)
+        far = self.g.C * self.size >= FAR and self.columns >= FAR_COLUMNS
+        self.x_in_place &= not (far and self.column_groups <= FAR_GROUPS)
         step = self.groups * self.columns * self.size
         self.dy_in_place = (whole or self.groups == 1) and (step <= DY_STEP or self.k < DY_ROWS)
         self.dy_in_place &= not self.split
@@ -103,14 +120,15 @@ class KernelGradient(Product):
         x_in_place, dy_in_place = key
         g, size, lattice, tile = self.g, self.size, self.lattice, self.tile
         nr = tile.columns
-        block = nr if self.depthwise else 16 if self.reduce % 16 == 0 else g.C
+        block = nr if self.depthwise else BLOCK if self.reduce % BLOCK == 0 else g.C
         dy_bytes = self.groups * self.group_panels * nr * size
-        cell_bytes = -(-g.C // block) * block * size // (self.row_groups if g.T == 1 else 1)
+        cell_bytes = -(-self.row_channels // block) * block * size
         box = choose_box(g.m, lattice, cell_bytes, dy_bytes, BOXES, BOX_BYTES)
         table = Table(s.PLAN_WORDS)
         table.set(s.BYTES, size, tile.rows, tile.columns)
         table.set_boxes(g.m, lattice, box)
-        source_bytes = table.set_source(lattice, box, g.C, block, size, x_in_place)
+        source = (g.C, block, size)
+        source_bytes = table.set_source(lattice, box, *source, x_in_place, self.row_channels)
         plane = int(table.words[s.PITCH + 4])
         table.set(s.GROUPS, self.groups)
         per_group = self.reduce // block * plane if self.reduce % block == 0 else self.reduce * size
@@ -141,8 +159,13 @@ class KernelGradient(Product):
         TWIN takes rows by twos that lie side by side. Where the second would not, it is a row of no
         element, which goes behind the last row of the result.
         """
-        taps = table.tap_offsets(self.lattice, phase.cells, self.reduce, block, self.size).ravel()
-        k = (np.array(phase.taps)[:, None] * self.reduce + np.arange(self.reduce)).ravel()
+        taps = table.tap_offsets(self.lattice, phase.cells, self.reduce, block, self.size)
+        k = np.array(phase.taps)[:, None] * self.reduce + np.arange(self.reduce)
+        starts = range(0, self.reduce, self.row_channels)
+        taps, k = (
+            np.concatenate([rows[:, c : c + self.row_channels].ravel() for c in starts])
+            for rows in (taps, k)
+        )
         self._alone = False
         if self.tile.kind != TWIN:
             return taps, k
@@ -164,7 +187,9 @@ class KernelGradient(Product):
             group = self.part_rows * pitch
         else:
             pitch, group = self.groups * self.columns * self.size, self.columns * self.size
-        group_rows = -(-rows // (self.row_groups * tile.rows)) * tile.rows
+        group_rows = -(-rows // tile.rows) * tile.rows
+        if self.row_groups > 1:
+            group_rows = self.row_channels * self.g.T
         table.set(s.PARTS, parts)
         table.set(s.PART_BYTES, self.part_bytes if parts > 1 else self.k * pitch)
         table.set(s.PART_GROUP, group)

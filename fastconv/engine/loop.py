@@ -109,8 +109,8 @@ def lay_out(table, extent, steps, repeats):
 
 
 @inner
-def open_box(call, plan, scratch, first, extent):
-    """Address of the box's source: where it lies, or gathered into scratch."""
+def open_box(call, plan, scratch, first, extent, channel):
+    """Address of the box's source: where it lies, or gathered into scratch from a channel on."""
     view = call + 8 * s.SOURCE
     step_d, step_h, step_w = words(plan, s.STEP, 3)
     low_d, low_h, low_w = words(plan, s.LOW, 3)
@@ -132,10 +132,11 @@ def open_box(call, plan, scratch, first, extent):
         (extent[3] - 1) * step_w + reach_w + 1,
     )
     to = scratch + word(plan, s.AT_SOURCE)
-    channels = (1, word(plan, s.CHANNELS), word(plan, s.BLOCK), 0)
-    gather(to, words(plan, s.PITCH, 5), view, origin, region, words(plan, s.SIZE, 3), channels,
-           word(plan, s.BYTES))  # fmt: skip
-    return to
+    block = word(plan, s.BLOCK)
+    count = min(word(plan, s.GATHERED), word(plan, s.CHANNELS) - channel)
+    gather(to, words(plan, s.PITCH, 5), view, origin, region, words(plan, s.SIZE, 3),
+           (1, count, block, channel), word(plan, s.BYTES))  # fmt: skip
+    return to - channel // block * word(plan, s.PITCH + 4)
 
 
 @inner
@@ -162,7 +163,7 @@ def convolve(call, thread):
             return
         first = box_of(plan, item)
         extent = box_extent(plan, first, plan + 8 * s.COUNT)
-        base = open_box(call, plan, scratch, first, extent)
+        base = open_box(call, plan, scratch, first, extent, 0)
         for i in range(word(plan, s.PHASES)):
             phase = word(plan, s.PHASE_TABLE) + i * 8 * s.PHASE_WORDS
             begin, part = phase_extent(phase, first, extent)
@@ -282,7 +283,8 @@ def _gradient_box(call, plan, scratch, item, into, panel0, row, more, laid):
     """What the pixels of one box add to a part; the extent of the pixels that are laid out."""
     first = box_of(plan, item)
     extent = box_extent(plan, first, plan + 8 * s.COUNT)
-    base = open_box(call, plan, scratch, first, extent)
+    channel = row // word(plan, s.GROUP_ROWS) * word(plan, s.GATHERED)
+    base = open_box(call, plan, scratch, first, extent, channel)
     for i in range(word(plan, s.PHASES)):
         phase = word(plan, s.PHASE_TABLE) + i * 8 * s.PHASE_WORDS
         begin, part = phase_extent(phase, first, extent)

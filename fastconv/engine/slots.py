@@ -73,6 +73,7 @@ SIZE = _words(3)  # source extents
 GROUPS = _words()
 CHANNELS = _words()  # source channels of all groups
 BLOCK = _words()  # channels of a plane of the gathered source
+GATHERED = _words()  # channels that are gathered at once: all, or those of a row group
 IN_PLACE = _words()  # 1: the source is read where it lies
 PITCH = _words(5)  # n, d, h, w, plane: steps of the source as the micro-kernel sees it
 A_GROUP = _words()  # from a group's, and (depthwise) a panel's, left operand to the next

@@ -168,6 +168,35 @@ def test_rows_of_one_channel_go_to_any_layout():
                 np.testing.assert_array_equal(target, want)
 
 
+LARGE_KERNELS = [
+    conv_geometry((2, 7, 7, 512), (3, 3, 512, 512), padding=1),
+    conv_geometry((2, 14, 14, 256), (3, 3, 256, 256), stride=2, padding=1),
+    conv_geometry((3, 8, 8, 1024), (1, 1, 1024, 600), stride=2),
+    conv_geometry((2, 5, 5, 320), (5, 5, 320, 300), padding=2),
+    conv_geometry((1, 6, 6, 272), (3, 3, 272, 530)),
+    conv_geometry((2, 6, 6, 500), (3, 3, 500, 300), padding=1),
+]
+
+
+@pytest.mark.parametrize("g", LARGE_KERNELS, ids=str)
+def test_gradients_of_large_kernels(g):
+    """Their rows are computed in groups, for which only some channels are gathered."""
+    product = EnginePlan(g, F4)._product("kernel_grad")
+    assert (product.row_groups > 1) == (g.C % 16 == 0)
+    rng = np.random.default_rng(0)
+    x, dy = integers(rng, *g.x_shape), integers(rng, *g.y_shape)
+    dw = np.full(g.w_shape, np.nan, F4)
+    with num_threads(2):
+        EnginePlan(g, F4).kernel_grad(x, dy, dw)
+    low, high = np.moveaxis(g.pads, -1, 0)
+    padded = np.pad(x, [(0, 0), *zip(low, high, strict=True), (0, 0)])
+    flat = dy.reshape(-1, g.F).astype(float)
+    for u, v in np.ndindex(g.window):
+        ends = [a + (o - 1) * s + 1 for a, o, s in zip((u, v), g.y_size, g.stride, strict=True)]
+        cells = padded[:, u : ends[0] : g.stride[0], v : ends[1] : g.stride[1]]
+        np.testing.assert_array_equal(dw[u, v], cells.reshape(-1, g.C).astype(float).T @ flat)
+
+
 def test_twin_rows_lie_side_by_side():
     """27 rows of 9 taps x 3 channels: four twins and a single row of each of three kernel rows."""
     product = EnginePlan(conv_geometry((32, 9, 9, 3), (3, 3, 3, 8)), F4)._product("kernel_grad")
