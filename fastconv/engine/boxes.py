@@ -208,8 +208,9 @@ def _triple(values: Sequence[int]) -> Triple:
 
 
 def choose_box(
-    m: int, lattice: Lattice, cell_bytes: int, pixel_bytes: int, boxes: int, limit: int = BOX_BYTES
-) -> tuple[int, ...]:
+    m: int, lattice: Lattice, cell_bytes: int, pixel_bytes: int, boxes: int, limit: int = BOX_BYTES,
+    threads: int = 1,
+) -> tuple[int, ...]:  # fmt: skip
     """``(n, d, h, w)``: pixels of a box. Whole images, else whole rows, else a piece of one row.
 
     Parameters
@@ -223,6 +224,8 @@ def choose_box(
         How many boxes are wanted, for balance between threads.
     limit : int
         Bytes of a box.
+    threads : int
+        Few boxes are made so many, where they can be, that all threads get as many.
 
     Examples
     --------
@@ -252,8 +255,13 @@ def choose_box(
         box[axis] = low
         if low > 1 or fits(box):
             break
-    axis_length = (m, *count)[axis]
-    box[axis] = -(-axis_length // -(-axis_length // box[axis]))  # boxes of about equal size
+    axis_length, outer = (m, *count)[axis], math.prod((m, *count)[:axis])
+    pieces = most = -(-axis_length // box[axis])
+    while outer * most % threads and outer * most < 8 * threads and most < axis_length:
+        most += 1
+    if outer * most % threads == 0:
+        pieces = most
+    box[axis] = -(-axis_length // pieces)  # boxes of about equal size
     return tuple(box)
 
 

@@ -116,15 +116,15 @@ class Convolution(Product):
             return 1, 1, g.C, (g.C, 0, 1, 0), g.y_size
         return g.G, c, f, (c * g.F, g.F, 1, f), g.y_size
 
-    def box(self, lattice: Lattice, m: int, boxes: int) -> tuple[int, ...]:
-        """The box for a lattice and a batch, if so many boxes are wanted."""
+    def box(self, lattice: Lattice, m: int, boxes: int, threads: int = 1) -> tuple[int, ...]:
+        """The box for a lattice and a batch, if so many boxes are wanted for so many threads."""
         planes = -(-self.channels // self.block)
         cell_bytes = planes * self.block * self.size
         # results are visited a panel at a time; a quarter of them bounds the scratch for all
         columns = self.groups * self.columns
         pixel_bytes = max(self.tile.columns, columns // 4) * self.size
         limit = LARGE_BOX_BYTES if self.large else BOX_BYTES
-        return choose_box(m, lattice, cell_bytes, pixel_bytes, boxes, limit)
+        return choose_box(m, lattice, cell_bytes, pixel_bytes, boxes, limit, threads)
 
     def best_lattice(self) -> Lattice:
         """The cheapest way to treat windows that leave the source: zeros, or phases of their own.
@@ -176,7 +176,7 @@ class Convolution(Product):
         g, size, lattice, tile = self.g, self.size, self.lattice, self.tile
         columns = self.groups * self.columns
         threads = parts(self.flops, GRAIN)
-        box = self.box(lattice, g.m, 1 if threads == 1 else max(BOXES, 4 * threads))
+        box = self.box(lattice, g.m, 1 if threads == 1 else max(BOXES, 4 * threads), threads)
         table = Table(s.PLAN_WORDS)
         table.set(s.BYTES, size, tile.rows, tile.columns, tile.line * size)
         table.set_boxes(g.m, lattice, box)

@@ -6,6 +6,7 @@ import pytest
 from fastconv.engine import EnginePlan
 from fastconv.engine.boxes import backward_lattice
 from fastconv.resolve import conv_geometry
+from fastconv.threads import num_threads
 
 FAR = {
     "wide window": ((1, 6, 1200, 3), (5, 301, 3, 2), {}),
@@ -30,3 +31,12 @@ def test_too_many_phases_are_not_made():
     g = conv_geometry((1, 6, 1200, 3), (5, 301, 3, 2))
     assert len(backward_lattice(g, (False, True, True)).phases) > 1000
     assert backward_lattice(g, (False, True, True), 100).phases == ()
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_threads_get_as_many_boxes(threads):
+    """Seven boxes for two threads would leave one idle for a seventh of the time."""
+    g = conv_geometry((32, 7, 7, 512), (3, 3, 512, 512), padding=1)
+    with num_threads(threads):
+        product = EnginePlan(g, np.dtype("float32"))._product("forward")
+        assert product.prepared(False).units % threads == 0
