@@ -225,7 +225,7 @@ def choose_box(
     limit : int
         Bytes of a box.
     threads : int
-        Few boxes are made so many, where they can be, that all threads get as many.
+        Boxes are made smaller, down to half, where the busiest thread then computes less.
 
     Examples
     --------
@@ -256,12 +256,14 @@ def choose_box(
         if low > 1 or fits(box):
             break
     axis_length, outer = (m, *count)[axis], math.prod((m, *count)[:axis])
-    pieces = most = -(-axis_length // box[axis])
-    while outer * most % threads and outer * most < 8 * threads and most < axis_length:
-        most += 1
-    if outer * most % threads == 0:
-        pieces = most
-    box[axis] = -(-axis_length // pieces)  # boxes of about equal size
+
+    def longest(n: int) -> int:
+        """What the busiest thread computes, with boxes of `n`."""
+        return -(-outer * -(-axis_length // n) // threads) * n
+
+    if threads > 1:
+        box[axis] = min(range(box[axis], box[axis] // 2, -1), key=longest)
+    box[axis] = -(-axis_length // -(-axis_length // box[axis]))  # boxes of about equal size
     return tuple(box)
 
 

@@ -278,7 +278,8 @@ class Convolution(Product):
         to = view(target, dtype)
         if self.in_rows:
             to = (*to[:5], to[4], to[6])  # from column to column is from pixel to pixel along w
-        direct = target.dtype == dtype and (to[5] == self.size or self.columns == 1)
+        single = target.shape[-1] == 1 and not self.in_rows
+        direct = target.dtype == dtype and (to[5] == self.size or single)
         threads = min(parts(self.flops, GRAIN), items)
         space = workspace()
         packed = space.scratch(self.shared_nbytes + threads * scratch)
