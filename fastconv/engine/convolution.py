@@ -265,14 +265,14 @@ class Convolution(Product):
         """Compute `target` from `source`."""
         dtype = self.dtype
         w = plain_array(w, dtype)
-        bias = 0
-        if b is not None:
-            b = plain_array(np.repeat(b, self.columns) if self.in_rows else b, dtype)
-            bias = address_of(b)
         if not self.complete:
             target[...] = 0 if b is None else np.maximum(b, 0) if relu else b
             if not self.lattice.phases:
                 return
+        bias = 0
+        if b is not None:
+            b = plain_array(np.repeat(b, self.columns) if self.in_rows else b, dtype)
+            bias = address_of(b)
         plain = source.dtype == dtype and source.flags.c_contiguous
         _, address, items, scratch = self.prepared(self.may_read_in_place and plain)
         to = view(target, dtype)
