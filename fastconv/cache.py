@@ -26,9 +26,9 @@ __all__ = ["clear", "path"]
 # and what says how they are compiled.
 SOURCES = (
     "_jit.py",
-    *(f"engine/{name}.py" for name in ("delta_loop", "emit", "emit_pool", "entries", "gather",
-                                       "inner", "loop", "packing", "pool_loop", "primitives",
-                                       "slots", "tiles")),
+    *(f"engine/{name}.py" for name in ("delta_loop", "emit", "emit_delta", "emit_pool", "entries",
+                                       "gather", "inner", "loop", "packing", "pool_loop",
+                                       "primitives", "slots", "tiles")),
     "kernels/col2im.py",
 )  # fmt: skip
 # The ends of the names of the files that are ours to delete.

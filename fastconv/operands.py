@@ -81,11 +81,10 @@ def same_dtype(**operands: Any) -> np.dtype:
 
     Mixing dtypes is a TypeError, never an upcast.
     """
-    others = iter(operands.items())
-    first, array = next(others)
-    dtype = native_dtype(array)
-    for name, array in others:
-        if array is not None and native_dtype(array) != dtype:
+    first = next(iter(operands))
+    dtype = native_dtype(operands[first])
+    for name, array in operands.items():
+        if array is not None and array.dtype is not dtype and native_dtype(array) != dtype:
             raise TypeError(
                 f"{name} has dtype {native_dtype(array)}, but {first} has {dtype}: convert one"
             )

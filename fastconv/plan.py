@@ -178,6 +178,8 @@ class ConvPlan:
         return ConvGrads(dx, dw, db)
 
     def _operand(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+        if type(value) is np.ndarray and value.dtype is self.dtype and value.shape == shape:
+            return value  # by far the most frequent
         array = operand(name, value)
         if array.dtype != self.dtype and array.dtype.newbyteorder("=") != self.dtype:
             raise TypeError(f"{name} has dtype {array.dtype}, but the plan is for {self.dtype}")
@@ -218,14 +220,15 @@ def planned(
     x_shape: Any,
     w_shape: Any,
     dtype: np.dtype,
-    names: tuple[str, str],
+    names: str,
     *,
     data_format: Any,
     activation: Any = None,
     **options: Any,
 ) -> ConvPlan:
-    """Kept plan for these arguments; `names` is what the caller calls the first two."""
-    g = conv_geometry(x_shape, w_shape, data_format=data_format, names=names, **options)
+    """Kept plan for these arguments; `names` is what the caller calls the first two, "x w"."""
+    x, w = names.split()
+    g = conv_geometry(x_shape, w_shape, data_format=data_format, names=(x, w), **options)
     return ConvPlan(g, dtype, data_format, check_activation(activation))
 
 
@@ -278,7 +281,7 @@ def plan_conv(
         x_shape,
         w_shape,
         float_dtype("dtype", dtype),
-        ("x_shape", "w_shape"),
+        "x_shape w_shape",
         stride=stride,
         padding=padding,
         dilation=dilation,

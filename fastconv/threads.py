@@ -146,11 +146,14 @@ def launch(kernel: Callable[..., Any], count: int, *args: Any) -> Any:
         while _forks:
             _gate.wait()
         _launches += 1
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    wanted = min(count, numba.config.NUMBA_NUM_THREADS)
+    if wanted != before:
+        numba.set_num_threads(wanted)
     try:
         return kernel(count, *args)
     finally:
-        numba.set_num_threads(before)
+        if wanted != before:
+            numba.set_num_threads(before)
         with _gate:
             _launches -= 1
             if _forks:

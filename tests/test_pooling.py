@@ -90,6 +90,71 @@ def test_window_without_a_cell():
     )
 
 
+# Windows that share no cell: they cover the image, leave a border or gaps, or reach into padding.
+APART = [
+    ((4, 6), {"window": 2}),
+    ((5, 7), {"window": 2}),
+    ((7, 7), {"window": 2, "stride": 3}),
+    ((7, 5), {"window": (3, 2), "padding": (1, 0)}),
+    ((9, 5), {"window": 2, "dilation": 2, "stride": 3}),
+    ((5, 5), {"window": 2, "ceil_mode": True}),
+    ((3, 4), {"window": (3, 4)}),
+]
+
+
+@pytest.mark.parametrize(("size", "options"), APART, ids=str)
+@pytest.mark.parametrize("C", [1, 3, 4, 7, 8, 9, 16, 21])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_errors_of_windows_that_share_no_cell(size, options, C, dtype, threads):
+    """Every cell is written: by its window, or as zero; what was there before does not matter."""
+    rng = np.random.default_rng(C)
+    x = rng.permutation(3 * np.prod(size) * C).reshape(3, *size, C).astype(dtype)
+    y, argmax = both(x, **options)
+    dy = rng.integers(-8, 8, y.shape).astype(dtype)
+    for data_format in ("channels_last", "channels_first"):
+        last = data_format == "channels_last"
+        order = (0, 1, 2, 3) if last else (0, 3, 1, 2)
+        dy_f, argmax_f, shape = (
+            np.ascontiguousarray(dy.transpose(order)),
+            np.ascontiguousarray(argmax.transpose(order)),
+            x.transpose(order).shape,
+        )
+        out = np.full(shape, NAN, dtype)
+        fc.max_pool_backward(dy_f, argmax_f, shape, **options, data_format=data_format, out=out)
+        expected = reference.max_pool_backward(dy, argmax, x.shape, **options)
+        assert_array_equal(out, expected.transpose(order))
+        out[...] = NAN
+        fc.avg_pool_backward(dy_f, shape, **options, data_format=data_format, out=out)
+        expected = reference.avg_pool_backward(dy, x.shape, **options)
+        assert_array_equal(out, expected.transpose(order))
+
+
+@pytest.mark.parametrize("C", [1, 8, 9])
+def test_an_argmax_outside_its_window_takes_the_error_all_the_same(C, threads):
+    """Any cell of the image is legal: the errors go where the caller says."""
+    rng = np.random.default_rng(C)
+    argmax = rng.integers(-1, 24, (5, 2, 3, C))
+    dy = rng.integers(1, 9, argmax.shape).astype("float32")
+    dx = fc.max_pool_backward(dy, argmax, (5, 4, 6, C), 2)
+    assert_array_equal(dx, reference.max_pool_backward(dy, argmax, (5, 4, 6, C), 2))
+    expected = np.zeros((5, 24, C), "float32")
+    for n, i, j, c in np.ndindex(argmax.shape):
+        if argmax[n, i, j, c] >= 0:
+            expected[n, argmax[n, i, j, c], c] += dy[n, i, j, c]
+    assert_array_equal(dx.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("C", [3, 8])
+def test_an_error_of_negative_zero_is_zero(stride, C):
+    """The bits do not tell which kernel, of which layout, has brought it."""
+    y, argmax = fc.max_pool(np.ones((2, 4, 4, C)), 2, stride=stride, return_argmax=True)
+    dy = np.full_like(y, -0.0)
+    options = {"x_shape": (2, 4, 4, C), "window": 2, "stride": stride}
+    assert not np.signbit(fc.max_pool_backward(dy, argmax, **options)).any()
+    assert not np.signbit(fc.avg_pool_backward(dy, **options)).any()
+
+
 def test_ceil_mode_drops_a_window_that_starts_in_the_padding():
     x = np.ones((1, 5, 1))
     assert fc.max_pool(x, 2, ceil_mode=True).shape == (1, 3, 1)

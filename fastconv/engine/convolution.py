@@ -24,7 +24,7 @@ from fastconv.engine.product import (
     GRAIN,
     Product,
     address_of,
-    call_entry_points,
+    call_entry,
     lines,
     plain_array,
     view,
@@ -39,8 +39,6 @@ __all__ = ["Convolution", "InputGradient"]
 # Longest chain of sums, in bytes of a column: a block of a panel, 384*NR*4 bytes = 24 KiB, then
 # stays in the first-level cache. From 256 to 512 elements the speed differs by less than 5 %.
 REDUCTION_BYTES = 1536
-# Elements of the kernel that a thread packs at least.
-PACK_GRAIN = 100_000
 # Boxes wanted, at least, where there are threads to share them; no result depends on it.
 BOXES = 16
 # Cycles, measured: to start a sweep over a panel, a tile, to store a narrow row; gathered bytes a
@@ -100,7 +98,6 @@ class Convolution(Product):
             and self.reduce % self.tile.every == 0
         )
         self.sweep = sweep_address(self.tile)
-        self.packing = control_address("pack")
         self.entry = control_address("convolve")
 
     def sides(self) -> tuple[int, int, int, tuple[int, ...], tuple[int, ...]]:
@@ -159,8 +156,10 @@ class Convolution(Product):
                 (b - 1) * step + reach + 1
                 for b, step, reach in zip(box[1:], lattice.step, lattice.reach, strict=True)
             ]
-            total += box[0] * math.prod(region) * self.block * self.size / GATHER_BYTES
-            total += box[0] * region[0] * region[1] * GATHER_ROW
+            planes = -(-self.channels // self.block)
+            cell_bytes = planes * self.block * self.size
+            total += box[0] * math.prod(region) * cell_bytes / GATHER_BYTES
+            total += box[0] * region[0] * region[1] * planes * GATHER_ROW
         return total * boxes * -(-NOMINAL_BATCH // box[0]) + packed / 2
 
     def build(self, *key: bool) -> tuple[Table, int]:
@@ -272,7 +271,6 @@ class Convolution(Product):
             target.strides[-1] == self.size or target.shape[-1] == 1
         )
         threads = min(parts(self.flops, GRAIN), items)
-        packers = min(parts(w.size, PACK_GRAIN), threads)
         space = workspace()
         packed = space.scratch(self.shared_nbytes + threads * scratch)
         call = space.write(
@@ -281,7 +279,7 @@ class Convolution(Product):
             address_of(w), packed, bias, packed + self.prior_at,
             relu, direct, 0, 0, self.sweep, not direct or target.flags.c_contiguous,
         )  # fmt: skip
-        call_entry_points(self.packing, self.entry, call, threads, packers)
+        call_entry(self.entry, call, threads)
 
 
 class InputGradient(Convolution):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastconv.engine import slots as s
 from fastconv.engine.entries import delta_address
-from fastconv.engine.product import address_of, call_entry_points, workspace
+from fastconv.engine.product import address_of, call_entry, workspace
 from fastconv.threads import parts
 
 __all__ = ["bias_sums", "relu_delta"]
@@ -37,4 +37,4 @@ def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray, entry: int = 0) ->
 
 def _call(entry: int, threads: int, dy: np.ndarray, words: tuple[int, ...]) -> None:
     call = workspace().write(CALL, 0, 0, 0, dy.dtype.itemsize, address_of(dy), *words)
-    call_entry_points(0, entry, call, threads, 1)
+    call_entry(entry, call, threads)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastconv.engine import slots as s
 from fastconv.engine.inner import inner
-from fastconv.engine.primitives import add_one, load_element, store_element, word, zero_bytes
+from fastconv.engine.primitives import (
+    add_one,
+    column_sums,
+    load_element,
+    store_element,
+    word,
+    zero_bytes,
+)
 
 __all__ = ["bias_sums", "relu_delta"]
+
+# Bytes of pixels that are summed together: they come from the first-level cache for each vector of
+# channels but the first.
+BLOCK = 16 * 1024
 
 
 @inner
@@ -39,10 +48,24 @@ def bias_sums(call, thread, zero):
         n = add_one(call, s.NEXT_ITEM)
         if n >= word(call, s.DELTA_TOTAL):
             return
-        total = sums + n * F * 8
-        zero_bytes(total, F * 8)
-        for q in range(n * pixels, (n + 1) * pixels):
-            at = dy + q * F * size
-            for f in range(F):
-                old = load_element(total + 8 * f, np.float64(0))
-                store_element(total + 8 * f, old + load_element(at + f * size, zero))
+        zero_bytes(sums + n * F * 8, F * 8)
+        block = max(4, BLOCK // (F * size))
+        for q in range(0, pixels, block):
+            at, count = dy + (n * pixels + q) * F * size, min(block, pixels - q)
+            _add_sums(at, F, size, count, sums + n * F * 8, zero)
+
+
+@inner
+def _add_sums(at, F, size, count, to, zero):
+    """Add the sums of `count` pixels to those at `to`, 8, 4 or single channels at a time."""
+    step = F * size
+    f = 0
+    while f + 8 <= F:
+        column_sums(at + f * size, step, count, to + 8 * f, 8, zero)
+        f += 8
+    if f + 4 <= F:
+        column_sums(at + f * size, step, count, to + 8 * f, 4, zero)
+        f += 4
+    while f < F:
+        column_sums(at + f * size, step, count, to + 8 * f, 1, zero)
+        f += 1

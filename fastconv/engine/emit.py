@@ -161,7 +161,7 @@ def _reduce(builder: Any, tile: TileShape, ops: Operands) -> list[list[Any]]:
     q_next = builder.add(q, I64(1))
     b_next = builder.add(b, ops.b_step)
     turn = builder.cbranch(builder.icmp_signed("<", q_next, ops.k), loop, done)
-    turn.set_metadata("llvm.loop", _not_unrolled(builder.module))
+    turn.set_metadata("llvm.loop", not_unrolled(builder.module))
     for phi, first, later in ((q, I64(0), q_next), (b, ops.b, b_next)):
         phi.add_incoming(first, start)
         phi.add_incoming(later, loop)
@@ -220,7 +220,7 @@ def _barrier(builder: Any, value: Any) -> None:
     builder.asm(kind, "", f"{register},~{{memory}}", [value], side_effect=True)
 
 
-def _not_unrolled(module: Any) -> Any:
+def not_unrolled(module: Any) -> Any:
     """Metadata of a loop that LLVM shall not unroll: the second turn would spill accumulators."""
     loop = module.add_metadata([module.add_metadata(["llvm.loop.unroll.disable"])])
     if loop.operands[0] is not loop:

@@ -23,8 +23,8 @@ from numba.core.registry import cpu_target
 
 from fastconv._jit import build_key, kernel, once_on_this_machine
 from fastconv._kernel_files import KernelFile, distrust, load
-from fastconv.engine import delta_loop, loop, packing, pool_loop
-from fastconv.engine.emit_pool import ARGMAX, MAX, MEAN
+from fastconv.engine import delta_loop, loop, pool_loop
+from fastconv.engine.emit_pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
 from fastconv.engine.inner import OPTIONS
 from fastconv.engine.known_answers import delta_works, pool_works, product_works, sweep_works
 from fastconv.engine.primitives import call_entry
@@ -78,28 +78,14 @@ def _kernel_gradient() -> Any:
     return entry
 
 
-def _pack() -> Any:
-    def entry(call, thread):
-        packing.pack(call, thread)
-
-    return entry
-
-
 CONTROL: dict[str, Callable[[], Any]] = {
     "convolve": _convolve,
     "kernel_gradient": _kernel_gradient,
-    "pack": _pack,
-}
-# What a product needs, tested together.
-TOGETHER = {
-    "convolve": ("pack", "convolve"),
-    "pack": ("pack", "convolve"),
-    "kernel_gradient": ("kernel_gradient",),
 }
 
 
 def control_address(name: str) -> int:
-    """Address of "convolve", "kernel_gradient" or "pack"; they serve every tile and dtype."""
+    """Address of "convolve" or "kernel_gradient"; they serve every tile and dtype."""
     found = _controls.get(name)
     if found is None:
         with building:
@@ -108,33 +94,30 @@ def control_address(name: str) -> int:
 
 
 def _control(name: str) -> int:
-    """Load or compile what a product needs; what comes from disk computes a known product."""
-    names = TOGETHER[name]
-    obtained = {each: _obtain(each, CONTROL[each], lambda _: True) for each in names}
-    found = {each: address for each, (address, _) in obtained.items()}
-    if any(from_disk for _, from_disk in obtained.values()):
-        _untested.update(found)  # the product of the test asks for them
+    """Load or compile a control loop; one that comes from disk computes a known product."""
+    found, from_disk = _obtain(name, CONTROL[name], lambda _: True)
+    if from_disk:
+        _untested[name] = found  # the product of the test asks for it
         tile = next(reversed(_sweeps), dense_tile(8, 8, np.dtype(np.float32)))
         try:
-            works = product_works(names[-1], tile)
+            works = product_works(name, tile)
         finally:
-            for each in names:
-                del _untested[each]
+            del _untested[name]
         if not works:
-            for each in names:
-                distrust(_file(each), "gave a wrong answer to a known problem")
-                found[each] = _compile(each, CONTROL[each])
-    _controls.update(found)
-    return found[name]
+            distrust(_file(name), "gave a wrong answer to a known problem")
+            found = _compile(name, CONTROL[name])
+    _controls[name] = found
+    return found
 
 
 POOLS = {
     "max": (pool_loop.pool_rows, MAX),
     "argmax": (pool_loop.pool_rows, ARGMAX),
     "mean": (pool_loop.pool_rows, MEAN),
-    "spread": (pool_loop.spread_errors, MEAN),
+    "spread": (pool_loop.errors_to_cells, SPREAD),
+    "fill": (pool_loop.errors_to_cells, FILL),
+    "place": (pool_loop.errors_to_cells, PLACE),
     "scatter": (pool_loop.scatter_errors, MAX),
-    "check": (pool_loop.check_winners, MAX),
 }
 DELTAS = {"bias_sums": delta_loop.bias_sums, "relu_delta": delta_loop.relu_delta}
 
@@ -234,18 +217,13 @@ def _reduce(entry: Any) -> tuple[str, Any]:
 
 
 @kernel(parallel=True)
-def run(threads, packers, packing, entry, call):
-    """Call `packing` on `packers` threads, then `entry` on `threads` threads."""
-    if packing != 0:
-        for thread in numba.prange(packers):
-            call_entry(packing, call, np.int64(thread))
+def run(threads, entry, call):
+    """Call `entry` on `threads` threads."""
     for thread in numba.prange(threads):
         call_entry(entry, call, np.int64(thread))
 
 
 @kernel
-def run_serial(packing, entry, call):
+def run_serial(entry, call):
     """`run` on this thread."""
-    if packing != 0:
-        call_entry(packing, call, 0)
     call_entry(entry, call, 0)

@@ -16,6 +16,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import AnalysisPass, register_pass
 from numba.core.typed_passes import IRLegalization, NativeLowering
+from numba.core.types.misc import unliteral
 
 __all__ = ["OPTIONS", "inner"]
 
@@ -24,7 +25,10 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 class _LinkOnlyLibrary(JITCodeLibrary):
-    """IR to link into other libraries; it has no machine code."""
+    """IR to link into other libraries, where it is optimized; it has no machine code."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self) -> None:
         pass
@@ -76,5 +80,12 @@ class _LinkOnlyCompiler(CompilerBase):
 
 
 def inner(function: Any) -> Any:
-    """Compile `function` into the compiled functions that call it; nothing else can."""
-    return numba.njit(pipeline_class=_LinkOnlyCompiler, **OPTIONS)(function)
+    """Compile `function` into the compiled functions that call it; nothing else can.
+
+    A literal argument is a number like any other here: Numba would translate the function once more
+    for each, which LLVM does without being asked where it inlines the call.
+    """
+    dispatcher: Any = numba.njit(pipeline_class=_LinkOnlyCompiler, **OPTIONS)(function)
+    compile_ = dispatcher.compile
+    dispatcher.compile = lambda kinds: compile_(tuple(map(unliteral, kinds)))
+    return dispatcher

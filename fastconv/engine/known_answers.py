@@ -71,7 +71,7 @@ def sweep_works(address: int, tile: Tile) -> bool:
 
 
 def product_works(name: str, tile: Tile) -> bool:
-    """Whether a control loop ("convolve" with "pack", or "kernel_gradient") gives a product.
+    """Whether a control loop, "convolve" or "kernel_gradient", gives a product.
 
     Lines of pixels, two taps, and a cell of padding. The geometry is one for which the engine takes
     `tile`, which is in memory already; any other would do as well.
@@ -108,26 +108,29 @@ def pool_works(address: int, name: str, lanes: int, dtype: np.dtype) -> bool:
     from fastconv.engine.pool import PoolPlan
     from fastconv.resolve import pool_geometry
 
-    C = 2 * lanes - 1
-    plan = PoolPlan(pool_geometry((*X_SIZE, C), 2, stride=1), dtype, False)
-    x, dy = 4 * _integers(dtype, 2, 6, C), 4 * _integers(dtype, 2, 2, C)
-    seen = x[:, CELLS]  # (images, windows, cells, C)
-    winners = CELLS[np.arange(2)[:, None], seen.argmax(2)]
+    apart = name in ("fill", "place")  # one window an image, and cells that are in none
+    C, windows = 2 * lanes - 1, CELLS[:1] if apart else CELLS
+    plan = PoolPlan(pool_geometry((*X_SIZE, C), 2, stride=1 + apart), dtype, False)
+    x, dy = 4 * _integers(dtype, 2, 6, C), 4 * _integers(dtype, 2, len(windows), C)
+    seen = x[:, windows]  # (images, windows, cells, C)
+    winners = windows[np.arange(len(windows))[:, None], seen.argmax(2)]
     y, argmax, dx = np.full_like(dy, -77), np.full_like(winners, -77), np.full_like(x, -77)
-    if name == "check":
-        good = plan.call(address, 0, 2, dx, dy, winners)
-        winners[1, 1, -1] = 6
-        return good and not plan.call(address, 0, 2, dx, dy, winners)
-    if name in ("spread", "scatter"):
-        plan.call(address, 0, 2, dx, dy, winners)
+    if name in ("scatter", "place"):
+        wrong = np.where(np.arange(C) < C - 1, winners, 6)
+        if plan.call(address, 2, dx, dy, wrong) != 1 or (dx != -77).any():
+            return False  # it has not seen the wrong winner, or not before it began
+    if name == "place" and plan.call(address, 2, dx, dy, np.full_like(winners, 2)) != 2:
+        return False
+    if name in ("spread", "scatter", "fill", "place"):
+        plan.call(address, 2, dx, dy, winners)
         share = np.repeat(dy[:, :, None] / dtype.type(4), 4, 2)
-        if name == "scatter":
-            share = dy[:, :, None] * (winners[:, :, None] == CELLS[:, :, None])
+        if name in ("scatter", "place"):
+            share = dy[:, :, None] * (winners[:, :, None] == windows[:, :, None])
         answer = np.zeros_like(x)
-        for o, u in np.ndindex(CELLS.shape):
-            answer[:, CELLS[o, u]] += share[:, o, u]
+        for o, u in np.ndindex(windows.shape):
+            answer[:, windows[o, u]] += share[:, o, u]
         return np.array_equal(dx, answer)
-    plan.call(address, 0, 2, x, y, argmax if name == "argmax" else None)
+    plan.call(address, 2, x, y, argmax if name == "argmax" else None)
     answer = seen.sum(2) / dtype.type(4) if name == "mean" else seen.max(2)
     return np.array_equal(y, answer) and (name != "argmax" or np.array_equal(argmax, winners))
 
@@ -136,9 +139,9 @@ def delta_works(address: int, name: str, dtype: np.dtype) -> bool:
     """Whether an entry gives a bias's sums, or masks an error."""
     from fastconv.engine import delta
 
-    dy = _integers(dtype, 2, 6, 19)
+    dy = _integers(dtype, 2, 6, 23)
     if name == "bias_sums":
-        sums = np.full((2, 19), np.nan)
+        sums = np.full((2, 23), np.nan)
         delta.bias_sums(dy, sums, address)
         return np.array_equal(sums, dy.sum(1, np.float64))
     y, dx = dy[::-1].copy(), np.full_like(dy, -77)
@@ -147,21 +150,16 @@ def delta_works(address: int, name: str, dtype: np.dtype) -> bool:
 
 
 def runs(serial: bool, call: Callable[..., Any], signature: tuple[Any, ...]) -> bool:
-    """Whether `entries.run` or `run_serial` packs, then computes, on every thread once."""
-    if tuple(signature) != (types.int64,) * (3 if serial else 5):
+    """Whether `entries.run` or `run_serial` calls an entry on every thread once."""
+    if tuple(signature) != (types.int64,) * (2 if serial else 3):
         return False
-    seen: list[tuple[str, int, int]] = []
-    entry = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
-    pack, compute = (
-        entry(lambda at, thread, what=what: seen.append((what, at, thread)))
-        for what in ("pack", "compute")
+    seen: list[tuple[int, int]] = []
+    entry = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(
+        lambda at, thread: seen.append((at, thread))
     )
-    addresses = [ctypes.cast(f, ctypes.c_void_p).value for f in (pack, compute)]
+    address = ctypes.cast(entry, ctypes.c_void_p).value
     if serial:
-        call(*addresses, 5)
-        return seen == [("pack", 5, 0), ("compute", 5, 0)]
-    call(3, 2, *addresses, 5)
-    packed, computed = sorted(seen[:2]), sorted(seen[2:])
-    return packed == [("pack", 5, n) for n in range(2)] and computed == [
-        ("compute", 5, n) for n in range(3)
-    ]
+        call(address, 5)
+        return seen == [(5, 0)]
+    call(3, address, 5)
+    return sorted(seen) == [(5, 0), (5, 1), (5, 2)]

@@ -19,6 +19,7 @@ import numpy as np
 from fastconv.engine import slots as s
 from fastconv.engine.gather import copy_run, gather, scatter
 from fastconv.engine.inner import inner
+from fastconv.engine.packing import pack
 from fastconv.engine.primitives import (
     add_elements,
     add_one,
@@ -153,6 +154,7 @@ def convolve(call, thread):
     """Every box of a forward product or an input gradient: ``y = max(cols @ w + b, low)``."""
     plan = word(call, s.PLAN)
     scratch = word(call, s.SCRATCH) + thread * word(plan, s.SCRATCH_BYTES)
+    pack(call, plan)
     laid = (0, 0, 0, 0)
     while True:
         item = add_one(call, s.NEXT_ITEM)
@@ -269,7 +271,7 @@ def kernel_gradient(call, thread):
         for item in range(begin, (part + 1) * items // parts):
             more = zeroed or item > begin
             laid = _gradient_box(call, plan, scratch, item, into, panel, row, more, laid)
-        if parts > 1 and add_one(call, s.PARTS_DONE) == total - 1:
+        if parts > 1 and add_one(call, s.DONE) == total - 1:
             _add_parts(call, plan)
 
 

@@ -10,6 +10,7 @@ from fastconv.engine.primitives import (
     copy_bytes,
     load_bits,
     store_bits,
+    wait_for,
     word,
     words,
     zero_bytes,
@@ -19,29 +20,36 @@ __all__ = ["pack"]
 
 
 @inner
-def pack(call, thread):
+def pack(call, plan):
     """Kernel to panels: for every run of taps, group and panel ``[K][NR]``, zeros for no column.
 
     The bias is padded in the same way, so that the micro-kernel reads NR elements of it, always.
+    Threads share the panels, and go on when all are packed: none waits for one that never came.
     """
-    plan = word(call, s.PLAN)
-    panels = word(plan, s.PANELS)
+    panels, groups = word(plan, s.PANELS), word(plan, s.GROUPS)
+    panel = add_one(call, s.NEXT_FIRST)
+    while panel < panels * groups:
+        _pack_panel(call, plan, panel // panels, panel % panels, panel)
+        add_one(call, s.DONE)
+        panel = add_one(call, s.NEXT_FIRST)
+    wait_for(call, s.DONE, panels * groups)
+
+
+@inner
+def _pack_panel(call, plan, g, number, panel):
+    """Panel `number` of group g, of all groups' panels number `panel`."""
     size, nr = word(plan, s.BYTES), word(plan, s.TILE_COLUMNS)
-    while True:
-        panel = add_one(call, s.NEXT_PACK)
-        if panel >= panels * word(plan, s.GROUPS):
-            return
-        g, column = panel // panels, panel % panels * nr
-        cols = min(nr, word(plan, s.COLUMNS) - column)
-        start = word(call, s.KERNEL) + g * word(plan, s.GROUP_STEP)
-        start += column * word(plan, s.COLUMN_STEP)
-        for i in range(word(plan, s.PACKS)):
-            run = word(plan, s.PACK_TABLES) + i * 8 * s.PACK_WORDS
-            _pack_run(plan, run, word(call, s.PACKED), panel, start, cols)
-        to, at = word(call, s.PRIOR) + panel * nr * size, word(call, s.BIAS)
-        zero_bytes(to, nr * size)
-        if at != 0:
-            copy_run(to, at + (g * word(plan, s.COLUMNS) + column) * size, cols * size)
+    column = number * nr
+    cols = min(nr, word(plan, s.COLUMNS) - column)
+    start = word(call, s.KERNEL) + g * word(plan, s.GROUP_STEP)
+    start += column * word(plan, s.COLUMN_STEP)
+    for i in range(word(plan, s.PACKS)):
+        run = word(plan, s.PACK_TABLES) + i * 8 * s.PACK_WORDS
+        _pack_run(plan, run, word(call, s.PACKED), panel, start, cols)
+    to, at = word(call, s.PRIOR) + panel * nr * size, word(call, s.BIAS)
+    zero_bytes(to, nr * size)
+    if at != 0:
+        copy_run(to, at + (g * word(plan, s.COLUMNS) + column) * size, cols * size)
 
 
 @inner

@@ -15,7 +15,7 @@ import numpy as np
 from fastconv.engine import slots as s
 from fastconv.engine.boxes import Table
 from fastconv.engine.entries import pool_address
-from fastconv.engine.product import address_of, call_entry_points, workspace
+from fastconv.engine.product import address_of, call_entry, workspace
 from fastconv.engine.tiles import host_lanes
 from fastconv.geometry import Geometry
 from fastconv.threads import parts
@@ -25,6 +25,8 @@ __all__ = ["PoolPlan", "pool_plan"]
 # Elements, read or written, that are worth a thread; blocks of a thread, at least.
 GRAIN = 100_000
 BLOCKS = 8
+# A winner is in the image, but not in its window: only the scatter finds it.
+ELSEWHERE = 2
 CACHED_PLANS = 256
 POOL_CALL = struct.Struct(f"{s.POOL_CALL_WORDS}q")
 
@@ -61,28 +63,39 @@ class PoolPlan:
         self._table = Table(s.POOL_WORDS)
         self._table.set(s.POOL_AXES, *(n for a in axes for n in a))
         self._table.set(s.POOL_C, g.C, pixel, dtype.itemsize, inside, cells, self.rows)
-        self._table.set(s.POOL_PADDED, include_pad, reach >= 2**31, self.scratch_bytes)
+        ends = [min(o, (n - 1 - (k - 1) * d + lo) // step + 1) for n, k, step, d, lo, o in g.axes]
+        whole = all(
+            n == k * o and step in (k, 1) and d == 1 and lo == 0 for n, k, step, d, lo, o in g.axes
+        )
+        self._table.set(s.POOL_PADDED, include_pad, reach >= 2**31, ends[-1], whole)
+        self._table.set(s.POOL_SCRATCH, self.scratch_bytes)
+        # whether no two windows share a cell
+        self.apart = all(step > (k - 1) * d or o == 1 for _, k, step, d, _, o in g.axes)
+        self.vectors = self.lanes == host_lanes(dtype) and reach < 2**31
         self._address = self._table.address
 
     def reduce(self, name: str, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:
         """``y``, and `argmax` with "argmax", by "max", "argmax" or "mean"."""
-        self.call(self._entry(name), 0, self.m * self.rows, x, y, argmax)
+        self.call(self._entry(name), self.m * self.rows, x, y, argmax)
 
     def spread(self, dy: np.ndarray, dx: np.ndarray) -> None:
         """The gradient of "mean"."""
-        self.call(self._entry("spread"), 0, self.m, dx, dy, None)
+        self.call(self._entry("fill" if self.apart else "spread"), self.m, dx, dy, None)
 
     def scatter(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
         """The gradient of "max"; False, and `dx` untouched, if an argmax is outside the image."""
-        return self.call(self._entry("scatter"), self._entry("check"), self.m, dx, dy, argmax)
+        if self.apart and self.vectors:
+            bad = self.call(self._entry("place"), self.m, dx, dy, argmax)
+            if bad != ELSEWHERE:
+                return not bad
+        return not self.call(self._entry("scatter"), self.m, dx, dy, argmax)
 
     def _entry(self, name: str) -> int:
-        lanes = 1 if name in ("check", "scatter") else self.lanes
-        return pool_address(name, lanes, self.dtype)
+        return pool_address(name, 1 if name == "scatter" else self.lanes, self.dtype)
 
-    def call(self, entry: int, before: int, total: int, x: np.ndarray, y: np.ndarray,
-             argmax: np.ndarray | None) -> bool:  # fmt: skip
-        """Call an entry, and another one `before`; whether no argmax was found to be wrong."""
+    def call(self, entry: int, total: int, x: np.ndarray, y: np.ndarray,
+             argmax: np.ndarray | None) -> int:  # fmt: skip
+        """Call an entry; what it says of argmax (see `slots.POOL_BAD`)."""
         threads = min(parts(self.work, GRAIN), total) or 1
         items = min(total, BLOCKS * threads)
         space = workspace()
@@ -92,8 +105,8 @@ class PoolPlan:
             POOL_CALL, 0, 0, 0, self._address, scratch, address_of(x), address_of(y), winners,
             total, items, 0,
         )  # fmt: skip
-        call_entry_points(before, entry, call, threads, threads)
-        return not space.words[s.POOL_BAD]
+        call_entry(entry, call, threads)
+        return int(space.words[s.POOL_BAD])
 
 
 @lru_cache(CACHED_PLANS)

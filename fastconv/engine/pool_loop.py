@@ -14,21 +14,23 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.engine import slots as s
-from fastconv.engine.emit_pool import ARGMAX, MEAN, ROWS
+from fastconv.engine.emit_pool import ARGMAX, MEAN, PLACE, ROWS, SPREAD
 from fastconv.engine.inner import inner
 from fastconv.engine.primitives import (
     add_one,
     load_element,
+    pool_errors,
     pool_reduce,
-    pool_spread,
+    pool_scatter,
     store_element,
     store_word,
+    wait_for,
     word,
     words,
     zero_bytes,
 )  # fmt: skip
 
-__all__ = ["check_winners", "pool_rows", "scatter_errors", "spread_errors"]
+__all__ = ["errors_to_cells", "pool_rows", "scatter_errors"]
 
 # The shift that leaves one of any number of lanes.
 SINGLE = 9
@@ -55,30 +57,30 @@ def clip(plan, a, o, padded):
     """
     n, k, step, apart, lo, _, hi = axis(plan, a)
     at = o * step - lo
-    end = n + (hi if padded else 0)
-    first = 0 if at >= 0 else min(k, (-at + apart - 1) // apart)
-    return at, first, max(first, min(k, (end - at + apart - 1) // apart))
+    before, inside = max(0, -at), n - at + (hi if padded else 0)
+    if apart > 1:  # divisions cost as much as a small window
+        before, inside = (before + apart - 1) // apart, (inside + apart - 1) // apart
+    first = min(k, before)
+    return at, first, max(first, min(k, inside))
 
 
 @inner
 def run_end(plan, ow, first, last):
     """The end of the pixels, from `ow` on, whose windows keep the taps `first` to `last`."""
-    n, k, step, apart, lo, count, _ = axis(plan, 2)
-    if first > 0 or last < k:
+    if first > 0 or last < word(plan, s.POOL_AXES + 15):
         return ow + 1
-    return min(count, (n - 1 - (k - 1) * apart + lo) // step + 1)
+    return word(plan, s.POOL_RUN_END)
 
 
 @inner
-def divisor(plan, od, oh, ow):
-    """Cells of a window inside the input, or inside the padded input; at least 1."""
-    padded = word(plan, s.POOL_PADDED) != 0
-    _, d0, d1 = clip(plan, 0, od, padded)
-    _, h0, h1 = clip(plan, 1, oh, padded)
-    _, w0, w1 = clip(plan, 2, ow, padded)
-    if padded:
-        return max(1, d1 * h1 * w1)
-    return max(1, (d1 - d0) * (h1 - h0) * (w1 - w0))
+def divisor(plan, od, oh, ow, count):
+    """Cells of a window inside the input, `count`, or inside the padded input; at least 1."""
+    if word(plan, s.POOL_PADDED) == 0:
+        return max(1, count)
+    _, _, d1 = clip(plan, 0, od, True)
+    _, _, h1 = clip(plan, 1, oh, True)
+    _, _, w1 = clip(plan, 2, ow, True)
+    return max(1, d1 * h1 * w1)
 
 
 @inner
@@ -152,7 +154,7 @@ def pool_rows(call, thread, tile):
                 if taps != listed:
                     listed, count = taps, list_cells(plan, offsets, taps)
                 last = run_end(plan, ow, w0, w1)
-                size = divisor(plan, od, oh, ow) if len(tile[1]) == MEAN else 1
+                size = divisor(plan, od, oh, ow, count) if len(tile[1]) == MEAN else 1
                 window = (offsets, count, n * cells, line + at_w, size)
                 met = np.int64(1)
                 if (count > 0 and far == 0) or len(tile[1]) == MEAN:
@@ -202,8 +204,13 @@ def _exact_run(fixed, window, q, pixels, tile):
 
 
 @inner
-def spread_errors(call, thread, tile):
-    """The error of each output, spread evenly over its window, for blocks of images."""
+def errors_to_cells(call, thread, tile):
+    """The error of each output to its window's cells, for blocks of images.
+
+    SPREAD: its share is added to every cell. FILL, where no two windows share a cell: its share is
+    written there. PLACE, where they do not either: the error to the winner, zero to the others;
+    nothing at all if a winner is no cell of the image.
+    """
     plan = word(call, s.PLAN)
     offsets = word(call, s.SCRATCH) + thread * word(plan, s.POOL_SCRATCH)
     OW, cells, rows = (
@@ -212,9 +219,13 @@ def spread_errors(call, thread, tile):
         word(plan, s.POOL_ROWS),
     )
     fixed = constants(call, plan)
-    x, pixel, step = fixed[0], fixed[4], fixed[6]
+    x, argmax, C, pixel, step = fixed[0], fixed[2], fixed[3], fixed[4], fixed[6]
+    zeros = len(tile[1]) == SPREAD or word(plan, s.POOL_COVERED) == 0
+    if len(tile[1]) == PLACE:
+        check_winners(call, argmax, rows * OW * C, cells)
     listed, count = (0, 0, 0, 0, 0, 0), 0
-    while True:
+    missed = np.int64(0)
+    while word(call, s.POOL_BAD) == 0:
         item = add_one(call, s.NEXT_ITEM)
         if item >= word(call, s.POOL_ITEMS):
             return
@@ -222,7 +233,7 @@ def spread_errors(call, thread, tile):
         for row in range(begin * rows, end * rows):
             n, od, oh, high, line = open_row(plan, row)
             image = x + n * cells * pixel
-            if row % rows == 0:
+            if zeros and row % rows == 0:
                 zero_bytes(image, cells * pixel)
             ow = 0
             while ow < OW:
@@ -231,41 +242,54 @@ def spread_errors(call, thread, tile):
                 if taps != listed:
                     listed, count = taps, list_cells(plan, offsets, taps)
                 last = run_end(plan, ow, w0, w1)
-                size = divisor(plan, od, oh, ow)
+                size = divisor(plan, od, oh, ow, count) if len(tile[1]) != PLACE else 1
                 for i in range(last - ow):
-                    dx = image + (line + at_w + i * step) * pixel
-                    _spread(fixed, (offsets, count), row * OW + ow + i, dx, size, tile)
+                    window = (offsets, count, line + at_w + i * step, size)
+                    missed |= _errors(fixed, window, row * OW + ow + i, image, tile)
                 ow = last
+        if missed != 0:
+            store_word(call, s.POOL_BAD, 2)
 
 
 @inner
-def _spread(fixed, window, q, dx, size, tile):
-    """The errors of all channels of pixel q."""
-    _, y, _, C, _, element, _, _ = fixed
-    dy, lanes = y + q * C * element, len(tile[0])
+def _errors(fixed, window, q, image, tile):
+    """The errors of all channels of pixel q; not 0 if a winner is not in the window."""
+    _, y, argmax, C, pixel, element, _, taps = fixed
+    offsets, count, cell, size = window
+    listed = (offsets, offsets + 8 * taps, count)
+    dx, dy, winner, lanes = image + cell * pixel, y + q * pixel, argmax + q * C * 8, len(tile[0])
+    missed = np.int64(0)
+    if len(tile[1]) != SPREAD:
+        for chunk in range(0, C, lanes):
+            c = min(chunk, C - lanes)
+            missed |= pool_errors(tile, 0, listed, dy + c * element, dx + c * element,
+                                  winner + c * 8, cell, size)  # fmt: skip
+        return missed
     c = 0
     while c + lanes <= C:
-        pool_spread(tile, 0, window, dy + c * element, dx + c * element, size)
+        pool_errors(tile, 0, listed, dy + c * element, dx + c * element, 0, 0, size)
         c += lanes
     if lanes > 1 and c + lanes // 2 <= C:
-        pool_spread(tile, 1, window, dy + c * element, dx + c * element, size)
+        pool_errors(tile, 1, listed, dy + c * element, dx + c * element, 0, 0, size)
         c += lanes // 2
     while c < C:
-        pool_spread(tile, SINGLE, window, dy + c * element, dx + c * element, size)
+        pool_errors(tile, SINGLE, listed, dy + c * element, dx + c * element, 0, 0, size)
         c += 1
+    return missed
 
 
 @inner
 def scatter_errors(call, thread, tile):
-    """The error of each output to its winner, for blocks of images; nothing if POOL_BAD is set.
+    """The error of each output to its winner, for blocks of images; nothing if one is no cell.
 
-    One by one: comparing a vector of winners with every cell of a window took 1.4 to 2.5 times as
-    long.
+    One by one, where windows share cells: comparing a vector of winners with every cell of a window
+    of 3x3 took 1.4 times as long.
     """
     plan = word(call, s.PLAN)
-    x, y, argmax, C, pixel, element, _, _ = constants(call, plan)
+    x, y, argmax, C, pixel, _, _, _ = constants(call, plan)
     cells = word(plan, s.POOL_CELLS)
     outputs = word(plan, s.POOL_ROWS) * word(plan, s.POOL_AXES + 19)
+    check_winners(call, argmax, outputs * C, cells)
     while word(call, s.POOL_BAD) == 0:
         item = add_one(call, s.NEXT_ITEM)
         if item >= word(call, s.POOL_ITEMS):
@@ -274,28 +298,23 @@ def scatter_errors(call, thread, tile):
         for n in range(begin, end):
             dx = x + n * cells * pixel
             zero_bytes(dx, cells * pixel)
-            for q in range(n * outputs * C, (n + 1) * outputs * C, C):
-                for c in range(C):
-                    cell = word(argmax, q + c)
-                    if cell >= 0:
-                        to = dx + (cell * C + c) * element
-                        error = load_element(y + (q + c) * element, tile[2])
-                        store_element(to, load_element(to, tile[2]) + error)
+            for q in range(n * outputs, (n + 1) * outputs):
+                pool_scatter(tile, y + q * pixel, argmax + q * C * 8, C, dx, pixel)
 
 
 @inner
-def check_winners(call, thread, tile):
-    """Set POOL_BAD if an argmax is neither -1 nor a cell."""
-    plan = word(call, s.PLAN)
-    cells, argmax = np.uint64(word(plan, s.POOL_CELLS)), word(call, s.POOL_ARGMAX)
-    image = word(plan, s.POOL_ROWS) * word(plan, s.POOL_AXES + 19) * word(plan, s.POOL_C)
-    while True:
-        item = add_one(call, s.NEXT_PACK)
-        if item >= word(call, s.POOL_ITEMS):
-            return
+def check_winners(call, argmax, image, cells):
+    """Set POOL_BAD if an argmax is neither -1 nor a cell; returns when all have been checked."""
+    items = word(call, s.POOL_ITEMS)
+    item = add_one(call, s.NEXT_FIRST)
+    while item < items:
         begin, end = block_of(call, item)
-        bad = False
+        signs = np.int64(0)  # negative if one of the numbers below is
         for i in range(begin * image, end * image):
-            bad |= np.uint64(word(argmax, i) + 1) > cells
-        if bad:
+            cell = word(argmax, i)
+            signs |= (cell + 1) | (cells - 1 - cell)
+        if signs < 0:
             store_word(call, s.POOL_BAD, 1)
+        add_one(call, s.DONE)
+        item = add_one(call, s.NEXT_FIRST)
+    wait_for(call, s.DONE, items)

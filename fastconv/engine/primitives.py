@@ -6,6 +6,7 @@ alignment of one byte, so that unaligned arrays need no path of their own.
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 from llvmlite import ir
@@ -13,18 +14,21 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastconv.engine.emit import Operands, TileShape, emit_product
+from fastconv.engine.emit_delta import emit_sums
 from fastconv.engine.emit_pool import (
+    ErrorOperands,
     PoolOperands,
     PoolTile,
+    emit_errors,
     emit_reduce,
-    emit_spread,
+    emit_scatter,
 )
 
 __all__ = [
-    "add_elements", "add_one", "call_entry", "call_sweep", "copy_bytes", "load_bits",
-    "load_element", "move_16_bytes", "pool_reduce", "pool_spread", "product",
+    "add_elements", "add_one", "call_entry", "call_sweep", "column_sums", "copy_bytes", "load_bits",
+    "load_element", "move_16_bytes", "pool_errors", "pool_reduce", "pool_scatter", "product",
     "store_bits", "store_element", "store_word", "store_words", "swap_bytes", "to_bits",
-    "to_float", "word", "words", "zero_bytes",
+    "to_float", "wait_for", "word", "words", "zero_bytes",
 ]  # fmt: skip
 
 I64 = ir.IntType(64)
@@ -66,6 +70,32 @@ def add_one(typingctx, table, i):
         return builder.atomic_rmw("add", _at(builder, args[0], args[1], 8), I64(1), "seq_cst")
 
     return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def wait_for(typingctx, table, i, value):
+    """Wait until other threads have counted the i-th int64 of `table` up to `value`.
+
+    What they wrote before is seen afterwards. They must be running: nothing here wakes one.
+    """
+
+    def codegen(context, builder, signature, args):
+        at = _at(builder, args[0], args[1], 8)
+        look, rest, done = (builder.append_basic_block(n) for n in ("look", "rest", "done"))
+        builder.branch(look)
+        builder.position_at_end(look)
+        count = builder.load_atomic(at, "acquire", 8, typ=I64)
+        builder.cbranch(builder.icmp_signed("<", count, args[2]), rest, done)
+        builder.position_at_end(rest)
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            pause = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause")
+            builder.call(pause, [])
+        builder.branch(look)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -327,19 +357,44 @@ def pool_reduce(typingctx, tile, window, x, y, argmax, cell, size):
 
 
 @intrinsic
-def pool_spread(typingctx, tile, shift, window, dy, dx, size):
-    """One vector of a pixel by `emit_pool.emit_spread`, of max(1, VL >> shift) channels.
+def pool_errors(typingctx, tile, shift, window, dy, dx, argmax, cell, size):
+    """One vector of a pixel's errors by `emit_pool.emit_errors`, of max(1, VL >> shift) channels.
 
-    `shift` is a literal, `window` is ``(offsets, count)``.
+    `shift` is a literal, `window` is ``(offsets, cells, count)``.
     """
     if not isinstance(shift, types.IntegerLiteral):
         return None
-    pair = types.UniTuple(types.int64, 2)
+    triple = types.UniTuple(types.int64, 3)
 
     def codegen(context, builder, signature, args):
         shape = _pool_tile(context, tile, max(1, len(tile[0]) >> shift.literal_value))
-        size = builder.sitofp(args[5], shape.element)
-        emit_spread(builder, shape, cgutils.unpack_tuple(builder, args[2], 2), *args[3:5], size)
+        offsets, cells, count = cgutils.unpack_tuple(builder, args[2], 3)
+        size = builder.sitofp(args[7], shape.element)
+        return emit_errors(builder, shape, ErrorOperands(count, offsets, cells, *args[3:7], size))
+
+    return types.int64(tile, shift, triple, *(types.int64,) * 5), codegen
+
+
+@intrinsic
+def pool_scatter(typingctx, tile, dy, argmax, C, dx, pixel):
+    """The errors of a pixel's C channels to their winners by `emit_pool.emit_scatter`."""
+
+    def codegen(context, builder, signature, args):
+        emit_scatter(builder, context.get_value_type(tile[2]), *args[1:])
         return context.get_dummy_value()
 
-    return types.void(tile, shift, pair, *(types.int64,) * 3), codegen
+    return types.void(tile, *(types.int64,) * 5), codegen
+
+
+@intrinsic
+def column_sums(typingctx, at, step, count, to, lanes, like):
+    """Sums of `lanes` (a literal) channels over pixels by `emit_delta.emit_sums`."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, signature, args):
+        element = context.get_value_type(signature.args[5])
+        emit_sums(builder, element, lanes.literal_value, *args[:4])
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 4, lanes, like), codegen

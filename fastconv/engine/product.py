@@ -18,8 +18,8 @@ from fastconv.engine.gather import kind_of
 from fastconv.geometry import Geometry
 from fastconv.threads import launch, parts
 
-__all__ = ["CALL", "GRAIN", "Prepared", "Product", "Workspace", "address_of", "lines",
-           "plain_array", "view", "workspace"]  # fmt: skip
+__all__ = ["CALL", "GRAIN", "Prepared", "Product", "Workspace", "address_of", "call_entry",
+           "lines", "plain_array", "view", "workspace"]  # fmt: skip
 
 # Work of a thread, in flops: some 20 us, against 5 us to 30 us to start and join threads.
 GRAIN = 1_000_000
@@ -34,12 +34,12 @@ def _address_reader() -> Callable[[np.ndarray], int]:
     ``a.ctypes.data`` takes 1.2 us to 2 us, six times a call. CPython's arrays have the pointer
     right behind their header; where it lies is found out by looking, or else not used.
     """
-    word = ctypes.c_size_t
+    read = ctypes.c_size_t.from_address
     if sys.implementation.name == "cpython":
         probes = [np.empty(n) for n in (3, 1000)]
         for offset in (16, 24, 32):
-            if all(word.from_address(id(a) + offset).value == a.ctypes.data for a in probes):
-                return lambda array: word.from_address(id(array) + offset).value
+            if all(read(id(a) + offset).value == a.ctypes.data for a in probes):
+                return lambda array: read(id(array) + offset).value
     return lambda array: int(array.ctypes.data)
 
 
@@ -155,9 +155,9 @@ class Product:
         raise NotImplementedError
 
 
-def call_entry_points(packing: int, entry: int, call: int, threads: int, packers: int) -> None:
-    """Pack (unless 0), then compute."""
+def call_entry(entry: int, call: int, threads: int) -> None:
+    """Call an entry on so many threads."""
     if threads == 1:
-        run_serial(packing, entry, call)
+        run_serial(entry, call)
     else:
-        launch(run, threads, packers, packing, entry, call)
+        launch(run, threads, entry, call)

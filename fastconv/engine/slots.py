@@ -11,9 +11,9 @@ VIEW_WORDS = 7
 
 # ------------------------------------------------------------------------- a call
 (
-    NEXT_PACK,  # counters: units of packing, items, and parts that are done
+    NEXT_FIRST,  # counters: what must be done before all else, how much of it is, and items
+    DONE,
     NEXT_ITEM,
-    PARTS_DONE,
     PLAN,  # address of the plan's table
     SCRATCH,  # address of thread 0's scratch
     SOURCE,  # view: x, or dy of an input gradient
@@ -129,9 +129,11 @@ PLAN_WORDS = _words()
     POOL_ROWS,  # output rows of an image
     POOL_PADDED,  # 1: means count the padding
     POOL_FAR,  # 1: an image has 2**31 cells or more
+    POOL_RUN_END,  # end of the pixels of a row whose windows reach no high padding
+    POOL_COVERED,  # 1: every cell is in one window
     POOL_SCRATCH,  # bytes of scratch of one thread
     POOL_WORDS,
-) = (0, *range(21, 31))
+) = (0, *range(21, 33))
 
 # ------------------------------------------------------------------------- a pooling call
 (
@@ -140,7 +142,7 @@ PLAN_WORDS = _words()
     POOL_ARGMAX,
     POOL_TOTAL,  # output rows, or images, in all, and into how many blocks they are cut
     POOL_ITEMS,
-    POOL_BAD,  # 1: an argmax points outside the image
+    POOL_BAD,  # 1: an argmax points outside the image; 2: outside its window, where that matters
     POOL_CALL_WORDS,
 ) = range(SOURCE, SOURCE + 7)
 

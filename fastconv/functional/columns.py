@@ -42,7 +42,7 @@ def im2col(
     window : int or one per spatial axis
         ``(KH, KW)``.
     stride, padding, dilation, data_format
-        See .
+        As for :func:`conv`.
 
     Returns
     -------

@@ -44,8 +44,8 @@ def conv(
     b : array (F,), optional
         Bias.
     stride, padding, dilation, groups, data_format, out
-        See . ``"same"`` gives ``OH = ceil(H / s)``, with an odd cell of padding
-        on the high side.
+        As in :mod:`fastconv.functional`. ``"same"`` gives ``OH = ceil(H / s)``, with an odd cell
+        of padding on the high side.
     activation : {None, "relu"}
         Applied to the result.
 
@@ -76,7 +76,7 @@ def conv(
         x.shape,
         w.shape,
         same_dtype(x=x, w=w),
-        ("x", "w"),
+        "x w",
         stride=stride,
         padding=padding,
         dilation=dilation,
@@ -135,7 +135,7 @@ def conv_input_grad(
         x_shape,
         w.shape,
         same_dtype(dy=dy, w=w),
-        ("x_shape", "w"),
+        "x_shape w",
         stride=stride,
         padding=padding,
         dilation=dilation,
@@ -194,7 +194,7 @@ def conv_kernel_grad(
         x.shape,
         w_shape,
         same_dtype(x=x, dy=dy),
-        ("x", "w_shape"),
+        "x w_shape",
         stride=stride,
         padding=padding,
         dilation=dilation,
@@ -254,7 +254,7 @@ def conv_backward(
         x.shape,
         w.shape,
         same_dtype(x=x, w=w, dy=dy),
-        ("x", "w"),
+        "x w",
         stride=stride,
         padding=padding,
         dilation=dilation,

@@ -8,20 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import deltas, pooling
+from fastconv import deltas
 from fastconv.arguments import Int, Padding, boolean
-from fastconv.operands import (
-    as_array,
-    channels_last,
-    expect_shape,
-    operand,
-    result,
-    same_dtype,
-    user_shape,
-)
-from fastconv.resolve import (
-    pool_geometry,
-)
+from fastconv.operands import as_array, expect_shape, native_dtype, operand, result, same_dtype
+from fastconv.pooling import planned
 
 # Of an argmax, in either byte order.
 WINNERS = (np.dtype("<i8"), np.dtype(">i8"))
@@ -57,7 +47,7 @@ def max_pool(
     padding
         At most half the effective window.
     dilation, data_format, out
-        See ; `out` takes ``y``.
+        As for :func:`conv`; `out` takes ``y``.
     ceil_mode : bool
         Keep a last window that reaches beyond the padded input, unless it would start in the
         high padding.
@@ -87,21 +77,20 @@ def max_pool(
     """
     x = operand("x", x)
     keep_argmax = boolean("return_argmax", return_argmax)
-    g = pool_geometry(
+    pool = planned(
         x.shape,
         window,
+        native_dtype(x),
+        "x",
         stride=stride,
         padding=padding,
         dilation=dilation,
         ceil_mode=ceil_mode,
         data_format=data_format,
-        name="x",
     )
-    shape = user_shape(g.y_shape, data_format)
-    y = result(out, shape, same_dtype(x=x), x=x)
-    argmax = np.empty(shape, np.int64) if keep_argmax else None
-    last_argmax = None if argmax is None else channels_last(argmax, data_format)
-    pooling.max_pool(g, channels_last(x, data_format), channels_last(y, data_format), last_argmax)
+    y = result(out, pool.y_shape, pool.dtype, x=x)
+    argmax = np.empty(pool.y_shape, np.int64) if keep_argmax else None
+    pool.max_pool(x, y, argmax)
     return y if argmax is None else (y, argmax)
 
 
@@ -149,28 +138,27 @@ def max_pool_backward(
            [0., 3.]])
     """
     dy = operand("dy", dy)
-    g = pool_geometry(
+    pool = planned(
         x_shape,
         window,
+        native_dtype(dy),
+        "x_shape",
         stride=stride,
         padding=padding,
         dilation=dilation,
         ceil_mode=ceil_mode,
         data_format=data_format,
     )
-    shape = user_shape(g.y_shape, data_format)
-    expect_shape("dy", dy, shape, "the shape of the forward output")
+    expect_shape("dy", dy, pool.y_shape, "the shape of the forward output")
     winners = as_array("argmax", argmax)
     if winners.dtype not in WINNERS:
         raise ValueError(f"argmax has dtype {winners.dtype}, not int64")
-    expect_shape("argmax", winners, shape, "the shape of the forward output")
-    shape = user_shape(g.x_shape, data_format)
-    dx = result(out, shape, same_dtype(dy=dy), dy=dy, argmax=winners)
-    last = [channels_last(a, data_format) for a in (dy, winners, dx)]
-    if not pooling.max_pool_backward(g, last[0], last[1], last[2]):
+    expect_shape("argmax", winners, pool.y_shape, "the shape of the forward output")
+    dx = result(out, pool.x_shape, pool.dtype, dy=dy, argmax=winners)
+    if not pool.max_pool_backward(dy, winners, dx):
         raise ValueError(
             f"argmax holds {winners.min()} to {winners.max()}; an image has cells 0 to "
-            f"{math.prod(g.x_size) - 1}, and -1 stands for none"
+            f"{math.prod(pool.geometry.x_size) - 1}, and -1 stands for none"
         )
     return dx
 
@@ -216,18 +204,20 @@ def avg_pool(
     """
     x = operand("x", x)
     include_pad = boolean("count_include_pad", count_include_pad)
-    g = pool_geometry(
+    pool = planned(
         x.shape,
         window,
+        native_dtype(x),
+        "x",
         stride=stride,
         padding=padding,
         dilation=dilation,
         ceil_mode=ceil_mode,
         data_format=data_format,
-        name="x",
+        include_pad=include_pad,
     )
-    y = result(out, user_shape(g.y_shape, data_format), same_dtype(x=x), x=x)
-    pooling.avg_pool(g, channels_last(x, data_format), channels_last(y, data_format), include_pad)
+    y = result(out, pool.y_shape, pool.dtype, x=x)
+    pool.avg_pool(x, y)
     return y
 
 
@@ -272,21 +262,21 @@ def avg_pool_backward(
     """
     dy = operand("dy", dy)
     include_pad = boolean("count_include_pad", count_include_pad)
-    g = pool_geometry(
+    pool = planned(
         x_shape,
         window,
+        native_dtype(dy),
+        "x_shape",
         stride=stride,
         padding=padding,
         dilation=dilation,
         ceil_mode=ceil_mode,
         data_format=data_format,
+        include_pad=include_pad,
     )
-    shape = user_shape(g.y_shape, data_format)
-    expect_shape("dy", dy, shape, "the shape of the forward output")
-    dx = result(out, user_shape(g.x_shape, data_format), same_dtype(dy=dy), dy=dy)
-    pooling.avg_pool_backward(
-        g, channels_last(dy, data_format), channels_last(dx, data_format), include_pad
-    )
+    expect_shape("dy", dy, pool.y_shape, "the shape of the forward output")
+    dx = result(out, pool.x_shape, pool.dtype, dy=dy)
+    pool.avg_pool_backward(dy, dx)
     return dx
 
 

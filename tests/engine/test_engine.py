@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import reference
+from fastconv import conv_backward, reference
 from fastconv.engine import EnginePlan, slots
 from fastconv.engine.tiles import TWIN, dense_tile, depthwise_tile
 from fastconv.geometry import Geometry
@@ -319,6 +319,29 @@ def test_every_float16_survives_both_conversions():
         np.testing.assert_array_equal(y.ravel(), values.astype("f2"))
 
 
+@pytest.mark.parametrize("F", [1, 2, 3, 4, 7, 8, 12, 13, 16, 33, 2049])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_sums_of_the_bias(F, dtype, monkeypatch):
+    """Every tail of channels and pixels, in blocks and whole, at any thread count and layout."""
+    from fastconv.engine import delta
+
+    monkeypatch.setattr(delta, "GRAIN", 1)
+    rng = np.random.default_rng(F)
+    for m, size in ((3, (5,)), (2, (37, 3)), (1, (9, 8, 7)), (5, (1, 1))):
+        dy = rng.integers(-4, 5, (m, *size, F)).astype(dtype)
+        w, x = np.zeros((1,) * len(size) + (1, F), dtype), np.zeros((m, *size, 1), dtype)
+        for n in (1, 2, 3):
+            with num_threads(n):
+                db = conv_backward(dy, x, w, need=("b",)).db
+                np.testing.assert_array_equal(db, dy.sum(tuple(range(dy.ndim - 1)), dtype))
+                reals = (dy + 0.1).astype(dtype)
+                bits = conv_backward(reals, x, w, need=("b",)).db
+                strided = np.asfortranarray(reals)
+                np.testing.assert_array_equal(
+                    conv_backward(strided, x, w, need=("b",)).db, bits, strict=True
+                )
+
+
 BITWISE = [
     conv_geometry((7, 9, 9, 6), (3, 3, 6, 20), padding=1),
     conv_geometry((7, 12, 12, 40), (3, 3, 40, 33), padding=1, stride=2),
@@ -331,7 +354,6 @@ BITWISE = [
 def test_threads_do_not_change_a_bit(g, monkeypatch):
     for module in ("convolution", "gradient", "product"):
         monkeypatch.setattr(f"fastconv.engine.{module}.GRAIN", 1)
-    monkeypatch.setattr("fastconv.engine.convolution.PACK_GRAIN", 1)
     rng = np.random.default_rng(3)
     x, w, dy = (rng.standard_normal(s).astype(F4) for s in (g.x_shape, g.w_shape, g.y_shape))
     results = []
@@ -432,6 +454,7 @@ def test_workspace_is_bounded_whatever_the_batch():
 GUARDED = """
 import ctypes, mmap, sys
 import numpy as np
+from fastconv import conv_backward
 from fastconv.engine import EnginePlan
 from fastconv.resolve import conv_geometry
 

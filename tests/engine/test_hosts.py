@@ -12,14 +12,20 @@ import pytest
 from llvmlite import binding, ir
 
 from fastconv.engine.emit import Operands, TileShape, emit_product
+from fastconv.engine.emit_delta import emit_sums
 from fastconv.engine.emit_pool import (
     ARGMAX,
+    FILL,
     MAX,
     MEAN,
+    PLACE,
+    SPREAD,
+    ErrorOperands,
     PoolOperands,
     PoolTile,
+    emit_errors,
     emit_reduce,
-    emit_spread,
+    emit_scatter,
 )
 from fastconv.engine.tiles import DOT, ELEMENTWISE, OUTER, PAIR, PAIR_ROWS, TILES, TWIN, isa_of
 
@@ -84,20 +90,24 @@ def module_of(tile: TileShape) -> str:
 
 
 def pooling_module_of(tile: PoolTile) -> str:
-    """LLVM IR of functions that are one tile of a pooling, and of a gradient."""
+    """LLVM IR of a function that is one tile of a pooling, or of a gradient."""
     module = ir.Module("pooling")
     word = ir.IntType(64)
-    fields = len(dataclasses.fields(PoolOperands)) - 1
-    kinds = {"reduce": [word] * fields + [tile.element], "spread": [word] * 4 + [tile.element]}
-    for name, arguments in kinds.items():
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-        builder = ir.IRBuilder(function.append_basic_block())
-        a = function.args
-        if name == "reduce":
-            emit_reduce(builder, tile, PoolOperands(*a))
-        else:
-            emit_spread(builder, tile, a[:2], *a[2:])
-        builder.ret_void()
+    operands, emit = ErrorOperands, emit_errors
+    if tile.kind in (MAX, ARGMAX, MEAN):
+        operands, emit = PoolOperands, emit_reduce
+    arguments = [word] * (len(dataclasses.fields(operands)) - 1) + [tile.element]
+    function = ir.Function(module, ir.FunctionType(word, arguments), "tile")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(emit(builder, tile, operands(*function.args)))
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 5), "scatter")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit_scatter(builder, tile.element, *function.args)
+    builder.ret_void()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 4), "sums")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit_sums(builder, tile.element, tile.lanes, *function.args)
+    builder.ret_void()
     return str(module)
 
 
@@ -124,7 +134,7 @@ def test_every_tile_translates_for_every_host(isa, element):
     tiles += [TileShape(2 * PAIR_ROWS[isa], 1, lanes, element, TWIN)]
     texts = [(module_of(tile), word) for tile in tiles]
     vectors = f".{lanes}{'s' if isinstance(element, ir.FloatType) else 'd'}"
-    for kind in (MAX, ARGMAX, MEAN):
+    for kind in (MAX, ARGMAX, MEAN, SPREAD, FILL, PLACE):
         tile = PoolTile(lanes, element, kind)
         texts.append((pooling_module_of(tile), vectors if isa == "neon" else word))
     for text, expected in texts:

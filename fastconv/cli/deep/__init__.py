@@ -20,7 +20,6 @@ Tick = Callable[[int, int], None]
 # How much work is worth a thread: with 1, the smallest problem is cut into parts.
 GRAINS = (
     ("fastconv.engine.convolution", "GRAIN"),
-    ("fastconv.engine.convolution", "PACK_GRAIN"),
     ("fastconv.engine.gradient", "GRAIN"),
     ("fastconv.engine.product", "GRAIN"),
     ("fastconv.engine.pool", "GRAIN"),
