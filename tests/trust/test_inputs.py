@@ -141,20 +141,22 @@ import fastconv as fc
 from fastconv.cli.deep import cut_finely
 
 cut_finely()
-dy, out = np.ones((2, 3, 3, 5), "f4"), np.full((2, 6, 7, 5), 7, "f4")
-refused = 0
-for threads in (1, 2, 3):
-    with fc.num_threads(threads):
-        for at in range(dy.size):
-            for bad in (-(2**63), -2, 42, 2**62):
-                argmax = np.zeros(dy.shape, np.int64)
-                argmax.flat[at] = bad
-                try:
-                    fc.max_pool_backward(dy, argmax, out.shape, 2, out=out)
-                except ValueError as error:
-                    refused += str(error).startswith("argmax ") and str(bad) in str(error)
-                assert (out == 7).all(), (threads, at, bad)
-print(refused == 3 * dy.size * 4)
+refused = wrong = 0
+for H, W, stride in ((6, 7, 2), (3, 4, 1)):  # windows apart, and windows that share cells
+    dy = np.ones((2, (H - 2) // stride + 1, (W - 2) // stride + 1, 5), "f4")
+    out = np.full((2, H, W, 5), 7, "f4")
+    for threads, at in np.ndindex(3, dy.size):
+        for bad in (-(2**63), -2, H * W, 2**62, 2**63 - 1):
+            wrong += 1
+            argmax = np.zeros(dy.shape, np.int64)
+            argmax.flat[at] = bad
+            try:
+                with fc.num_threads(threads + 1):
+                    fc.max_pool_backward(dy, argmax, out.shape, 2, stride=stride, out=out)
+            except ValueError as error:
+                refused += str(error).startswith("argmax ") and str(bad) in str(error)
+            assert (out == 7).all(), (threads, at, bad)
+print(refused == wrong)
 """
 
 
