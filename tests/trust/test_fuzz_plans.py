@@ -2,7 +2,7 @@
 
 The problems here are wider than those of test_fuzz.py, so that full tiles and their edges occur;
 explicit im2col on NumPy's matmul is what they are compared with.
-`python -m pytest -m soak tests/trust/test_fuzz_plans.py -s` tries some hundred thousand calls.
+`python -m pytest -m soak tests/trust/test_fuzz_plans.py -s` makes some 90,000 calls.
 """
 
 from __future__ import annotations
