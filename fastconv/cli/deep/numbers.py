@@ -83,7 +83,7 @@ class _Total:
             worst = math.inf
         self.worst = max(self.worst, worst if worst == worst else math.inf)
         if numpys is not None:
-            self.count += np.count_nonzero(allowed)
+            self.count += int(np.count_nonzero(allowed))
             self.ours += float(np.square(off).sum())
             self.numpys += float(np.square(numpys).sum())
             # where both round next to nothing, as in a product of one term, neither is worse
