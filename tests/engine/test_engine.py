@@ -151,6 +151,8 @@ def test_one_channel_and_one_filter(width, dtype):
     check(conv_geometry((2, 2, width + 4, 1), (2, 3, 1, 1), dilation=(1, 2)), dtype)
     check(conv_geometry((2, 5, width + 2, 1), (2, 3, 1, 1), stride=(2, 1), padding=1), dtype)
     check(conv_geometry((2, 3, 3, width + 2, 1), (2, 2, 3, 1, 1)), dtype)
+    # sums in several blocks: the rest of a row is read back, and no more than that
+    check(conv_geometry((2, 20, width, 1), (25, 25, 1, 1), padding=12), dtype)
 
 
 def test_rows_of_one_channel_go_to_any_layout():
