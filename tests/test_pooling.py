@@ -145,6 +145,21 @@ def test_an_argmax_outside_its_window_takes_the_error_all_the_same(C, threads):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
+def test_no_thread_writes_before_all_have_checked(stride):
+    """The one wrong argmax is the last that is looked at, by the slower thread."""
+    options = {"x_shape": (16, 48, 48, 32), "window": 2, "stride": stride}
+    _, argmax = fc.max_pool(np.zeros(options["x_shape"], "float32"), 2, stride=stride,
+                            return_argmax=True)  # fmt: skip
+    argmax[-1, -1, -1, -1] = 48 * 48
+    dy, out = np.ones(argmax.shape, "float32"), np.full(options["x_shape"], 7, "float32")
+    with fc.num_threads(2):
+        for _ in range(30):
+            with pytest.raises(ValueError, match="argmax"):
+                fc.max_pool_backward(dy, argmax, **options, out=out)
+            assert (out == 7).all()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("C", [3, 8])
 def test_an_error_of_negative_zero_is_zero(stride, C):
     """The bits do not tell which kernel, of which layout, has brought it."""
