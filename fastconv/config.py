@@ -37,7 +37,10 @@ def _calls(dtype: np.dtype) -> dict[str, Callable[[], Any]]:
         "conv_transpose": lambda: f.conv_transpose(x, w, padding=1),
         "conv_transpose_backward": lambda: f.conv_transpose_backward(x, x, w, padding=1),
         "max_pool": lambda: (f.max_pool(x, 2), f.max_pool(x, 2, return_argmax=True)),
-        "max_pool_backward": lambda: f.max_pool_backward(y, argmax, X_SHAPE, 2),
+        "max_pool_backward": lambda: (
+            f.max_pool_backward(y, argmax, X_SHAPE, 2),
+            f.max_pool_backward(y[:, :64, :64], argmax[:, :64, :64], X_SHAPE, 3, stride=2),
+        ),
         "avg_pool": lambda: f.avg_pool(x, 2),
         "avg_pool_backward": lambda: f.avg_pool_backward(y, X_SHAPE, 2),
         "relu_backward": lambda: f.relu_backward(x, x),
@@ -56,7 +59,8 @@ def _compile_tiles(dtype: np.dtype) -> None:
 
 
 # Kernels for vectors of channels; the call itself compiles those that take single elements.
-POOLS = {"max_pool": ("max", "argmax"), "avg_pool": ("mean",), "avg_pool_backward": ("spread",)}
+POOLS = {"max_pool": ("max", "argmax"), "avg_pool": ("mean",),
+         "avg_pool_backward": ("spread", "fill")}  # fmt: skip
 
 
 def _compile_pools(op: str, dtype: np.dtype) -> None:

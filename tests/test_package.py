@@ -170,6 +170,24 @@ def test_warmup():
         fc.warmup(5)
 
 
+def test_after_warmup_no_pooling_kernel_is_missing(monkeypatch):
+    """Windows apart and overlapping, whatever the number of channels."""
+    from fastconv.engine import entries
+
+    monkeypatch.setattr(entries, "_others", {})
+    entries.pool_address.cache_clear()
+    fc.warmup(["max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward"])
+    ready = set(entries._others)
+    for C in (1, 2, 3, 4, 7, 8, 16, 17):
+        x = np.ones((2, 9, 9, C), "float32")
+        for stride in (1, 3):
+            fc.max_pool(x, 3, stride=stride)
+            y, argmax = fc.max_pool(x, 3, stride=stride, return_argmax=True)
+            fc.max_pool_backward(y, argmax, x.shape, 3, stride=stride)
+            fc.avg_pool_backward(fc.avg_pool(x, 3, stride=stride), x.shape, 3, stride=stride)
+    assert set(entries._others) == ready
+
+
 @pytest.mark.parametrize("level", ["WARNING", "ERROR"])
 def test_a_long_compilation_says_what_is_happening(level, tmp_path):
     """On an empty cache; through logging, so it can be silenced."""

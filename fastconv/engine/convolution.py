@@ -89,6 +89,8 @@ class Convolution(Product):
             self.block = self.tile.columns
         elif self.tile.kind == DOT:
             self.block = self.tap_k * self.tile.lanes
+        self.planes = -(-self.channels // self.block)
+        self.cell_bytes = self.planes * self.block * self.size  # of a gathered cell
         self.large = g.K * g.F * self.size > LARGE_KERNEL
         self.lattice = plain.in_rows(self.columns) if self.in_rows else self.best_lattice()
         self.runs = _runs([phase.taps for phase in self.lattice.phases])
@@ -118,13 +120,11 @@ class Convolution(Product):
 
     def box(self, lattice: Lattice, m: int, boxes: int, threads: int = 1) -> tuple[int, ...]:
         """The box for a lattice and a batch, if so many boxes are wanted for so many threads."""
-        planes = -(-self.channels // self.block)
-        cell_bytes = planes * self.block * self.size
         # results are visited a panel at a time; a quarter of them bounds the scratch for all
         columns = self.groups * self.columns
         pixel_bytes = max(self.tile.columns, columns // 4) * self.size
         limit = LARGE_BOX_BYTES if self.large else BOX_BYTES
-        return choose_box(m, lattice, cell_bytes, pixel_bytes, boxes, limit, threads)
+        return choose_box(m, lattice, self.cell_bytes, pixel_bytes, boxes, limit, threads)
 
     def best_lattice(self) -> Lattice:
         """The cheapest way to treat windows that leave the source: zeros, or phases of their own.
@@ -164,10 +164,8 @@ class Convolution(Product):
                 (b - 1) * step + reach + 1
                 for b, step, reach in zip(box[1:], lattice.step, lattice.reach, strict=True)
             ]
-            planes = -(-self.channels // self.block)
-            cell_bytes = planes * self.block * self.size
-            total += box[0] * math.prod(region) * cell_bytes / GATHER_BYTES
-            total += box[0] * region[0] * region[1] * planes * GATHER_ROW
+            total += box[0] * math.prod(region) * self.cell_bytes / GATHER_BYTES
+            total += box[0] * region[0] * region[1] * self.planes * GATHER_ROW
         return total * boxes * -(-NOMINAL_BATCH // box[0]) + packed / 2
 
     def build(self, *key: bool) -> tuple[Table, int]:

@@ -117,9 +117,10 @@ def pool_works(address: int, name: str, lanes: int, dtype: np.dtype) -> bool:
     y, argmax, dx = np.full_like(dy, -77), np.full_like(winners, -77), np.full_like(x, -77)
     if name in ("scatter", "place"):
         wrong = np.where(np.arange(C) < C - 1, winners, 6)
-        if plan.call(address, 2, dx, dy, wrong) != 1 or (dx != -77).any():
+        if plan.call(address, 2, dx, dy, wrong) != s.OUTSIDE or (dx != -77).any():
             return False  # it has not seen the wrong winner, or not before it began
-    if name == "place" and plan.call(address, 2, dx, dy, np.full_like(winners, 2)) != 2:
+    elsewhere = np.full_like(winners, 2)
+    if name == "place" and plan.call(address, 2, dx, dy, elsewhere) != s.ELSEWHERE:
         return False
     if name in ("spread", "scatter", "fill", "place"):
         plan.call(address, 2, dx, dy, winners)

@@ -25,8 +25,6 @@ __all__ = ["PoolPlan", "pool_plan"]
 # Elements, read or written, that are worth a thread; blocks of a thread, at least.
 GRAIN = 100_000
 BLOCKS = 8
-# A winner is in the image, but not in its window: only the scatter finds it.
-ELSEWHERE = 2
 CACHED_PLANS = 256
 POOL_CALL = struct.Struct(f"{s.POOL_CALL_WORDS}q")
 
@@ -86,7 +84,7 @@ class PoolPlan:
         """The gradient of "max"; False, and `dx` untouched, if an argmax is outside the image."""
         if self.apart and self.vectors:
             bad = self.call(self._entry("place"), self.m, dx, dy, argmax)
-            if bad != ELSEWHERE:
+            if bad != s.ELSEWHERE:  # of such a winner, only the scatter finds the cell
                 return not bad
         return not self.call(self._entry("scatter"), self.m, dx, dy, argmax)
 

@@ -248,7 +248,7 @@ def errors_to_cells(call, thread, tile):
                     missed |= _errors(fixed, window, row * OW + ow + i, image, tile)
                 ow = last
         if missed != 0:
-            store_word(call, s.POOL_BAD, 2)
+            store_word(call, s.POOL_BAD, s.ELSEWHERE)
 
 
 @inner
@@ -314,7 +314,7 @@ def check_winners(call, argmax, image, cells):
             cell = word(argmax, i)
             signs |= (cell + 1) | (cells - 1 - cell)
         if signs < 0:
-            store_word(call, s.POOL_BAD, 1)
+            store_word(call, s.POOL_BAD, s.OUTSIDE)
         add_one(call, s.DONE)
         item = add_one(call, s.NEXT_FIRST)
     wait_for(call, s.DONE, items)

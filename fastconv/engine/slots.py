@@ -143,9 +143,12 @@ PLAN_WORDS = _words()
     POOL_ARGMAX,
     POOL_TOTAL,  # output rows, or images, in all, and into how many blocks they are cut
     POOL_ITEMS,
-    POOL_BAD,  # 1: an argmax points outside the image; 2: outside its window, where that matters
+    POOL_BAD,  # one of the following, or 0
     POOL_CALL_WORDS,
 ) = range(SOURCE, SOURCE + 7)
+
+# An argmax points outside the image; elsewhere in it than into its window, where that matters.
+OUTSIDE, ELSEWHERE = 1, 2
 
 # ------------------------------------------------------------------------- a call of deltas
 (
