@@ -28,8 +28,8 @@ HOSTS = sorted(
 )
 # Read by OpenBLAS, OpenMP and XLA when they start.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NPROC")
-# Of the largest number in an array: one that is small because its terms cancel has the errors of the
-# large ones. What cancels here are at most 20,000 terms in float32, in any order.
+# Of the largest number in an array: one that is small because its terms cancel has the errors of
+# the large ones. What cancels here are at most 20,000 terms in float32, in any order.
 CLOSE = 1e-4
 
 

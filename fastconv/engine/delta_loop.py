@@ -7,8 +7,7 @@ from fastconv.engine.inner import inner
 from fastconv.engine.primitives import (
     add_one,
     column_sums,
-    load_element,
-    store_element,
+    mask_elements,
     word,
     zero_bytes,
 )
@@ -18,6 +17,8 @@ __all__ = ["bias_sums", "relu_delta"]
 # Bytes of pixels that are summed together: they come from the first-level cache for each vector of
 # channels but the first.
 BLOCK = 16 * 1024
+# Elements that are masked at once: several vectors of any host.
+MASKED = 32
 
 
 @inner
@@ -33,9 +34,13 @@ def relu_delta(call, thread, zero):
         item = add_one(call, s.NEXT_ITEM)
         if item >= items:
             return
-        for i in range(item * total // items * size, (item + 1) * total // items * size, size):
-            error = load_element(dy + i, zero)  # read in any case: a choice, not a branch
-            store_element(dx + i, error if load_element(y + i, zero) > zero else zero)
+        i, end = item * total // items * size, (item + 1) * total // items * size
+        while i + MASKED * size <= end:
+            mask_elements(dy + i, y + i, dx + i, MASKED, zero)
+            i += MASKED * size
+        while i < end:
+            mask_elements(dy + i, y + i, dx + i, 1, zero)
+            i += size
 
 
 @inner

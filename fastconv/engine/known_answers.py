@@ -147,7 +147,8 @@ def delta_works(address: int, name: str, dtype: np.dtype) -> bool:
         return np.array_equal(sums, dy.sum(1, np.float64))
     y, dx = dy[::-1].copy(), np.full_like(dy, -77)
     delta.relu_delta(dy, y, dx, address)
-    return np.array_equal(dx, np.where(y > 0, dy, 0))
+    positive = (y.view(np.float16) if dtype == np.int16 else y) > 0
+    return np.array_equal(dx, np.where(positive, dy, 0))
 
 
 def runs(serial: bool, call: Callable[..., Any], signature: tuple[Any, ...]) -> bool:

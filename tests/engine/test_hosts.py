@@ -12,7 +12,7 @@ import pytest
 from llvmlite import binding, ir
 
 from fastconv.engine.emit import Operands, TileShape, emit_product
-from fastconv.engine.emit_delta import emit_sums
+from fastconv.engine.emit_delta import emit_mask, emit_sums
 from fastconv.engine.emit_pool import (
     ARGMAX,
     FILL,
@@ -108,6 +108,12 @@ def pooling_module_of(tile: PoolTile) -> str:
     builder = ir.IRBuilder(function.append_basic_block())
     emit_sums(builder, tile.element, tile.lanes, *function.args)
     builder.ret_void()
+    for element in (tile.element, ir.IntType(16)):
+        name = module.get_unique_name("mask")
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 3), name)
+        builder = ir.IRBuilder(function.append_basic_block())
+        emit_mask(builder, element, 2 * tile.lanes, *function.args)
+        builder.ret_void()
     return str(module)
 
 
