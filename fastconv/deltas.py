@@ -40,6 +40,11 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     m, F = dy.shape[0], dy.shape[-1]
     pixels = math.prod(dy.shape[1:-1])
     sums = np.empty((m, F))
+    planes = np.moveaxis(dy, -1, 1)
+    if in_place(planes):
+        _engine().bias_plane_sums(planes, sums)
+        db[...] = sums.sum(axis=0)
+        return
     step = m if in_place(dy) else max(1, BLOCK // (pixels * F))
     for n in range(0, m, step or 1):
         part = dy[n : n + step]

@@ -12,7 +12,7 @@ from fastconv.engine.entries import delta_address
 from fastconv.engine.product import address_of, call_entry, workspace
 from fastconv.threads import parts
 
-__all__ = ["bias_sums", "relu_delta"]
+__all__ = ["bias_plane_sums", "bias_sums", "relu_delta"]
 
 # Elements that are worth another thread; blocks of a thread.
 GRAIN = 100_000
@@ -26,6 +26,15 @@ def bias_sums(dy: np.ndarray, sums: np.ndarray, entry: int = 0) -> None:
     threads = min(parts(dy.size, GRAIN), m) or 1
     words = (0, address_of(sums), m, m, math.prod(size), F)
     _call(entry or delta_address("bias_sums", dy.dtype), threads, dy, words)
+
+
+def bias_plane_sums(dy: np.ndarray, sums: np.ndarray, entry: int = 0) -> None:
+    """`bias_sums` of ``dy (m, F, ...)``, whose channels are planes, by an entry to try."""
+    m, F, *size = dy.shape
+    threads = min(parts(dy.size, GRAIN), m) or 1
+    items = max(1, min(BLOCKS * threads, m * F // 4))
+    words = (0, address_of(sums), m * F, items, math.prod(size), F)
+    _call(entry or delta_address("bias_plane_sums", dy.dtype), threads, dy, words)
 
 
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray, entry: int = 0) -> None:
