@@ -72,14 +72,12 @@ def rounding_errors(ops: Any, problem: Problem, seed: int, dtype: str) -> list[E
 
 @dataclasses.dataclass
 class _Total:
-    """A product's errors over several draws: the worst, and sums of squares."""
+    """A product's errors over several draws: the worst, and what is compared with chains."""
 
     product: str
     worst: float = 0.0
     count: int = 0
-    ours: float = 0.0
-    chains: float = 0.0
-    least: float = 0.0
+    parts: list[tuple[np.ndarray, ...]] = dataclasses.field(default_factory=list)
 
     def add(self, off: np.ndarray, allowed: np.ndarray) -> None:
         """Take in errors, and ``eps * G``."""
@@ -88,19 +86,22 @@ class _Total:
             worst = math.inf
         self.worst = max(self.worst, worst if worst == worst else math.inf)
 
-    def compare(self, ours: np.ndarray, chains: np.ndarray, allowed: np.ndarray) -> None:
-        """Take in errors, those of chains on the same sums, and ``eps * G``."""
-        self.count += int(np.count_nonzero(allowed))
-        self.ours += float(np.square(ours).sum())
-        self.chains += float(np.square(chains).sum())
-        # where both round next to nothing, as in a product of one term, neither is worse
-        self.least += float(np.square(allowed * 1e-3).sum())
+    def keep(self, *part: np.ndarray) -> None:
+        """Take in operands by groups, our results, and ``eps * G``, for `errors` to compare."""
+        self.count += int(np.count_nonzero(part[-1]))
+        self.parts.append(part)
 
     def errors(self) -> Errors:
         """What is reported; no ratio where too few sums were compared."""
-        enough = self.count >= ENOUGH
-        ratio = math.sqrt(self.ours / max(self.chains, self.least)) if enough else 0.0
-        return Errors(self.product, self.worst, ratio)
+        if self.count < ENOUGH:
+            return Errors(self.product, self.worst, 0.0)
+        # the draws are groups side by side: the chains of all take the steps of one
+        left, right, results, allowed = map(np.concatenate, zip(*self.parts, strict=True))
+        errors = chain_errors(left, right, results, _fused())
+        ours, chains = (float(np.square(error).sum()) for error in errors)
+        # where both round next to nothing, as in a product of one term, neither is worse
+        least = float(np.square(allowed * 1e-3).sum())
+        return Errors(self.product, self.worst, math.sqrt(ours / max(chains, least)))
 
 
 def _draw(
@@ -127,7 +128,7 @@ def _draw(
         count = min(rows, max(32, SUMS // (groups * columns)))
         some = np.linspace(0, rows - 1, count).astype(int)
         ours, size = (_by_group(a, 1, g.G)[:, some] for a in (found[i], eps * sizes[i]))
-        totals[i].compare(*chain_errors(left[:, some], right, ours, _fused()), size)
+        totals[i].keep(left[:, some], right, ours, size)
 
 
 def _fused() -> bool:
