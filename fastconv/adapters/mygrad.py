@@ -15,7 +15,7 @@ import numpy as np
 import fastconv as fc
 from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE, Bilinear
 from fastconv.adapters._host import host
-from fastconv.arguments import Int
+from fastconv.arguments import Int, integer, is_sequence
 from fastconv.geometry import effective
 from fastconv.operands import FLOATS
 
@@ -120,14 +120,15 @@ def conv_transpose_nd(
     return Tensor._op(_ConvTranspose, x, filter_bank, op_kwargs=options, constant=constant)
 
 
-def max_pool(x: Any, pool: tuple[int, ...], stride: Int, *, constant: bool | None = None) -> Tensor:
+def max_pool(x: Any, pool: Int, stride: Int, *, constant: bool | None = None) -> Tensor:
     """Maximum of windows over the last axes.
 
     Parameters
     ----------
     x : array-like (..., X0, ...)
-    pool : tuple of int
-        The window; its length is the number of axes that are pooled.
+    pool : tuple of int, or int
+        The window; its length is the number of axes that are pooled. An integer is the extent on
+        every axis behind the first two, of images ``(N, C, X0, ...)``.
     stride : int, or one per pooled axis
         Must take the window from one end of the image exactly to the other.
     constant : bool, optional
@@ -149,13 +150,14 @@ def max_pool(x: Any, pool: tuple[int, ...], stride: Int, *, constant: bool | Non
     [[1.0, 2.0], [4.0, 5.0]]
     """
     x = mygrad.astensor(x)
-    if not _computes(x, rank=np.size(pool)) or np.ndim(pool) != 1:
-        return layers.max_pool(x, pool, stride, constant=constant)
-    _check_fit(x, tuple(pool), stride)
-    return Tensor._op(_MaxPool, x, op_args=(tuple(pool), stride), constant=constant)
+    window = _window(x, pool)
+    if not _computes(x, rank=len(window)):
+        return layers.max_pool(x, window, stride, constant=constant)
+    _check_fit(x, window, stride)
+    return Tensor._op(_MaxPool, x, op_args=(window, stride), constant=constant)
 
 
-def avg_pool(x: Any, pool: tuple[int, ...], stride: Int, *, constant: bool | None = None) -> Tensor:
+def avg_pool(x: Any, pool: Int, stride: Int, *, constant: bool | None = None) -> Tensor:
     """Mean of windows over the last axes; arguments as for :func:`max_pool`.
 
     Returns
@@ -173,11 +175,25 @@ def avg_pool(x: Any, pool: tuple[int, ...], stride: Int, *, constant: bool | Non
     [[0.5, 1.5], [3.5, 4.5]]
     """
     x = mygrad.astensor(x)
-    _check_fit(x, tuple(pool), stride)
-    return Tensor._op(_AvgPool, x, op_args=(tuple(pool), stride), constant=constant)
+    window = _window(x, pool)
+    _check_fit(x, window, stride)
+    return Tensor._op(_AvgPool, x, op_args=(window, stride), constant=constant)
 
 
 # ------------------------------------------------------------------------- checks
+
+
+def _window(x: Tensor, pool: Int) -> tuple[int, ...]:
+    """`pool` with an entry for each axis that is pooled."""
+    if is_sequence(pool):
+        return tuple(integer("pool", k) for k in pool)  # type: ignore[union-attr]
+    extent = integer("pool", pool)
+    if x.ndim < 3:
+        raise ArgumentError(
+            f"pool: {pool!r} must be a tuple, one extent for each axis that is pooled: x has shape "
+            f"{x.shape}, without an axis behind images and channels"
+        )
+    return (extent,) * (x.ndim - 2)
 
 
 def _computes(*tensors: Tensor, rank: int) -> bool:
