@@ -179,7 +179,7 @@ class ConvPlan:
             return value  # by far the most frequent
         array = operand(name, value)
         if array.dtype != self.dtype and array.dtype.newbyteorder("=") != self.dtype:
-            raise TypeError(f"{name} has dtype {array.dtype}, but the plan has {self.dtype}")
+            raise TypeError(f"{name} has dtype {array.dtype}, but the plan is for {self.dtype}")
         if array.shape != shape:
             owner = (
                 "the shape of the forward output" if name == "dy" else f"the plan's {name}_shape"

@@ -12,6 +12,7 @@ from autograd.tracer import isbox
 
 import fastconv as fc
 from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE, Bilinear
+from fastconv.operands import quiet
 
 __all__ = ["CONV_PRIMITIVES", "CONV_TRANSPOSE_PRIMITIVES", "call", "maxima", "means"]
 
@@ -26,6 +27,7 @@ def _narrow(function: Any) -> Any:
     return to the narrower of the two dtypes, that of the operand that the caller gave.
     """
 
+    @quiet
     def narrow(first: Any, second: Any, *args: Any, **options: Any) -> Any:
         dtype = min(first.dtype, second.dtype, key=lambda kind: kind.itemsize)
         operands = first.astype(dtype, copy=False), second.astype(dtype, copy=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.operands import FLOATS
+from fastconv.operands import FLOATS, quiet
 
 __all__ = ["floats", "tied"]
 
@@ -20,6 +20,7 @@ def floats(*values: Any) -> list[np.ndarray]:
     return [array.astype(np.float64, copy=False) for array in arrays]
 
 
+@quiet
 def tied(
     x: np.ndarray, y: np.ndarray, dy: np.ndarray, window: tuple[int, int], stride: int, share: bool
 ) -> np.ndarray:
@@ -43,8 +44,7 @@ def tied(
         for v in range(window[1])
     ]
     if share:
-        with np.errstate(all="ignore"):  # no cell equals a maximum that is NaN
-            dy = dy / sum(x[tap] == y for tap in taps)
+        dy = dy / sum(x[tap] == y for tap in taps)  # of a maximum that is NaN, by zero
     dx = np.zeros_like(x, dy.dtype)
     for tap in taps:
         dx[tap] += dy * (x[tap] == y)

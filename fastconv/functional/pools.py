@@ -58,8 +58,8 @@ def max_pool(
     dilation, data_format, out
         As for :func:`conv`; `out` takes ``y``.
     ceil_mode : bool
-        Keep a last window that reaches beyond the padded input, unless it would start in the
-        high padding.
+        Keep a last window, even if it is the only one, that reaches beyond the padded input,
+        unless it would start in the high padding: PyTorch's rule.
     return_argmax : bool
         Also return where the maxima were, for :func:`max_pool_backward`.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv.adapters._host import host
 from fastconv.geometry import effective
+from fastconv.operands import quiet
 
 __all__ = ["DATA_FORMAT", "Op", "Window", "kernel_view"]
 
@@ -23,6 +24,11 @@ class Op(_OpRun):
     """An operator of ONNX's main domain, for every opset: the evaluator asks for it by its name."""
 
     op_domain = ""
+
+    @quiet
+    def run(self, *args: Any, **options: Any) -> Any:
+        """Run the operator; like the functions, it neither warns nor raises for what overflows."""
+        return super().run(*args, **options)
 
     @property
     def opset(self) -> int:
