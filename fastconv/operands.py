@@ -22,6 +22,7 @@ __all__ = [
     "operand",
     "overlap",
     "quiet",
+    "refuse_foreign",
     "result",
     "same_dtype",
     "user_shape",
@@ -67,14 +68,22 @@ def as_array(name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill it first")
     if isinstance(value, np.matrix):
         raise ValueError(f"{name} is a numpy.matrix, which has 2 axes only; pass an array")
-    if cure := array_cure(name, value):
-        raise TypeError(cure)
+    refuse_foreign(name, value)
     try:
         return np.asarray(value)
     except ValueError as error:  # rows of different lengths
         raise ValueError(f"{name} cannot be made an array: {error}") from error
     except (TypeError, RuntimeError) as error:  # what a foreign array says of itself
         raise TypeError(f"{name} cannot be made an array: {error}") from error
+
+
+def refuse_foreign(name: str, value: Any) -> None:
+    """TypeError for arrays that must not become NumPy's silently: of dask, xarray, or in a graph.
+
+    >>> refuse_foreign("x", [1.0])
+    """
+    if cure := array_cure(name, value):
+        raise TypeError(cure)
 
 
 def computing_dtype(dtype: np.dtype) -> np.dtype:

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.operands import FLOATS, quiet
+from fastconv.operands import FLOATS, as_array, quiet
 
 __all__ = ["floats", "tied"]
 
 
-def floats(*values: Any) -> list[np.ndarray]:
-    """`values` as arrays of one dtype: theirs if it is one that fastconv has, else float64."""
-    arrays = [np.asarray(value) for value in values]
+def floats(**values: Any) -> list[np.ndarray]:
+    """Named `values` as arrays of one dtype: theirs if fastconv has it, else float64."""
+    arrays = [as_array(name, value) for name, value in values.items()]
     kinds = {array.dtype.newbyteorder("=") for array in arrays}
     if len(kinds) == 1 and kinds <= FLOATS:
         return arrays

@@ -14,7 +14,7 @@ import numpy as np
 import fastconv as fc
 from fastconv.adapters._bilinear import Bilinear
 from fastconv.adapters._numbers import as_float
-from fastconv.operands import float_dtype, quiet
+from fastconv.operands import float_dtype, quiet, refuse_foreign
 
 __all__ = ["frozen", "images_operand", "maximum_of", "mean_of", "product_of"]
 
@@ -48,6 +48,7 @@ def product_of(product: Bilinear, options: Options, x: Any, w: Any, b: Any) -> j
 
 def images_operand(name: str, value: Any) -> jax.Array:
     """`value` as an array of a dtype that is computed: fastconv's, or bfloat16 in float32."""
+    refuse_foreign(name, value)
     array = jnp.asarray(value)
     if array.dtype != jnp.bfloat16:
         float_dtype(name, array.dtype)

@@ -17,7 +17,7 @@ from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE, Bilinear
 from fastconv.adapters._host import host
 from fastconv.arguments import Int, integer, is_sequence
 from fastconv.geometry import effective
-from fastconv.operands import FLOATS
+from fastconv.operands import FLOATS, refuse_foreign
 
 host("mygrad", "mygrad")
 
@@ -71,7 +71,7 @@ def conv_nd(
     >>> x.grad.tolist()
     [[[1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 2.0, 1.0]]]
     """
-    x, filter_bank = mygrad.astensor(x), mygrad.astensor(filter_bank)
+    x, filter_bank = _tensor("x", x), _tensor("filter_bank", filter_bank)
     steps = {"stride": stride, "padding": padding, "dilation": dilation}
     if not _computes(x, filter_bank, rank=x.ndim - 2):
         return layers.conv_nd(x, filter_bank, **steps, constant=constant)
@@ -114,7 +114,7 @@ def conv_transpose_nd(
     >>> conv_transpose_nd(mygrad.ones((2, 8, 4, 4)), mygrad.ones((8, 3, 2, 2)), stride=2).shape
     (2, 3, 8, 8)
     """
-    x, filter_bank = mygrad.astensor(x), mygrad.astensor(filter_bank)
+    x, filter_bank = _tensor("x", x), _tensor("filter_bank", filter_bank)
     steps = {"stride": stride, "padding": padding, "dilation": dilation}
     options = {**steps, "output_padding": output_padding}
     return Tensor._op(_ConvTranspose, x, filter_bank, op_kwargs=options, constant=constant)
@@ -149,7 +149,7 @@ def max_pool(x: Any, pool: Int, stride: Int, *, constant: bool | None = None) ->
     >>> max_pool(mygrad.arange(6.0).reshape(2, 3), (2,), 1).data.tolist()
     [[1.0, 2.0], [4.0, 5.0]]
     """
-    x = mygrad.astensor(x)
+    x = _tensor("x", x)
     window = _window(x, pool)
     if not _computes(x, rank=len(window)):
         return layers.max_pool(x, window, stride, constant=constant)
@@ -174,13 +174,19 @@ def avg_pool(x: Any, pool: Int, stride: Int, *, constant: bool | None = None) ->
     >>> avg_pool(mygrad.arange(6.0).reshape(2, 3), (2,), 1).data.tolist()
     [[0.5, 1.5], [3.5, 4.5]]
     """
-    x = mygrad.astensor(x)
+    x = _tensor("x", x)
     window = _window(x, pool)
     _check_fit(x, window, stride)
     return Tensor._op(_AvgPool, x, op_args=(window, stride), constant=constant)
 
 
 # ------------------------------------------------------------------------- checks
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    """`value` as a tensor, if MyGrad may read it."""
+    refuse_foreign(name, value)
+    return mygrad.astensor(value)
 
 
 def _window(x: Tensor, pool: Int) -> tuple[int, ...]:
