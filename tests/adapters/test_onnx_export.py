@@ -253,7 +253,7 @@ CEIL = [
 
 @pytest.mark.parametrize(("window", "stride", "padding"), CEIL, ids=str)
 def test_ceil_mode_is_right_for_every_size(window, stride, padding, path):
-    """Also where the last window is dropped, or overhangs alone; in free files and fixed ones."""
+    """Also where the last window is dropped, or overhangs alone; values and declared shapes."""
     options = {"stride": stride, "padding": padding, "ceil_mode": True}
     conv = nn.Conv(1, 2, 1, rng=0)
     for pool in (
@@ -273,9 +273,10 @@ def test_ceil_mode_is_right_for_every_size(window, stride, padding, path):
                 continue
             for y in (session.run(["y"], {"x": x})[0], evaluator.run(None, {"x": x})[0]):
                 np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
-        x = image(7, 6, 1)
-        whole = nn.Sequential(conv, pool, nn.Conv(2, 2, 1, rng=0), nn.Residual(nn.ReLU()))
-        check(whole, x, path, input_shape=(7, 6, 1))
+            declared = to_model(model, input_shape=(H, W, 1)).graph.output[0].type.tensor_type.shape
+            assert [d.dim_value for d in declared.dim[1:]] == list(expected.shape[1:])
+            rows = nn.Dense(expected[0].size, 3, rng=0)  # of which shape inference knows the length
+            to_model(nn.Sequential(conv, pool, nn.Flatten(), rows), input_shape=(H, W, 1))
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def _ceil_pads(attributes: dict[str, Any], written: Sequence[int]) -> list[int]:
 
     A high end of ``hi + s - 1`` makes floor of ceil, one of ``k - 1`` lets no window start behind
     the input: the smaller gives what is left after PyTorch's rule, which drops such a window. ONNX
-    has that rule too, but not everything that reads a file has it: strict shape inference had not.
+    has that rule too, but its shape inference (1.23) keeps the window and declares a wrong shape.
     `written` are pads, in the same order, that the image has got already.
     """
     k, s, pads = (attributes[name] for name in ("kernel_shape", "strides", "pads"))
