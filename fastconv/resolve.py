@@ -61,7 +61,8 @@ def conv_geometry(
     *window, c_group, F = kernel
     s, d, form = ask.steps(len(x_size))
     G = integer("groups", groups)
-    turned = kernel_order_cure(w_name, kernel, C, G)
+    fits = all(k <= n for k, n in zip(kernel[2:], x_size, strict=True))
+    turned = kernel_order_cure(w_name, kernel, C, G) if fits else ""
     ask.divides(G, "C", C)
     ask.divides(G, "F", F, turned)
     if c_group * G != C:

@@ -106,6 +106,12 @@ def test_a_kernel_in_pytorchs_order(x_shape, w_shape, options, cure):
     assert fc.conv(x, eval(cure), **options).size
 
 
+@pytest.mark.parametrize(("size", "w_shape"), [((2, 2), (3, 3, 3, 8)), ((4,), (5, 3, 8))])
+def test_a_window_that_is_too_large_is_not_taken_for_another_order(size, w_shape):
+    said = message(lambda: fc.conv(ones(1, *size, 3), ones(*w_shape))).splitlines()[0]
+    assert said.endswith(f"larger than the padded input, {size[0]}")
+
+
 def test_other_orders():
     said = message(lambda: fc.conv(ones(1, 3, 32, 32), ones(16, 3, 5, 5)))
     assert 'data_format="channels_first" and w.transpose(2, 3, 1, 0)' in said
