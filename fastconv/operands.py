@@ -126,11 +126,11 @@ def bias_operand(b: Any, F: int, dtype: np.dtype, owner: str) -> np.ndarray:
     if type(b) is np.ndarray and b.dtype is dtype and b.shape == (F,):
         return b  # by far the most frequent
     array = as_array("b", b)
-    if not isinstance(b, np.ndarray):  # a number, or a list, of Python's
+    if not isinstance(b, np.ndarray) and array.dtype.kind in "fiub":  # a number, or a list of them
         if array.ndim == 0:
             made = f"np.full({F}, b, np.{dtype})"
             expect_shape("b", array, (F,), f"one number per filter is needed: {made}, whose shape")
-        if array.dtype != dtype and array.dtype.kind in "fiub":
+        if array.dtype != dtype:
             cure = f"np.array(b, np.{dtype})"
             raise TypeError(f"b has dtype {array.dtype}, but {owner} has {dtype}: {cure}")
     array = operand("b", array)
