@@ -32,9 +32,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastconv.arguments import Pairs
 
-__all__ = ["Geometry", "effective", "output_size", "resolved_pads", "transposed_pad"]
+__all__ = [
+    "Geometry",
+    "effective",
+    "output_size",
+    "resolved_pads",
+    "transposed_pad",
+    "windows_with_cells",
+]
 
 
 @dataclass(frozen=True)
@@ -133,20 +142,40 @@ def effective(k: int, d: int) -> int:
 def output_size(n: int, k: int, s: int, d: int, lo: int, hi: int, ceil_mode: bool = False) -> int:
     """How many windows fit one axis.
 
-    Floor of ``(n + lo + hi - effective) / s``, plus one; 0 where the window does not fit. With
-    `ceil_mode` the quotient is rounded up, and a last window that would start in the high
-    padding is dropped (PyTorch's rule).
+    Floor of ``(n + lo + hi - effective) / s``, plus one. With `ceil_mode` the quotient is rounded
+    up, so that the last window, which may be the first, reaches beyond the padded input; one that
+    would start in the high padding is dropped (PyTorch's rule). 0 where no window is left.
 
     >>> output_size(7, 2, 2, 1, 0, 0), output_size(7, 2, 2, 1, 0, 0, ceil_mode=True)
     (3, 4)
+    >>> output_size(2, 3, 2, 1, 0, 0), output_size(2, 3, 2, 1, 0, 0, ceil_mode=True)
+    (0, 1)
     """
     spare = n + lo + hi - effective(k, d)
-    if spare < 0:
-        return 0
     if not ceil_mode:
-        return spare // s + 1
-    size = -(-spare // s) + 1
+        return max(0, spare // s + 1)
+    size = max(0, -(-spare // s) + 1)
     return size - 1 if (size - 1) * s >= n + lo else size
+
+
+def windows_with_cells(g: Geometry) -> tuple[np.ndarray, ...]:
+    """Which windows of each axis have a cell of the input: bool arrays of `y_size`.
+
+    All have one unless padding lies in the gaps of a dilated window.
+
+    >>> from fastconv.resolve import pool_geometry
+    >>> windows_with_cells(pool_geometry((1, 3, 1), 2, stride=1, dilation=4, padding=2))
+    (array([ True, False,  True]),)
+    """
+    found = []
+    for (n, k, s, d, lo, o), (_, hi) in zip(g.axes, g.pads, strict=True):
+        if d == 1 or not (lo or hi):
+            found.append(np.ones(o, bool))
+            continue
+        start = np.arange(o) * s - lo
+        first = -(np.minimum(start, 0) // d)  # the first tap at or behind cell 0
+        found.append((first < k) & (start + first * d < n))
+    return tuple(found)
 
 
 def resolved_pads(

@@ -17,7 +17,7 @@ from fastconv.engine.boxes import Table
 from fastconv.engine.entries import pool_address
 from fastconv.engine.product import address_of, call_entry, workspace
 from fastconv.engine.tiles import host_lanes
-from fastconv.geometry import Geometry
+from fastconv.geometry import Geometry, windows_with_cells
 from fastconv.threads import parts
 
 __all__ = ["PoolPlan", "pool_plan"]
@@ -66,7 +66,8 @@ class PoolPlan:
             n == k * o and step in (k, 1) and d == 1 and lo == 0 for n, k, step, d, lo, o in g.axes
         )
         self._table.set(s.POOL_PADDED, include_pad, reach >= 2**31, ends[-1], whole)
-        self._table.set(s.POOL_SCRATCH, self.scratch_bytes)
+        least = 0 if all(a.all() for a in windows_with_cells(g)) else -1
+        self._table.set(s.POOL_SCRATCH, self.scratch_bytes, least)
         # whether no two windows share a cell
         self.apart = all(step > (k - 1) * d or o == 1 for _, k, step, d, _, o in g.axes)
         self.vectors = self.lanes == host_lanes(dtype) and reach < 2**31
@@ -81,7 +82,7 @@ class PoolPlan:
         self.call(self._entry("fill" if self.apart else "spread"), self.m, dx, dy, None)
 
     def scatter(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
-        """The gradient of "max"; False, and `dx` untouched, if an argmax is outside the image."""
+        """The gradient of "max"; False, and `dx` untouched, if an argmax is out of range."""
         if self.apart and self.vectors:
             bad = self.call(self._entry("place"), self.m, dx, dy, argmax)
             if bad != s.ELSEWHERE:  # of such a winner, only the scatter finds the cell

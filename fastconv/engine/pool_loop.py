@@ -222,7 +222,7 @@ def errors_to_cells(call, thread, tile):
     x, argmax, C, pixel, step = fixed[0], fixed[2], fixed[3], fixed[4], fixed[6]
     zeros = len(tile[1]) == SPREAD or word(plan, s.POOL_COVERED) == 0
     if len(tile[1]) == PLACE:
-        check_winners(call, argmax, rows * OW * C, cells)
+        check_winners(call, argmax, rows * OW * C, word(plan, s.POOL_LEAST), cells)
     listed, count = (0, 0, 0, 0, 0, 0), 0
     missed = np.int64(0)
     while word(call, s.POOL_BAD) == 0:
@@ -289,7 +289,7 @@ def scatter_errors(call, thread, tile):
     x, y, argmax, C, pixel, _, _, _ = constants(call, plan)
     cells = word(plan, s.POOL_CELLS)
     outputs = word(plan, s.POOL_ROWS) * word(plan, s.POOL_AXES + 19)
-    check_winners(call, argmax, outputs * C, cells)
+    check_winners(call, argmax, outputs * C, word(plan, s.POOL_LEAST), cells)
     while word(call, s.POOL_BAD) == 0:
         item = add_one(call, s.NEXT_ITEM)
         if item >= word(call, s.POOL_ITEMS):
@@ -303,8 +303,8 @@ def scatter_errors(call, thread, tile):
 
 
 @inner
-def check_winners(call, argmax, image, cells):
-    """Set POOL_BAD if an argmax is neither -1 nor a cell; returns when all have been checked."""
+def check_winners(call, argmax, image, least, cells):
+    """Set POOL_BAD if an argmax is not `least` to `cells` - 1; returns when all are checked."""
     items = word(call, s.POOL_ITEMS)
     item = add_one(call, s.NEXT_FIRST)
     while item < items:
@@ -312,7 +312,7 @@ def check_winners(call, argmax, image, cells):
         signs = np.int64(0)  # negative if one of the numbers below is
         for i in range(begin * image, end * image):
             cell = word(argmax, i)
-            signs |= (cell + 1) | (cells - 1 - cell)
+            signs |= (cell - least) | (cells - 1 - cell)
         if signs < 0:
             store_word(call, s.POOL_BAD, s.OUTSIDE)
         add_one(call, s.DONE)

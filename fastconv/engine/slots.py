@@ -133,8 +133,9 @@ PLAN_WORDS = _words()
     POOL_RUN_END,  # end of the pixels of a row whose windows reach no high padding
     POOL_COVERED,  # 1: every cell is in one window
     POOL_SCRATCH,  # bytes of scratch of one thread
+    POOL_LEAST,  # the least argmax: 0, or -1 where a window has no cell
     POOL_WORDS,
-) = (0, *range(21, 33))
+) = (0, *range(21, 34))
 
 # ------------------------------------------------------------------------- a pooling call
 (

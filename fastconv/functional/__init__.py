@@ -11,6 +11,7 @@ out : array that takes the result: right shape and dtype, writeable, no overlap 
 Operands are float32, float64 or float16 (computed in float32), all of one dtype, of any strides
 and byte order. A wrong dtype or a mix is a TypeError; sizes that do not fit, or an unusable `out`,
 are a ValueError that lists the geometry. Nothing is written before all checks have passed.
+What overflows, underflows or is invalid neither warns nor raises, whatever `numpy.errstate` says.
 """
 
 from fastconv.functional.columns import col2im, im2col

@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.arguments import Int, Padding
-from fastconv.operands import (
-    operand,
-    same_dtype,
-)
+from fastconv.operands import bias_operand, operand, same_dtype
 from fastconv.plan import OPERANDS, ConvGrads, planned
 
 __all__ = ["conv", "conv_backward", "conv_input_grad", "conv_kernel_grad"]
@@ -84,6 +81,8 @@ def conv(
         data_format=data_format,
         activation=activation,
     )
+    if b is not None:
+        b = bias_operand(b, plan.geometry.F, plan.dtype, "x")
     return plan.forward(x, w, b, out=out)
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from fastconv import deltas
 from fastconv.arguments import Int, Padding
 from fastconv.operands import (
+    bias_operand,
     channels_last,
     computing_dtype,
     expect_shape,
     operand,
+    quiet,
     result,
     same_dtype,
     user_shape,
@@ -21,7 +23,6 @@ from fastconv.operands import (
 from fastconv.plan import (
     OPERANDS,
     ConvGrads,
-    bias_operand,
     check_activation,
     check_need,
     grad_results,
@@ -34,6 +35,7 @@ from fastconv.resolve import (
 __all__ = ["conv_transpose", "conv_transpose_backward"]
 
 
+@quiet
 def conv_transpose(
     x: Any,
     w: Any,
@@ -93,16 +95,17 @@ def conv_transpose(
         data_format=data_format,
         names=("x", "w"),
     )
-    b, relu = bias_operand(b, g.C), check_activation(activation)
-    dtype = same_dtype(x=x, w=w, b=b)
+    relu, dtype = check_activation(activation), same_dtype(x=x, w=w)
+    if b is not None:
+        b = bias_operand(b, g.C, dtype, "x")
     y = result(out, user_shape(g.x_shape, data_format), dtype, x=x, w=w, b=b)
-    with np.errstate(all="ignore"):
-        products(g, computing_dtype(dtype)).input_grad(
-            channels_last(x, data_format), w, b, relu, channels_last(y, data_format)
-        )
+    products(g, computing_dtype(dtype)).input_grad(
+        channels_last(x, data_format), w, b, relu, channels_last(y, data_format)
+    )
     return y
 
 
+@quiet
 def conv_transpose_backward(
     dy: Any,
     x: Any,
@@ -166,11 +169,10 @@ def conv_transpose_backward(
     expect_shape("dy", dy, user_shape(g.x_shape, data_format), "the shape of the forward output")
     dx, dw, db = grad_results(wanted, out, (x.shape, w.shape, (g.C,)), dtype, dy=dy, x=x, w=w)
     plan, last_dy = products(g, computing_dtype(dtype)), channels_last(dy, data_format)
-    with np.errstate(all="ignore"):
-        if dx is not None:
-            plan.forward(last_dy, w, None, False, channels_last(dx, data_format))
-        if dw is not None:
-            plan.kernel_grad(last_dy, channels_last(x, data_format), dw)
-        if db is not None:
-            deltas.bias_grad(last_dy, db)
+    if dx is not None:
+        plan.forward(last_dy, w, None, False, channels_last(dx, data_format))
+    if dw is not None:
+        plan.kernel_grad(last_dy, channels_last(x, data_format), dw)
+    if db is not None:
+        deltas.bias_grad(last_dy, db)
     return ConvGrads(dx, dw, db)
