@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -122,10 +123,14 @@ def _print(rows: list[dict[str, Any]], problems: list[Problem]) -> None:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    from fastconv.nn.files import replacing
+
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
+        with replacing(path) as file:
+            file.write(text.getvalue().encode())
+    except (OSError, ValueError) as error:
         raise CommandError(f"--csv: {one_line(error)}") from error

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv.cli import report_figures as figures
 from fastconv.cli.train_setup import Setup
+from fastconv.nn.files import replacing
 
 __all__ = ["write_report"]
 
@@ -79,7 +80,8 @@ def write_report(
     tags = {name: _write_figure(folder / f"{name}.png", fig) for name, fig in drawn.items()}
     page = folder / "report.html"
     text = _page(setup, settings, history, found, tags, len(wrong), command)
-    page.write_text(text, encoding="utf-8")
+    with replacing(page) as file:
+        file.write(text.encode())
     return page
 
 
@@ -120,7 +122,8 @@ def _write_figure(path: Path, figure: Any) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     data = buffer.getvalue()
-    path.write_bytes(data)
+    with replacing(path) as file:
+        file.write(data)
     width = int.from_bytes(data[16:20], "big")  # of the PNG's header
     encoded = base64.b64encode(data).decode("ascii")
     alt = path.stem.replace("_", " ")

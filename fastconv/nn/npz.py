@@ -6,13 +6,12 @@ header claims before the archive has shown that the bytes are there.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.nn.base import Array
+from fastconv.nn.files import replacing
 
 # What zipfile and the .npy parser raise for damaged files.
 DAMAGE = (
@@ -47,66 +47,25 @@ HEADER_DAMAGE = (*DAMAGE, tokenize.TokenError, RecursionError, MemoryError)
 def write_npz(
     path: str | os.PathLike[str], arrays: Mapping[str, Array], *, previous: Path | None = None
 ) -> None:
-    """Write `arrays` to `path` so that a crash leaves either the old file or the new one.
-
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is
-    then renamed. Equal arrays give equal bytes. Where the disk is full, or the user interrupts,
-    the temporary file is removed.
+    """Write `arrays` to `path`; equal arrays give equal bytes.
 
     Parameters
     ----------
     path : path
-        Taken as it is; no suffix is added.
+        As for `fastconv.nn.files.replacing`, which says what a crash leaves.
     arrays : mapping of str to ndarray
         No object arrays.
     previous : path, optional
-        Where an existing file at `path` goes; it stays whole at every moment.
+        Another name in the same folder, under which an existing file at `path` stays.
     """
-    with replacing(Path(path), previous) as temporary:
-        _write(temporary, arrays)
-
-
-@contextlib.contextmanager
-def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
-    """Give the path of a temporary file, which takes the place of `path` if all goes well."""
-    if path.is_dir():
-        raise ValueError(f"path: {path} is a folder; a file name is needed")
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        yield temporary
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # a write's error names no file
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if previous is not None and path.exists():
-        os.replace(path, previous)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _write(path: Path, arrays: Mapping[str, Array]) -> None:
-    with open(path, "wb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            for name, array in arrays.items():
-                # ZipInfo's default date is 1980-01-01: no clock in the file.
-                with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a rename to the disk; Windows has no such call and needs none."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with (
+        replacing(path, previous) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        for name, array in arrays.items():
+            # ZipInfo's default date is 1980-01-01: no clock in the file.
+            with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 class NpzReader:
@@ -138,18 +97,23 @@ class NpzReader:
         self.what = what
         self.limit = limit
         self.stored = stored
-        if not self.path.exists():
-            raise FileNotFoundError(f"{self.path}: no such file ({what} is needed)")
+        if self.path.is_dir():
+            raise self.error("it is no whole .npz file (it is a folder)")
         try:
-            self._archive = zipfile.ZipFile(self.path)
-        except PermissionError:
-            raise
+            # One handle for everything: another file may take this name at any time.
+            self._file = open(self.path, "rb")  # noqa: SIM115 (closed with the reader)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{self.path}: no such file ({what} is needed)") from error
+        try:
+            self._archive = zipfile.ZipFile(self._file)
         except DAMAGE as error:
+            self._file.close()
             raise self.error(f"it is no whole .npz file ({error})") from error
         # of compressed members, `read` says that they are compressed
         plain = [i for i in self._archive.infolist() if i.compress_type == zipfile.ZIP_STORED]
-        if stored and sum(info.file_size for info in plain) > self.path.stat().st_size:
-            self._archive.close()
+        size = os.fstat(self._file.fileno()).st_size
+        if stored and sum(info.file_size for info in plain) > size:
+            self._close()
             raise self.error("its members overlap, or claim more bytes than the file has")
         self.names = {
             name.removesuffix(".npy") for name in self._archive.namelist() if name.endswith(".npy")
@@ -168,7 +132,11 @@ class NpzReader:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._archive.close()
+        self._file.close()
 
     def read(self, name: str, *, shape: tuple[int, ...] | None = None, dtype: Any = None) -> Array:
         """Read one array; with `shape` and `dtype`, refuse any other before reading the data."""
