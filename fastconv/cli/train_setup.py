@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, one_line
+from fastconv.examples.pixels import OTHER_SCALE
 
 __all__ = ["DEFAULT_OUT", "Files", "Setup", "prepare"]
 
@@ -70,6 +71,34 @@ class Setup:
     x_test: Any
     y_test: Any
     classes: int
+    class_names: tuple[str, ...] | None = None
+
+    def class_name(self, label: int) -> str:
+        """What a class is called: its name in the data, else its number."""
+        names = self.class_names or ()
+        return names[label] if label < len(names) else str(label)
+
+    def notes(self) -> list[str]:
+        """One line about each property of the data that may not be meant."""
+        import numpy as np
+
+        y = self.y if self.validation is None else np.concatenate([self.y, self.validation[1]])
+        found = []
+        unused = np.setdiff1d(np.arange(self.classes), y)
+        if len(unused):
+            few = ", ".join(self.class_name(label) for label in unused[:8])
+            more = f", ... ({len(unused)} of {self.classes} classes)" if len(unused) > 8 else ""
+            found.append(
+                f"no training image has the label {few}{more}: labels count from 0, and the "
+                f"network has {self.classes} classes"
+            )
+        largest = float(np.abs(self.x).max())
+        if largest > OTHER_SCALE:
+            found.append(
+                f"pixels are floats up to {largest:g}, taken as they are: integers, or floats in "
+                "0 .. 1, are learnt faster"
+            )
+        return found
 
     def summary(self) -> str:
         """One line about the model and the data."""
@@ -129,6 +158,7 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
         x_test=found.x_test,
         y_test=found.y_test,
         classes=found.classes,
+        class_names=found.class_names,
     )
 
 
@@ -165,8 +195,8 @@ def _two_classes(found: Any, data: str | None) -> Any:
         raise CommandError(
             f"--data {data}: binary_cnn takes images of 8x8x1 (H x W x C), found {shape}"
         )
-    if found.classes != 2:
+    if found.classes > 2:
         raise CommandError(
             f"--data {data}: binary_cnn takes the labels 0 and 1, found {found.classes} classes"
         )
-    return found
+    return found._replace(classes=2)  # also where all labels are 0

@@ -36,10 +36,11 @@ DAMAGE = (
     OverflowError,
     OSError,
 )
-# A compressed member that grows by more than this, and to more than so many bytes, is a zip bomb:
-# deflate shrinks real images to a tenth, zeros to a thousandth.
+# Deflate shrinks real images to a tenth, nearly empty ones to a thousandth, as far as it can shrink
+# anything: of a file that grows by more than this nobody can say whether it is a zip bomb. It is
+# read up to so many bytes; as float32 images bytes take four times as much.
 BOMB_RATIO = 200
-BOMB_BYTES = 64 * 2**20
+BOMB_BYTES = 256 * 2**20
 # And for a header: NumPy's reader of old headers, and Python's parser given too many brackets.
 HEADER_DAMAGE = (*DAMAGE, tokenize.TokenError, RecursionError, MemoryError)
 
@@ -141,7 +142,7 @@ class NpzReader:
     def read(self, name: str, *, shape: tuple[int, ...] | None = None, dtype: Any = None) -> Array:
         """Read one array; with `shape` and `dtype`, refuse any other before reading the data."""
         if name not in self.names:
-            raise self.error(f"array {name!r} is missing (found: {self._found()})")
+            raise self.error(f"array {name!r} is missing (found: {self.found()})")
         info = self._archive.getinfo(name + ".npy")
         if self.stored and info.compress_type != zipfile.ZIP_STORED:
             raise self.error(f"array {name!r} is compressed, which fastconv never does")
@@ -154,7 +155,9 @@ class NpzReader:
         self._check(name, found_shape, found_dtype, held)
         if info.file_size > max(BOMB_BYTES, BOMB_RATIO * info.compress_size):
             raise self.error(
-                f"array {name!r} would grow from {info.compress_size} to {info.file_size} bytes"
+                f"array {name!r} would grow from {info.compress_size} to {info.file_size} bytes, "
+                f"above the limit {BOMB_BYTES} for arrays that are nearly empty, or made to do "
+                "harm; saved without compression (np.savez) it is read"
             )
         if shape is not None and found_shape != shape:
             raise self.error(f"array {name!r} has shape {found_shape} instead of {shape}")
@@ -170,7 +173,8 @@ class NpzReader:
 
     def _check(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], held: int) -> None:
         if dtype.hasobject or dtype.kind not in "biufcSU":
-            raise self.error(f"array {name!r} holds {dtype}, which is never loaded")
+            cure = "; astype(str) makes strings of it" if dtype.hasobject else ""
+            raise self.error(f"array {name!r} holds {dtype}, which is never loaded{cure}")
         if any(n < 0 for n in shape):
             raise self.error(f"array {name!r} has the shape {shape}")
         claimed = math.prod(shape) * dtype.itemsize
@@ -179,7 +183,8 @@ class NpzReader:
         if claimed > self.limit:
             raise self.error(f"array {name!r} has {claimed} bytes, above the limit {self.limit}")
 
-    def _found(self) -> str:
+    def found(self) -> str:
+        """Names of the arrays, the first few of many, for a message."""
         names = sorted(self.names)
         return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no array"
 
