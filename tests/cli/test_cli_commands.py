@@ -3,12 +3,14 @@
 import csv
 import os
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 import fastconv
+from fastconv import examples
 from fastconv.cli import COMMANDS, bench, main
 from fastconv.cli.bench_timing import measure
 from fastconv.cli.output import print_table
@@ -94,12 +96,81 @@ def test_wrong_usage_is_one_line_and_status_2(words, expected, capsys, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_python_m_fastconv_and_a_closed_pipe():
-    words = [sys.executable, "-m", "fastconv", "explain"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() == 141
+# Who reads the output, and for how long ----------------------------------------------------------
+
+WORDS = {
+    "info": [],
+    "explain": [],
+    "warmup": ["--dtype", "float32"],
+    "bench": ["m1 h6w6c2 f3 k3", "--repeat", "1"],
+    "check": [],
+    "train": ["--model", "binary_cnn", "--epochs", "2", "--out", "run"],
+    "export": ["model.npz", "model.onnx"],
+}
+
+
+def run(words, folder, *, shell=None, **options):
+    """Run the program; its standard error and exit status."""
+    command = [sys.executable, "-m", "fastconv", *words]
+    if shell:
+        command = ["bash", "-c", f"{shlex.join(command)} {shell}"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=folder, env=environment, timeout=300, **options)
+    return done.returncode
+
+
+@pytest.fixture
+def folder(tmp_path):
+    examples.binary_cnn().save(tmp_path / "model.npz")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",  # `check` takes half a minute
+    [pytest.param(c, marks=pytest.mark.soak) if c == "check" else c for c in WORDS],
+)
+@pytest.mark.parametrize("how", ["closed", "none"])
+def test_a_reader_that_goes_away_is_no_fault(command, how, folder):
+    """`fastconv ... | true`, and `>&-`: the work is done, nothing is said, status 0."""
+    words = [command, *WORDS[command]]
+    if command == "export":
+        pytest.importorskip("onnx")
+    shell = "2> err | true; exit ${PIPESTATUS[0]}" if how == "closed" else "2> err >&-"
+    assert run(words, folder, shell=shell) == 0
+    err = (folder / "err").read_text(encoding="utf-8")
+    assert "Traceback" not in err
+    assert "Error" not in err
+    written = {"train": "run/model.npz", "export": "model.onnx"}.get(command)
+    assert written is None or (folder / written).exists()
+
+
+def test_both_streams_may_go_away(folder):
+    words = ["train", *WORDS["train"]]
+    assert run(words, folder, shell="2>&1 | head -1 > first; exit ${PIPESTATUS[0]}") == 0
+    assert (folder / "first").read_text(encoding="utf-8").count("\n") == 1
+    assert (folder / "run" / "model.npz").exists()
+    assert run([*words, "--overwrite"], folder, shell=">&- 2>&-") == 0
+    for wrong in (["--epochs", "0"], ["--data", "none.npz"], ["--help"]):
+        status = run(["train", *wrong], folder, shell=">&- 2>&-")
+        assert status == (0 if wrong == ["--help"] else 2)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], [], ["train", "--help"]])
+def test_help_for_nobody(words, folder):
+    assert run(words, folder, shell="2> err | true; exit ${PIPESTATUS[0]}") == 0
+    assert not (folder / "err").read_bytes()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_the_output_is_said(folder):
+    assert run(["train", *WORDS["train"]], folder, shell="2> err > /dev/full") == 1
+    last = (folder / "err").read_text(encoding="utf-8").splitlines()[-1]
+    assert last.endswith("error: standard output: No space left on device")
+    assert (folder / "run" / "model.npz").exists()
+
+
+def test_every_command_is_tried_without_a_reader():
+    assert set(WORDS) == set(COMMANDS)
 
 
 def test_interrupt_is_one_line(capsys, monkeypatch):
