@@ -74,6 +74,9 @@ def _main(words: list[str]) -> int:
     except CommandError as error:
         print(f"{name}: error: {one_line(error)}", file=sys.stderr)
         return error.status
+    except MemoryError as error:
+        print(f"{name}: error: not enough memory: {one_line(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130

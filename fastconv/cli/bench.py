@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     from fastconv.cli.bench_timing import blas_threads, measure
 
     problems = _problems(args.problem)
+    if args.csv and (args.csv.is_dir() or not args.csv.parent.is_dir()):
+        raise CommandError(f"--csv: {args.csv} cannot be written: a file in a folder is needed")
     if args.dtype:
         problems = [dataclasses.replace(p, dtype=args.dtype) for p in problems]
     threads = args.threads or fastconv.get_num_threads()

@@ -74,16 +74,16 @@ def run(args: argparse.Namespace) -> int:
     draw = _figure() if args.png else None
     x, source = _image(args.digit, args.image)
     flow = explain(x, args.digit, args.seed)
-    if args.json:
-        print(json.dumps({"image": source, "seed": args.seed, **flow.as_dict()}, indent=1))
-    else:
-        print(explanation(flow, source, style))
     if draw:
         try:
             draw(flow, source, args.png)
         except (OSError, ValueError) as error:  # ValueError: an ending matplotlib does not know
-            raise CommandError(f"--png {args.png}: {one_line(error)}") from error
-        if not args.json:
+            raise CommandError(f"--png: {one_line(error)}") from error
+    if args.json:
+        print(json.dumps({"image": source, "seed": args.seed, **flow.as_dict()}, indent=1))
+    else:
+        print(explanation(flow, source, style))
+        if draw:
             print(f"\n  Figure written to {args.png}.")
     return 0
 

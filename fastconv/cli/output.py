@@ -44,7 +44,7 @@ class CommandError(Exception):
 
 def one_line(error: BaseException) -> str:
     """The message of an error on one line."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).removeprefix("path: ")  # a function's name for it
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return text or type(error).__name__

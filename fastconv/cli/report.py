@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cli import report_figures as figures
-from fastconv.cli.train_setup import Setup
+from fastconv.cli.train_setup import Setup, shown
 from fastconv.nn.files import replacing
 
 __all__ = ["write_report"]
@@ -193,7 +193,7 @@ def _page(
 
 def _settings(setup: Setup, settings: dict[str, Any], history: Any) -> str:
     rows = {"model": setup.name, "data": setup.source}
-    rows |= {name: f"{value:g}" for name, value in settings.items()}
+    rows |= {name: shown(value) for name, value in settings.items()}
     if len(history):
         last = history.epochs[-1]
         rows["training time"] = f"{sum(history['seconds']):.1f} s"

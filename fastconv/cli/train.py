@@ -10,7 +10,7 @@ from typing import Any
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, command_line, one_line
 from fastconv.cli.parser import Parser, positive_int, rate, seed
 from fastconv.cli.progress import Progress
-from fastconv.cli.train_setup import DEFAULT_OUT, Files, Setup, prepare
+from fastconv.cli.train_setup import DEFAULT_OUT, Files, Setup, make_folder, prepare, shown
 from fastconv.examples import RECIPES
 
 
@@ -95,11 +95,13 @@ def run(args: argparse.Namespace) -> int:
     if resume:
         _check_same_run(files, args.model, {"batch_size": batch_size, "lr": lr, "seed": args.seed})
     files.make_folder()
+    if args.report:
+        make_folder("--report", args.report)
     settings = {"epochs": epochs, "batch size": batch_size, "learning rate": lr, "seed": args.seed}
     for note in setup.notes():
         print(f"note: {note}", file=sys.stderr)
     print(setup.summary())
-    print(", ".join(f"{name} {value:g}" for name, value in settings.items()), flush=True)
+    print(", ".join(f"{name} {shown(value)}" for name, value in settings.items()), flush=True)
     history = _fit(args, setup, files, epochs, batch_size, lr, resume)
     _save(setup, files)
     labels, probabilities = _test(setup)
@@ -144,7 +146,7 @@ def _check_same_run(files: Files, model: str, options: dict[str, Any]) -> None:
         raise CommandError(f"--resume: {one_line(error)}") from error
     before = {"lr": found["optimizer"]["lr"], **found}
     wrong = [
-        f"--{name.replace('_', '-')} {before[name]:g}, not {value:g}"
+        f"--{name.replace('_', '-')} {shown(before[name])}, not {shown(value)}"
         for name, value in options.items()
         if before[name] != value
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, one_line
 from fastconv.examples.pixels import OTHER_SCALE
 
-__all__ = ["DEFAULT_OUT", "Files", "Setup", "prepare"]
+__all__ = ["DEFAULT_OUT", "Files", "Setup", "make_folder", "prepare", "shown"]
 
 DEFAULT_OUT = Path("fastconv-run")
 VALIDATION_SHARE = 0.1  # of the training images; the test images are only looked at at the end
@@ -49,10 +49,17 @@ class Files:
 
     def make_folder(self) -> None:
         """Create the folder, or say why not."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CommandError(f"--out: {one_line(error)}") from error
+        make_folder("--out", self.folder)
+
+
+def make_folder(option: str, folder: Path) -> None:
+    """Create the folder of an option, or say why not."""
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"{option}: {folder} is a file; a folder is needed")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"{option}: {one_line(error)}") from error
 
 
 @dataclass
@@ -110,6 +117,15 @@ class Setup:
         )
 
 
+def shown(value: float) -> str:
+    """A setting as people write it: whole numbers whole.
+
+    >>> shown(1234567), shown(0.003)
+    ('1234567', '0.003')
+    """
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
     """Load the data and build the model.
 
@@ -143,7 +159,12 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
             build = getattr(examples, name)
             model = build(found.x_train.shape[1:], found.classes, seed=seed)
     except ValueError as error:
-        raise CommandError(f"--model {name}: the images do not fit: {one_line(error)}") from error
+        hint = ""
+        if found.x_train.shape[1] in (1, 3, 4):
+            hint = "; if the channels come first, save np.moveaxis(x, 1, -1)"
+        raise CommandError(
+            f"--model {name}: the images do not fit: {one_line(error)}{hint}"
+        ) from error
     kept, held = stratified_split(found.y_train, VALIDATION_SHARE)
     return Setup(
         name=name,

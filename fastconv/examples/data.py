@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.examples.idx import find_idx, read_idx
+from fastconv.examples.idx import NAME, find_idx, read_idx
 from fastconv.examples.labels import as_labels
 from fastconv.examples.pixels import as_images
 from fastconv.nn.base import Array
@@ -79,7 +79,10 @@ def load_data(path: str | os.PathLike[str]) -> Dataset:
     if path.is_dir():
         return load_idx(path)
     if path.exists() and path.suffix.lower() != ".npz":
-        raise ValueError(f"{path}: expected an .npz file with x and y, or a folder of IDX files")
+        cure = ": give the folder of this one" if NAME.fullmatch(path.name) else ""
+        raise ValueError(
+            f"{path}: expected an .npz file with x and y, or a folder of IDX files{cure}"
+        )
     return load_npz(path)
 
 
@@ -118,8 +121,9 @@ def _named_pairs(reader: NpzReader) -> list[tuple[str, str]]:
     """Names of images and labels that the file has, or lacks one of."""
     chosen = [names for names in NAMES if reader.names & set(names[:2])]
     if len(chosen) != 1:
-        known = ", or ".join(f"{names[0]} and {names[1]}" for names in NAMES)
-        raise reader.error(f"of {known} it should hold one pair (found: {reader.found()})")
+        known = ", ".join(f"{names[0]} and {names[1]}" for names in NAMES)
+        has = "several of the pairs" if chosen else "none of the pairs"
+        raise reader.error(f"it has {has} {known} (found: {reader.found()})")
     x, y, x_test, y_test = chosen[0]
     others = {name for names in NAMES for name in names[2:]} - {x_test, y_test}
     if stray := sorted(reader.names & others):

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import fastconv
@@ -84,6 +85,16 @@ def test_version(capsys):
         (["bench", "--threads", "0"], "'0' is not a whole number of at least 1"),
         (["warmup", "--dtype", "float31"], "did you mean float32?"),
         (["info", "--verbose"], "unknown option --verbose"),
+        (["train", "--resume", "--overwrite"], "not allowed with argument"),
+        (["explain", "--png", "none/flow.png"], "none/flow.png: No such file or directory"),
+        (["explain", "--png", "."], "--png: . is a folder; a file name is needed"),
+        (["explain", "--png", "flow.xyz"], "Format 'xyz' is not supported"),
+        (["bench", "--csv", "none/a.csv"], "--csv: none/a.csv cannot be written"),
+        (["bench", "--csv", "."], "--csv: . cannot be written: a file in a folder is needed"),
+        (["export", "none"], "none/model.npz: no such file (a model saved by fastconv is needed)"),
+        (["export", "none.npz", "a.txt"], "a.txt must be a file name that ends in .onnx"),
+        (["export", "--input-shape", "8"], "no such file"),
+        (["export", "--input-shape", "8x0"], "'8x0' is not a shape such as 8x8x1"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(words, expected, capsys, monkeypatch, tmp_path):
@@ -94,6 +105,60 @@ def test_wrong_usage_is_one_line_and_status_2(words, expected, capsys, monkeypat
     if words[0] in COMMANDS:
         assert line.startswith(f"fastconv {words[0]}: error: ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train", "--data", "text"], "text: expected an .npz file with x and y, or a folder of"),
+        (["train", "--data", "text.npz"], "text.npz: expected an .npz file with images x"),
+        (["train", "--data", "pictures"], "or train-images-idx3-ubyte.gz (found: cat.png)"),
+        (["train", "--data", "model.npz"], "(found: architecture, format, parameters/0.b, "),
+        (["train", "--data", "first.npz"], "if the channels come first, save np.moveaxis(x, 1, -"),
+        (["train", "--data", "t10k-images-idx3-ubyte"], "IDX files: give the folder of this one"),
+        (["train", "--data", "good.npz", "--out", "text"], "--out: text is a file; a folder is"),
+        (["train", "--data", "good.npz", "--report", "text"], "--report: text is a file; a fol"),
+        (["train", "--data", "good.npz", "--out", "model.npz"], "--out: there is a run already, "),
+        (["train", "--resume", "--out", "model.npz"], "there is model.npz, but no checkpoint mod"),
+        (["export", "text"], "text: expected the folder that train wrote, or a file NAME.npz"),
+        (["export", "good.npz"], "good.npz: expected a model saved by fastconv, but array 'form"),
+        (["export", "pictures"], "pictures/model.npz: no such file"),
+        (["explain", "--image", "pictures"], "--image: pictures: Is a directory"),
+        (["explain", "--image", "good.npz"], "good.npz: not an .npy file of shape (8, 8)"),
+        (["bench", "good.npz"], "good.npz is not a text file"),
+    ],
+)
+def test_files_of_another_kind(words, expected, capsys, monkeypatch, tmp_path):
+    """One line, status 2, and every file stays as it is."""
+    if words[0] == "export":
+        pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    examples.binary_cnn().save("model.npz")
+    (tmp_path / "pictures").mkdir()
+    for name in ("text", "text.npz", "pictures/cat.png", "t10k-images-idx3-ubyte"):
+        (tmp_path / name).write_text("no images\n", encoding="utf-8")
+    y = np.arange(20) % 2
+    np.savez("good.npz", x=np.zeros((20, 8, 8), np.uint8), y=y)
+    np.savez("first.npz", x=np.zeros((20, 3, 32, 32), np.uint8), y=y)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert main(words) == 2
+    assert expected in one_error_line(capsys)
+    after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert after == before
+
+
+def test_too_little_memory_is_one_line(capsys):
+    assert main(["bench", "m1 h1000000w1000000c100 f3 k3", "--repeat", "1"]) == 1
+    assert "error: not enough memory: Unable to allocate" in one_error_line(capsys)
+
+
+def test_whole_numbers_are_shown_whole(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--model", "binary_cnn", "--epochs", "1", "--seed", "12345678"]
+    assert main(words) == 0
+    assert "learning rate 0.01, seed 12345678\n" in capsys.readouterr().out
+    assert main([*words[:-1], "12345679", "--resume"]) == 2
+    assert "was made with --seed 12345678, not 12345679" in one_error_line(capsys)
 
 
 # Who reads the output, and for how long ----------------------------------------------------------
