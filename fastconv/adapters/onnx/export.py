@@ -8,7 +8,6 @@ Flatten or at the end.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +20,8 @@ from fastconv.nn.base import Layer
 from fastconv.nn.container import Sequential, predict
 from fastconv.nn.conv import AXES, Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten
+from fastconv.nn.files import replacing
 from fastconv.nn.normalisation import BatchNorm
-from fastconv.nn.npz import replacing
 from fastconv.nn.pooling import GlobalAvgPool
 
 __all__ = ["OUTPUTS", "to_model", "write"]
@@ -171,8 +170,8 @@ def to_model(
 def write(model: Sequential, path: str | os.PathLike[str], **options: Any) -> None:
     """Write ``to_model(model, **options)`` to a file, which is whole or not there."""
     text = to_model(model, **options).SerializeToString()
-    with replacing(Path(path)) as temporary:
-        temporary.write_bytes(text)
+    with replacing(path) as file:
+        file.write(text)
 
 
 def _input_shape(
