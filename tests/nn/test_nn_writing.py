@@ -343,7 +343,7 @@ def writers(text):
         modes = [a.value for a in [*node.args, *(k.value for k in node.keywords)]
                  if isinstance(a, ast.Constant) and isinstance(a.value, str)]  # fmt: skip
         opens = last in ("open", "fdopen") and any(set(m) & set("wax+") for m in modes)
-        opens &= not name.startswith(("archive", "self._archive"))
+        opens &= first != "os.devnull" and not name.startswith(("archive", "self._archive"))
         plain = last in WRITING or name in ("np.save", "numpy.save", "os.replace", "os.rename")
         figure = last == "savefig" and first not in ("file", "buffer")
         found += [(node.lineno, name)] if opens or plain or figure else []
