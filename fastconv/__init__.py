@@ -25,7 +25,7 @@ from fastconv.functional import (
     max_pool_backward,
     relu_backward,
 )
-from fastconv.plan import ConvGrads, ConvPlan, plan_conv
+from fastconv.plans.conv import ConvGrads, ConvPlan, plan_conv
 from fastconv.threads import get_num_threads, num_threads, set_num_threads
 
 __version__ = "0.1.0"

@@ -24,13 +24,7 @@ __all__ = ["clear", "path"]
 
 # Everything that machine code is made from, below the package: what compiled functions consist of
 # and what says how they are compiled.
-SOURCES = (
-    "_jit.py",
-    *(f"engine/{name}.py" for name in ("delta_loop", "emit", "emit_delta", "emit_pool", "entries",
-                                       "gather", "inner", "loop", "packing", "pool_loop",
-                                       "primitives", "slots", "tiles")),
-    "kernels/col2im.py",
-)  # fmt: skip
+PACKAGES = ("compiler", "engine")
 # The ends of the names of the files that are ours to delete.
 ENDINGS = (".kernel", ".lock", ".tmp")
 
@@ -111,10 +105,17 @@ def _version() -> str:
     from fastconv import __version__
 
     digest = hashlib.sha256(f"{llvmlite.__version__} {numpy.__version__}".encode())
-    for name in SOURCES:
+    for name in sources():
         digest.update(_source(name))
     tag = sys.implementation.cache_tag
     return f"fastconv-{__version__}-numba-{numba.__version__}-{tag}-{digest.hexdigest()[:16]}"
+
+
+def sources() -> list[str]:
+    """The source files that machine code is made from, as paths below the package."""
+    root = Path(__file__).parent
+    found = (p.relative_to(root) for name in PACKAGES for p in (root / name).rglob("*.py"))
+    return sorted(p.as_posix() for p in found)
 
 
 def _source(name: str) -> bytes:

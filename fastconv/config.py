@@ -52,7 +52,7 @@ def _calls(dtype: np.dtype) -> dict[str, Callable[[], Any]]:
 def _compile_tiles(dtype: np.dtype) -> None:
     """The micro-kernel of every tile, which the calls choose by their numbers of channels."""
     from fastconv.engine.entries import sweep_address
-    from fastconv.engine.tiles import all_tiles
+    from fastconv.engine.tables.tiles import all_tiles
 
     for tile in all_tiles(dtype):
         sweep_address(tile)
@@ -66,7 +66,7 @@ POOLS = {"max_pool": ("max", "argmax"), "avg_pool": ("mean",),
 def _compile_pools(op: str, dtype: np.dtype) -> None:
     """A pooling's kernels for any number of channels: vectors of 1, 2, 4, ... of them."""
     from fastconv.engine.entries import pool_address
-    from fastconv.engine.tiles import host_lanes
+    from fastconv.engine.tables.tiles import host_lanes
 
     lanes = host_lanes(dtype)
     while lanes:

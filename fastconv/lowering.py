@@ -90,7 +90,7 @@ def add_col2im(cols: np.ndarray, g: Geometry, box: Box, dx: np.ndarray) -> None:
     ``cols (G, n, OH, OW, KH, KW, C/G)``; both are C-contiguous.
     """
     with threads.building:
-        from fastconv.kernels.col2im import col2im_rows, col2im_rows_parallel
+        from fastconv.engine.loops.col2im import col2im_rows, col2im_rows_parallel
 
     G, n, c = cols.shape[0], cols.shape[1], cols.shape[-1]
     unit = (1,) * (3 - g.rank)

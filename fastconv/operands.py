@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.arguments import DATA_FORMATS
+from fastconv.geometry.request import DATA_FORMATS
 
 __all__ = [
     "as_array",

@@ -24,7 +24,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
-from fastconv.arguments import integer
+from fastconv.geometry.request import integer
 
 __all__ = ["building", "get_num_threads", "launch", "num_threads", "parts", "set_num_threads",
            "threading_layer"]  # fmt: skip

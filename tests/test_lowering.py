@@ -10,9 +10,9 @@ from numpy.testing import assert_array_equal
 
 import fastconv as fc
 from fastconv import lowering, reference
+from fastconv.geometry.resolve import conv_geometry
 from fastconv.lowering import Im2colPlan, boxes
 from fastconv.problems import find_table, read_problems
-from fastconv.resolve import conv_geometry
 
 TAILS = {problem.name: problem for problem in read_problems(find_table("tails"))}
 

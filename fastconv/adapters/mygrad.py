@@ -15,8 +15,8 @@ import numpy as np
 import fastconv as fc
 from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE, Bilinear
 from fastconv.adapters._host import host
-from fastconv.arguments import Int
 from fastconv.geometry import effective
+from fastconv.geometry.request import Int
 from fastconv.operands import FLOATS
 
 host("mygrad", "mygrad")

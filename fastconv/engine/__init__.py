@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from fastconv.engine.plan import EnginePlan
+from fastconv.engine.products import EnginePlan
 
 __all__ = ["EnginePlan"]

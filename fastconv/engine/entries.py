@@ -21,14 +21,16 @@ from numba.core import types
 from numba.core.ccallback import CFunc
 from numba.core.registry import cpu_target
 
-from fastconv._jit import build_key, kernel, once_on_this_machine
-from fastconv._kernel_files import KernelFile, distrust, load
-from fastconv.engine import delta_loop, loop, pool_loop
-from fastconv.engine.emit_pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
-from fastconv.engine.inner import OPTIONS
+from fastconv.compiler.files import KernelFile, distrust, load
+from fastconv.compiler.inner import OPTIONS
+from fastconv.compiler.kernel import build_key, kernel, once_on_this_machine
+from fastconv.engine.emit.intrinsics import call_entry
+from fastconv.engine.emit.pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
 from fastconv.engine.known_answers import delta_works, pool_works, product_works, sweep_works
-from fastconv.engine.primitives import call_entry
-from fastconv.engine.tiles import Tile, dense_tile
+from fastconv.engine.loops import conv as conv_loop
+from fastconv.engine.loops import deltas as delta_loop
+from fastconv.engine.loops import pool as pool_loop
+from fastconv.engine.tables.tiles import Tile, dense_tile
 from fastconv.threads import building
 
 __all__ = ["control_address", "delta_address", "pool_address", "run", "run_serial",
@@ -59,21 +61,21 @@ def _sweep(tile: Tile) -> Any:
     shape = (*zeros, (0,) * tile.kind, tile.dtype.type(0))
 
     def entry(task):
-        loop.sweep(task, shape)
+        conv_loop.sweep(task, shape)
 
     return entry
 
 
 def _convolve() -> Any:
     def entry(call, thread):
-        loop.convolve(call, thread)
+        conv_loop.convolve(call, thread)
 
     return entry
 
 
 def _kernel_gradient() -> Any:
     def entry(call, thread):
-        loop.kernel_gradient(call, thread)
+        conv_loop.kernel_gradient(call, thread)
 
     return entry
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numba.core import types
 
-from fastconv.engine import slots as s
-from fastconv.engine.tiles import DOT, ELEMENTWISE, PAIR, TWIN, Tile
+from fastconv.engine import words as s
+from fastconv.engine.tables.tiles import DOT, ELEMENTWISE, PAIR, TWIN, Tile
 
 __all__ = ["delta_works", "pool_works", "product_works", "runs", "sweep_works"]
 
@@ -25,7 +25,7 @@ def _integers(dtype: np.dtype, *shape: int) -> np.ndarray:
 
 
 def sweep_works(address: int, tile: Tile) -> bool:
-    """Whether a sweep multiplies: a row more than a tile (TWIN: two), as `emit` has the contract.
+    """Whether a sweep multiplies: a row more than a tile (TWIN: two), by the contract of `emit.product`.
 
     First ``C = A @ B + bias`` of all columns, then of all but the last, then
     ``max(C + A @ B, 0)``.
@@ -76,9 +76,9 @@ def product_works(name: str, tile: Tile) -> bool:
     Lines of pixels, two taps, and a cell of padding. The geometry is one for which the engine takes
     `tile`, which is in memory already; any other would do as well.
     """
-    from fastconv.engine.convolution import Convolution
-    from fastconv.engine.gradient import KernelGradient
-    from fastconv.resolve import conv_geometry
+    from fastconv.engine.tables.conv import Convolution
+    from fastconv.engine.tables.kernel_grad import KernelGradient
+    from fastconv.geometry.resolve import conv_geometry
 
     width, F, dtype = tile.rows, tile.columns, tile.dtype
     m = 64 if tile.kind == TWIN else 1  # twins are taken where many pixels are summed in parts
@@ -105,8 +105,8 @@ def pool_works(address: int, name: str, lanes: int, dtype: np.dtype) -> bool:
     Channels are one less than two vectors: there is a rest, which a vector of half the lanes and
     single elements make.
     """
-    from fastconv.engine.pool import PoolPlan
-    from fastconv.resolve import pool_geometry
+    from fastconv.engine.pools import PoolPlan
+    from fastconv.geometry.resolve import pool_geometry
 
     apart = name in ("fill", "place")  # one window an image, and cells that are in none
     C, windows = 2 * lanes - 1, CELLS[:1] if apart else CELLS
@@ -138,7 +138,7 @@ def pool_works(address: int, name: str, lanes: int, dtype: np.dtype) -> bool:
 
 def delta_works(address: int, name: str, dtype: np.dtype) -> bool:
     """Whether an entry gives a bias's sums, or masks an error."""
-    from fastconv.engine import delta
+    from fastconv.engine import deltas as delta
 
     dy = _integers(dtype, 2, 6, 23)
     if name == "bias_sums":

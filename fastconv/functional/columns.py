@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.arguments import Int, Padding
+from fastconv.geometry.request import Int, Padding
+from fastconv.geometry.resolve import (
+    window_geometry,
+)
 from fastconv.lowering import add_col2im, boxes, gather_cols, grouped, region_size
 from fastconv.operands import (
     channels_last,
@@ -16,9 +19,6 @@ from fastconv.operands import (
     operand,
     same_dtype,
     user_shape,
-)
-from fastconv.resolve import (
-    window_geometry,
 )
 
 __all__ = ["col2im", "im2col"]

@@ -14,10 +14,11 @@ import pytest
 
 import fastconv as fc
 from fastconv import conv_backward, reference
-from fastconv.engine import EnginePlan, slots
-from fastconv.engine.tiles import TWIN, dense_tile, depthwise_tile
+from fastconv.engine import EnginePlan
+from fastconv.engine import words as slots
+from fastconv.engine.tables.tiles import TWIN, dense_tile, depthwise_tile
 from fastconv.geometry import Geometry
-from fastconv.resolve import conv_geometry, transpose_geometry
+from fastconv.geometry.resolve import conv_geometry, transpose_geometry
 from fastconv.threads import num_threads
 
 F4, F8 = np.dtype("float32"), np.dtype("float64")
@@ -383,7 +384,7 @@ def test_every_float16_survives_both_conversions():
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_sums_of_the_bias(F, dtype, monkeypatch):
     """Every tail of channels and pixels, in blocks and whole, at any thread count and layout."""
-    from fastconv.engine import delta
+    from fastconv.engine import deltas as delta
 
     monkeypatch.setattr(delta, "GRAIN", 1)
     rng = np.random.default_rng(F)
@@ -412,8 +413,8 @@ BITWISE = [
 
 @pytest.mark.parametrize("g", BITWISE, ids=str)
 def test_threads_do_not_change_a_bit(g, monkeypatch):
-    for module in ("convolution", "gradient", "product"):
-        monkeypatch.setattr(f"fastconv.engine.{module}.GRAIN", 1)
+    for module in ("conv", "kernel_grad", "product"):
+        monkeypatch.setattr(f"fastconv.engine.tables.{module}.GRAIN", 1)
     rng = np.random.default_rng(3)
     x, w, dy = (rng.standard_normal(s).astype(F4) for s in (g.x_shape, g.w_shape, g.y_shape))
     results = []
@@ -516,7 +517,7 @@ import ctypes, mmap, sys
 import numpy as np
 from fastconv import conv_backward
 from fastconv.engine import EnginePlan
-from fastconv.resolve import conv_geometry
+from fastconv.geometry.resolve import conv_geometry
 
 libc = ctypes.CDLL(None, use_errno=True)
 page = mmap.PAGESIZE

@@ -11,9 +11,7 @@ import sys
 import pytest
 from llvmlite import binding, ir
 
-from fastconv.engine.emit import Operands, TileShape, emit_product
-from fastconv.engine.emit_delta import emit_sums
-from fastconv.engine.emit_pool import (
+from fastconv.engine.emit.pool import (
     ARGMAX,
     FILL,
     MAX,
@@ -27,7 +25,18 @@ from fastconv.engine.emit_pool import (
     emit_reduce,
     emit_scatter,
 )
-from fastconv.engine.tiles import DOT, ELEMENTWISE, OUTER, PAIR, PAIR_ROWS, TILES, TWIN, isa_of
+from fastconv.engine.emit.product import Operands, TileShape, emit_product
+from fastconv.engine.emit.sums import emit_sums
+from fastconv.engine.tables.tiles import (
+    DOT,
+    ELEMENTWISE,
+    OUTER,
+    PAIR,
+    PAIR_ROWS,
+    TILES,
+    TWIN,
+    isa_of,
+)
 
 HERE = os.path.dirname(__file__)
 
@@ -43,7 +52,7 @@ CHECKS = """
 import sys
 sys.path.insert(0, {here!r})
 import test_engine as t
-from fastconv.engine.tiles import host_isa
+from fastconv.engine.tables.tiles import host_isa
 assert host_isa() == {isa!r}, host_isa()
 for seed in range(16):
     t.test_random_geometries(seed)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fastconv.engine import EnginePlan
-from fastconv.engine import slots as s
-from fastconv.resolve import conv_geometry
+from fastconv.engine import words as s
+from fastconv.geometry.resolve import conv_geometry
 from fastconv.threads import num_threads
 
 F4 = np.dtype("float32")

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from fastconv.engine import EnginePlan, slots
-from fastconv.engine.boxes import backward_lattice
-from fastconv.resolve import conv_geometry
+from fastconv.engine import EnginePlan
+from fastconv.engine import words as slots
+from fastconv.engine.tables.boxes import backward_lattice
+from fastconv.geometry.resolve import conv_geometry
 from fastconv.threads import num_threads
 
 FAR = {

@@ -13,8 +13,8 @@ import pytest
 
 import fastconv as fc
 from fastconv.cli.deep.memory import varying_call
-from fastconv.plan import planned, products
-from fastconv.resolve import conv_geometry
+from fastconv.geometry.resolve import conv_geometry
+from fastconv.plans.conv import planned, products
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept to on Linux only")
 
@@ -24,7 +24,7 @@ STARVED = """
 import gc, resource, sys
 import numpy as np
 import fastconv as fc
-from fastconv.engine import product
+from fastconv.engine.tables import product
 
 rng = np.random.default_rng(0)
 x = rng.standard_normal((16, 96, 96, 16)).astype("f4")  # 9 MiB

@@ -19,11 +19,11 @@ Tick = Callable[[int, int], None]
 
 # How much work is worth a thread: with 1, the smallest problem is cut into parts.
 GRAINS = (
-    ("fastconv.engine.convolution", "GRAIN"),
-    ("fastconv.engine.gradient", "GRAIN"),
-    ("fastconv.engine.product", "GRAIN"),
-    ("fastconv.engine.pool", "GRAIN"),
-    ("fastconv.engine.delta", "GRAIN"),
+    ("fastconv.engine.tables.conv", "GRAIN"),
+    ("fastconv.engine.tables.kernel_grad", "GRAIN"),
+    ("fastconv.engine.tables.product", "GRAIN"),
+    ("fastconv.engine.pools", "GRAIN"),
+    ("fastconv.engine.deltas", "GRAIN"),
     ("fastconv.lowering", "COL2IM_GRAIN"),
 )
 

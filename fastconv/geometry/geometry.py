@@ -1,0 +1,180 @@
+"""Geometry of convolution and pooling: the only size formula of the package.
+
+The vocabulary, used everywhere:
+
+============  ==================================================================
+symbol        meaning
+============  ==================================================================
+m             images in the batch
+H, W, C       input height, width, channels (1-D: W; 3-D: D, H, W)
+KH, KW        window (kernel) height, width
+OH, OW, F     output height, width, channels (filters)
+G             groups
+s, p, d       stride, padding (pairs lo, hi), dilation, one per spatial axis
+P = m*OH*OW   output pixels: rows of the im2col matrix
+T = KH*KW     taps
+K = T*C/G     columns of the im2col matrix
+x, w, b, y    input, kernel, bias, output
+dx dw db dy   gradients of the loss with respect to those
+============  ==================================================================
+
+Channels last: ``x (m, H, W, C)``, ``w (KH, KW, C/G, F)``, ``b (F,)``, ``y (m, OH, OW, F)``.
+The kernel keeps that order in both data formats.
+
+A :class:`Geometry` is built once from the caller's arguments (`fastconv.geometry.resolve`), is
+immutable and hashable, and is what everything below the public functions receives. Nothing below
+checks a size again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastconv.geometry.request import Pairs
+
+__all__ = ["Geometry", "effective", "output_size", "resolved_pads", "transposed_pad"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One convolution or pooling problem, checked, in channels-last order.
+
+    Attributes
+    ----------
+    m, C, F, G : int
+        Images, input channels, filters, groups. Pooling has ``F = C`` and ``G = C``.
+    x_size, window, y_size : tuple of int
+        Input, window and output extents, one per spatial axis.
+    stride, dilation : tuple of int
+        One per spatial axis. A stride that is never taken (one output) and a dilation that is
+        never taken (a window of one) are stored as 1, so that huge values do no harm.
+    pads : tuple of (int, int)
+        Padding (lo, hi), one pair per spatial axis. ``hi`` is negative where the windows stop
+        short of the input's end (``output_padding`` of a transposed convolution).
+
+    Examples
+    --------
+    >>> from fastconv.geometry.resolve import conv_geometry
+    >>> g = conv_geometry((64, 32, 32, 3), (3, 3, 3, 16), padding="same")
+    >>> g.y_shape, g.P, g.T, g.K
+    ((64, 32, 32, 16), 65536, 9, 27)
+    """
+
+    m: int
+    x_size: tuple[int, ...]
+    C: int
+    window: tuple[int, ...]
+    F: int
+    y_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    pads: Pairs
+    dilation: tuple[int, ...]
+    G: int
+
+    @property
+    def rank(self) -> int:
+        """Number of spatial axes: 1, 2 or 3."""
+        return len(self.x_size)
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """``(m, H, W, C)``."""
+        return (self.m, *self.x_size, self.C)
+
+    @property
+    def w_shape(self) -> tuple[int, ...]:
+        """``(KH, KW, C/G, F)``."""
+        return (*self.window, self.C // self.G, self.F)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """``(m, OH, OW, F)``."""
+        return (self.m, *self.y_size, self.F)
+
+    @property
+    def P(self) -> int:
+        """Output pixels: rows of the im2col matrix."""
+        return self.m * math.prod(self.y_size)
+
+    @property
+    def T(self) -> int:
+        """Taps of the window."""
+        return math.prod(self.window)
+
+    @property
+    def K(self) -> int:
+        """Columns of one group's im2col matrix."""
+        return self.T * self.C // self.G
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of one product, ``2 * P * K * F``."""
+        return 2 * self.P * self.K * self.F
+
+    @property
+    def axes(self) -> tuple[tuple[int, int, int, int, int, int], ...]:
+        """``(N, k, s, d, lo, O)`` for each spatial axis."""
+        rows = (self.x_size, self.window, self.stride, self.dilation, self.pads, self.y_size)
+        return tuple((n, k, s, d, lo, o) for n, k, s, d, (lo, _), o in zip(*rows, strict=True))
+
+    @property
+    def axes3(self) -> tuple[tuple[int, int, int, int, int, int], ...]:
+        """`axes` with unit axes in front, for kernels that always see D, H and W."""
+        return ((1, 1, 1, 1, 0, 1),) * (3 - self.rank) + self.axes
+
+
+def effective(k: int, d: int) -> int:
+    """Extent of a window of `k` taps that lie `d` apart."""
+    return (k - 1) * d + 1
+
+
+def output_size(n: int, k: int, s: int, d: int, lo: int, hi: int, ceil_mode: bool = False) -> int:
+    """How many windows fit one axis.
+
+    Floor of ``(n + lo + hi - effective) / s``, plus one; 0 where the window does not fit. With
+    `ceil_mode` the quotient is rounded up, and a last window that would start in the high
+    padding is dropped (PyTorch's rule).
+
+    >>> output_size(7, 2, 2, 1, 0, 0), output_size(7, 2, 2, 1, 0, 0, ceil_mode=True)
+    (3, 4)
+    """
+    spare = n + lo + hi - effective(k, d)
+    if spare < 0:
+        return 0
+    if not ceil_mode:
+        return spare // s + 1
+    size = -(-spare // s) + 1
+    return size - 1 if (size - 1) * s >= n + lo else size
+
+
+def resolved_pads(
+    padding: str | Pairs,
+    x_size: Sequence[int],
+    window: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> Pairs:
+    """One (lo, hi) pair per axis; "same" is TensorFlow's rule, at any stride."""
+    if padding == "same":
+        totals = (
+            max((-(-n // s) - 1) * s + effective(k, d) - n, 0)
+            for n, k, s, d in zip(x_size, window, stride, dilation, strict=True)
+        )
+        return tuple((total // 2, total - total // 2) for total in totals)
+    if padding == "full":
+        reach = (effective(k, d) - 1 for k, d in zip(window, dilation, strict=True))
+        return tuple((p, p) for p in reach)
+    return ((0, 0),) * len(x_size) if isinstance(padding, str) else padding
+
+
+def transposed_pad(pad: str | tuple[int, int], k: int, s: int, d: int) -> tuple[int, int]:
+    """What is cut from each end of one axis of the full result; "same" leaves N*s."""
+    eff = effective(k, d)
+    if pad == "same":
+        lo = max(eff - s, 0) // 2
+        return lo, eff - s - lo
+    if pad == "full":
+        return eff - 1, eff - 1
+    return (0, 0) if isinstance(pad, str) else pad
