@@ -9,6 +9,7 @@
 import importlib
 from typing import Any
 
+from fastconv._version import __version__ as __version__
 from fastconv.config import show_config, warmup
 from fastconv.functional import (
     avg_pool,
@@ -27,8 +28,6 @@ from fastconv.functional import (
 )
 from fastconv.plans.conv import ConvGrads, ConvPlan, plan_conv
 from fastconv.threads import get_num_threads, num_threads, set_num_threads
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ConvGrads",

@@ -22,6 +22,7 @@ import numpy as np
 
 from fastconv import threads
 from fastconv.geometry import Geometry, effective
+from fastconv.plans.compiled import col2im_loops
 
 __all__ = ["Im2colPlan", "add_col2im", "gather_cols"]
 
@@ -89,9 +90,7 @@ def add_col2im(cols: np.ndarray, g: Geometry, box: Box, dx: np.ndarray) -> None:
 
     ``cols (G, n, OH, OW, KH, KW, C/G)``; both are C-contiguous.
     """
-    with threads.building:
-        from fastconv.engine.loops.col2im import col2im_rows, col2im_rows_parallel
-
+    col2im_rows, col2im_rows_parallel = col2im_loops()
     G, n, c = cols.shape[0], cols.shape[1], cols.shape[-1]
     unit = (1,) * (3 - g.rank)
     outputs = [o.stop - o.start for o in box[1:]]

@@ -21,6 +21,7 @@ from fastconv.operands import (
     user_shape,
 )
 from fastconv.plans import deltas
+from fastconv.plans.compiled import products
 from fastconv.plans.conv import (
     OPERANDS,
     ConvGrads,
@@ -28,7 +29,6 @@ from fastconv.plans.conv import (
     check_activation,
     check_need,
     grad_results,
-    products,
 )
 
 __all__ = ["conv_transpose", "conv_transpose_backward"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,11 +20,8 @@ from fastconv.operands import (
     result,
     user_shape,
 )
+from fastconv.plans.compiled import products
 from fastconv.plans.deltas import bias_grad
-from fastconv.threads import building
-
-if TYPE_CHECKING:
-    from fastconv.engine import EnginePlan
 
 __all__ = [
     "ConvGrads",
@@ -34,12 +30,11 @@ __all__ = [
     "check_need",
     "plan_conv",
     "planned",
-    "products",
 ]
 
 ACTIVATIONS = (None, "relu")
 OPERANDS = ("x", "w", "b")
-# Plans that the functions keep between calls: tables of some kB. Workspaces belong to threads.
+# Plans that the functions keep between calls.
 CACHED_PLANS = 256
 
 
@@ -69,15 +64,6 @@ def check_need(need: Any) -> frozenset[str]:
         if name not in OPERANDS:
             raise ValueError(f"need={need!r} must hold some of {OPERANDS}")
     return frozenset(names)
-
-
-@lru_cache(CACHED_PLANS)
-def products(g: Geometry, dtype: np.dtype) -> EnginePlan:
-    """The three products of `g`, computed in `dtype`; kept for the next call."""
-    with building:
-        from fastconv.engine import EnginePlan
-
-    return EnginePlan(g, dtype)
 
 
 def bias_operand(b: Any, F: int) -> np.ndarray | None:

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import threads
 from fastconv.geometry import Geometry
 from fastconv.geometry.request import Int, remembered
 from fastconv.geometry.resolve import pool_geometry
 from fastconv.operands import channels_last, computing_dtype, user_shape
+from fastconv.plans.compiled import pools
 
 __all__ = ["Pooling", "in_place", "planned"]
 
@@ -136,10 +136,7 @@ def planned(
 
 
 def _plan(g: Geometry, dtype: np.dtype, include_pad: bool) -> Any:
-    with threads.building:
-        from fastconv.engine.pools import pool_plan
-
-    return pool_plan(g, computing_dtype(dtype), include_pad)
+    return pools(g, computing_dtype(dtype), include_pad)
 
 
 @lru_cache(CACHED_PLANS)

@@ -14,8 +14,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from fastconv.geometry import Geometry
+
 __all__ = ["DOT", "ELEMENTWISE", "OUTER", "PAIR", "TWIN", "Tile", "dense_tile", "depthwise_tile",
-           "dot_tile", "host_isa", "host_lanes", "pair_tile", "twin_tile"]  # fmt: skip
+           "dot_tile", "host_isa", "host_lanes", "is_depthwise", "pair_tile",
+           "twin_tile"]  # fmt: skip
 
 OUTER, ELEMENTWISE, DOT, PAIR, TWIN = range(5)
 
@@ -138,6 +141,11 @@ def dense_tile(rows: int, columns: int, dtype: np.dtype) -> Tile:
         return tile.row_cost(min(rows, 4096)) * panels * tile.vectors / shape[2]
 
     return Tile(*min(shapes, key=cost)[:2], lanes, dtype)
+
+
+def is_depthwise(g: Geometry) -> bool:
+    """Whether every channel has a filter of its own, and no more: such tiles are for that."""
+    return g.G == g.C == g.F and g.G > 1
 
 
 def depthwise_tile(channels: int, dtype: np.dtype) -> Tile:
