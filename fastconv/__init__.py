@@ -26,7 +26,8 @@ from fastconv.functional import (
     max_pool_backward,
     relu_backward,
 )
-from fastconv.plans.conv import ConvGrads, ConvPlan, plan_conv
+from fastconv.plans.conv import ConvPlan, plan_conv
+from fastconv.plans.gradients import ConvGrads
 from fastconv.threads import get_num_threads, num_threads, set_num_threads
 
 __all__ = [

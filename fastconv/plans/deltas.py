@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv.operands import computing_dtype, native_dtype
 from fastconv.plans import compiled
-from fastconv.plans.pool import in_place
+from fastconv.plans.layout import in_place
 
 __all__ = ["bias_grad", "relu_delta"]
 

@@ -22,7 +22,7 @@ GRAINS = (
     ("fastconv.engine.products", "GRAIN"),
     ("fastconv.engine.pools", "GRAIN"),
     ("fastconv.engine.deltas", "GRAIN"),
-    ("fastconv.lowering", "COL2IM_GRAIN"),
+    ("fastconv.plans.columns", "COL2IM_GRAIN"),
 )
 
 
