@@ -42,7 +42,7 @@ def sweep_address(tile: Tile) -> int:
 
 def _sweep(tile: Tile) -> Any:
     zeros = [(0,) * n for n in (tile.rows, tile.rows_left, tile.vectors, tile.lanes)]
-    shape = (*zeros, (0,) * tile.kind, tile.dtype.type(0))
+    shape = (*zeros, (0,) * tile.kind.number, tile.dtype.type(0))
 
     def entry(task):
         sweep(task, shape)

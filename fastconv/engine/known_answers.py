@@ -9,11 +9,12 @@ import numpy as np
 
 from fastconv.engine import deltas
 from fastconv.engine import words as s
+from fastconv.engine.emit.kinds import DOT, ELEMENTWISE, PAIR, TWIN
 from fastconv.engine.pools import Pools
 from fastconv.engine.products import Convolution, KernelGradient
 from fastconv.engine.tables.conv import forward_choice
 from fastconv.engine.tables.kernel_grad import kernel_choice
-from fastconv.engine.tables.tiles import DOT, ELEMENTWISE, PAIR, TWIN, Tile
+from fastconv.engine.tables.tiles import Tile
 from fastconv.geometry.resolve import conv_geometry, pool_geometry
 
 __all__ = ["delta_works", "pool_works", "product_works", "sweep_works"]
@@ -34,14 +35,14 @@ def sweep_works(address: int, tile: Tile) -> bool:
     First ``C = A @ B + bias`` of all columns, then of all but the last, then
     ``max(C + A @ B, 0)``.
     """
-    at_once = 2 if tile.kind == TWIN else 1
+    at_once = tile.kind.at_once
     rows, k, nr, dtype = tile.rows + at_once, 3, tile.columns, tile.dtype
     width = {ELEMENTWISE: nr, DOT: tile.lanes, PAIR: 2, TWIN: 2}.get(tile.kind, 1)
     a, bias = _integers(dtype, rows // at_once, k, width), _integers(dtype, nr)
     b = _integers(dtype, k, tile.line)
     if tile.kind in (DOT, PAIR):
         product = np.einsum("iql,qcl->ic", a, b.reshape(k, nr, width))
-    elif tile.kind == TWIN:
+    elif tile.kind is TWIN:
         product = np.einsum("iql,qc->ilc", a, b).reshape(rows, nr)
     else:
         product = (a * b).sum(1)
@@ -64,7 +65,7 @@ def sweep_works(address: int, tile: Tile) -> bool:
 
     if not np.array_equal(sweep(nr, rows, False), product + bias):
         return False
-    if tile.kind != DOT and nr > 1:
+    if tile.kind is not DOT and nr > 1:
         c[:] = -77
         if not np.array_equal(sweep(nr - 1, 0, False)[:, :-1], (product + bias)[:, :-1]):
             return False
@@ -81,8 +82,8 @@ def product_works(entry: int, name: str, tile: Tile, sweep_of: Callable[[Tile], 
     `tile`, which is in memory already; any other would do as well.
     """
     width, F, dtype = tile.rows, tile.columns, tile.dtype
-    m = 64 if tile.kind == TWIN else 1  # twins are taken where many pixels are summed in parts
-    depthwise = tile.kind == ELEMENTWISE and F > 1
+    m = 64 if tile.kind is TWIN else 1  # twins are taken where many pixels are summed in parts
+    depthwise = tile.kind is ELEMENTWISE and F > 1
     C = F if depthwise else tile.lanes
     x, w = _integers(dtype, m, width, C), _integers(dtype, 2, 1 if depthwise else C, F)
     g = conv_geometry(x.shape, w.shape, padding=((0, 1),), groups=C if depthwise else 1)

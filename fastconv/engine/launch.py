@@ -11,7 +11,9 @@ import numpy as np
 
 from fastconv.compiler.kernel import kernel
 from fastconv.engine import known_calls
-from fastconv.engine.emit.intrinsics import call_entry
+from fastconv.engine.emit.memory import (
+    call_entry,
+)
 from fastconv.threads import launch
 
 __all__ = ["run", "run_serial", "start"]

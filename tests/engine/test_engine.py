@@ -15,7 +15,8 @@ import pytest
 import fastconv as fc
 from fastconv import conv_backward, reference
 from fastconv.engine import words as slots
-from fastconv.engine.tables.tiles import TWIN, dense_tile, depthwise_tile
+from fastconv.engine.emit.kinds import TWIN
+from fastconv.engine.tables.tiles import dense_tile, depthwise_tile
 from fastconv.geometry import Geometry
 from fastconv.geometry.resolve import conv_geometry, transpose_geometry
 from fastconv.plans.compiled import new_products
@@ -203,7 +204,7 @@ def test_gradients_of_large_kernels(g):
 def test_twin_rows_lie_side_by_side():
     """27 rows of 9 taps x 3 channels: four twins and a single row of each of three kernel rows."""
     product = new_products(conv_geometry((32, 9, 9, 3), (3, 3, 3, 8)), F4).product("kernel_grad")
-    assert product.choice.tile.kind == TWIN
+    assert product.choice.tile.kind is TWIN
     rows = product.prepared(False, True).table
     phase = np.ctypeslib.as_array(
         (ctypes.c_int64 * slots.PHASE_WORDS).from_address(int(rows.words[slots.PHASE_TABLE]))
@@ -488,7 +489,7 @@ def test_relu_comes_after_the_last_block_of_a_long_sum(columns):
     rng = np.random.default_rng(8)
     x, w, dy, b = (integers(rng, *s) for s in (g.x_shape, g.w_shape, g.y_shape, (columns,)))
     plan = new_products(g, F4)
-    blocks = len(plan.product("forward").cuts(tuple(range(g.T)))) - 1
+    blocks = len(plan.product("forward").choice.cuts(tuple(range(g.T)))) - 1
     assert blocks > 1
     y = np.full(g.y_shape, np.nan, F4)
     plan.forward(x, w, b, True, y)

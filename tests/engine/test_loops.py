@@ -75,7 +75,7 @@ def test_multiplications_of_the_three_products_agree(g):
                 plan.forward(x, w, None, False, y)
             else:
                 plan.kernel_grad(x, y, w)
-        tile = plan.product(name).tile
+        tile = plan.product(name).choice.tile
         made = sum(len(r) * k * min(cols, tile.columns) for r, cols, k, *_ in recorder.tasks)
         counts.append(made * tile.every)
     everything = g.P * g.T * g.C * g.F // g.G

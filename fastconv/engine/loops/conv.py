@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import (
+from fastconv.engine.emit.memory import (
     add_one,
     call_sweep,
     store_word,

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import (
+from fastconv.engine.emit.memory import (
     copy_bytes,
     load_bits,
     move_16_bytes,
@@ -22,7 +22,7 @@ from fastconv.engine.emit.intrinsics import (
     word,
     words,
     zero_bytes,
-)  # fmt: skip
+)
 
 __all__ = ["copy_run", "gather", "scatter"]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import (
+from fastconv.engine.emit.memory import (
     add_elements,
     add_one,
     call_sweep,

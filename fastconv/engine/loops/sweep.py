@@ -5,11 +5,13 @@ from __future__ import annotations
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
 from fastconv.engine.emit.intrinsics import (
+    columns_of,
     product,
+)
+from fastconv.engine.emit.memory import (
     word,
     words,
 )
-from fastconv.engine.tables.tiles import PAIR
 
 __all__ = ["sweep"]
 
@@ -22,7 +24,7 @@ def sweep(task, tile):
     right = words(task, s.TASK_RIGHT, 2)
     c, c_row, cols = words(task, s.TASK_RESULT, 3)
     ending, wide = words(task, s.TASK_ENDING, 3), word(task, s.TASK_WIDE)
-    nr = len(tile[3]) if len(tile[4]) == PAIR else len(tile[2]) * len(tile[3])
+    nr = columns_of(tile)
     i = 0
     while i + len(tile[0]) <= rows:
         stored = nr if i + len(tile[0]) <= wide else cols

@@ -15,13 +15,13 @@ from functools import cached_property
 import numpy as np
 
 from fastconv.engine import words as s
+from fastconv.engine.emit.kinds import DOT
 from fastconv.engine.tables import cost
 from fastconv.engine.tables.boxes import BOX_BYTES, choose_box
 from fastconv.engine.tables.lattice import Lattice, backward_lattice, forward_lattice
 from fastconv.engine.tables.table import Source, Table
 from fastconv.engine.tables.tap_runs import Holding, runs
 from fastconv.engine.tables.tiles import (
-    DOT,
     Tile,
     dense_tile,
     depthwise_tile,
@@ -102,7 +102,7 @@ class Choice:
         """Channels of a plane of the gathered source."""
         if self.depthwise:
             return self.tile.columns
-        return self.tap_k * self.tile.lanes if self.tile.kind == DOT else self.channels
+        return self.tap_k * self.tile.lanes if self.tile.kind is DOT else self.channels
 
     @property
     def planes(self) -> int:

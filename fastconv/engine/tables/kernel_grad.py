@@ -13,11 +13,11 @@ from functools import cached_property
 import numpy as np
 
 from fastconv.engine import words as s
+from fastconv.engine.emit.kinds import TWIN
 from fastconv.engine.tables.boxes import choose_box, cut
 from fastconv.engine.tables.lattice import Lattice, Phase, forward_lattice
 from fastconv.engine.tables.table import Source, Table
 from fastconv.engine.tables.tiles import (
-    TWIN,
     Tile,
     dense_tile,
     depthwise_tile,
@@ -102,7 +102,7 @@ class KernelChoice:
     @property
     def part_rows(self) -> int:
         """Rows of a part of the result; TWIN has one more, of no element (see `_rows`)."""
-        return self.k + (self.tile.kind == TWIN)
+        return self.k + (self.tile.kind is TWIN)
 
     @property
     def part_bytes(self) -> int:
@@ -175,7 +175,7 @@ class KernelChoice:
         if self.depthwise:
             return self.columns % self.tile.columns == 0
         # nothing behind x's last element is read
-        return self.tile.kind != TWIN or not self._alone
+        return self.tile.kind is not TWIN or not self._alone
 
     @property
     def _alone(self) -> bool:
@@ -209,7 +209,7 @@ class KernelChoice:
             np.concatenate([rows[:, c : c + self.row_channels].ravel() for c in starts])
             for rows in (taps, k)
         )
-        if self.tile.kind != TWIN:
+        if self.tile.kind is not TWIN:
             return taps, k
         left, rows, i = [], [], 0
         while i < k.size:
@@ -322,5 +322,5 @@ def _set_phases(
 
 def _repeat_last(table: np.ndarray, tile: Tile) -> np.ndarray:
     """`table`, with its last entry (TWIN: two) repeated, for a rest of fewer rows than a tile's."""
-    last = table[-2:] if tile.kind == TWIN else table[-1:]
+    last = table[-2:] if tile.kind is TWIN else table[-1:]
     return np.concatenate([table, np.tile(last, tile.rows)])
