@@ -112,7 +112,7 @@ class Pools:
         threads = min(parts(self.work, GRAIN), total) or 1
         space = workspace()
         words = s.pool_words(
-            plan=self._address,
+            table=self._address,
             scratch=space.scratch(threads * self.scratch_bytes),
             x=address_of(x),
             y=address_of(y),

@@ -153,7 +153,7 @@ class Convolution(Product):
         space = workspace()
         packed = space.scratch(self.shared_nbytes + threads * scratch)
         words = s.call_words(
-            plan=address,
+            table=address,
             scratch=packed + self.shared_nbytes,
             source=view(source, dtype),
             target=to,
@@ -211,7 +211,7 @@ class KernelGradient(Product):
         partial = space.scratch(self.shared_nbytes + threads * scratch)
         to = address_of(result)
         words = s.call_words(
-            plan=address,
+            table=address,
             scratch=partial + self.shared_nbytes,
             source=view(x, dtype),
             target=view(dy, dtype),
