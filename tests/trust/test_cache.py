@@ -306,7 +306,8 @@ def test_sources_are_found_in_every_installation(python, tmp_path, form):
         copy = place / "fastconv"
         shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
         if i:
-            (copy / "engine" / "loops" / "sweep.py").open("a").write("CHANGED = 1\n")
+            changed = copy / "engine" / "loops" / "sweep.py"
+            changed.write_text(changed.read_text() + "CHANGED = 1\n")
         if form == "zip":
             places.append(shutil.make_archive(str(place), "zip", place))
         else:
