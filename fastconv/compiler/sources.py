@@ -35,9 +35,18 @@ def folder_name() -> str:
 
 
 def sources() -> dict[str, ModuleSpec]:
-    """The modules that machine code is made from, by their names: files, or members of a zip."""
+    """The modules that machine code is made from, by their names: files, or members of a zip.
+
+    Raises
+    ------
+    OSError
+        If none is found: kernels of these sources could not be told from those of others.
+    """
     here = os.path.dirname(os.path.dirname(__file__))
-    return {name: spec for name, spec in _modules(here) if name.split(".")[0] in PACKAGES}
+    found = {name: spec for name, spec in _modules(here) if name.split(".")[0] in PACKAGES}
+    if not found:
+        raise OSError(f"no source files of fastconv found in {here}")
+    return found
 
 
 def _modules(place: str, package: str = "") -> Iterator[tuple[str, ModuleSpec]]:
