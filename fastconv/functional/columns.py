@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.geometry.request import Int, Padding
-from fastconv.geometry.resolve import (
-    window_geometry,
-)
+from fastconv.geometry.resolve import window_geometry
 from fastconv.operands import (
     channels_last,
     computing_dtype,

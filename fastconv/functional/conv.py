@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.geometry.request import Int, Padding
-from fastconv.operands import (
-    operand,
-    same_dtype,
-)
+from fastconv.operands import operand, same_dtype
 from fastconv.plans.conv import planned
 from fastconv.plans.gradients import OPERANDS, ConvGrads
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import (
-    column_sums,
-)
-from fastconv.engine.emit.memory import (
-    add_one,
-    load_element,
-    store_element,
-    word,
-    zero_bytes,
-)
+from fastconv.engine.emit.intrinsics import column_sums
+from fastconv.engine.emit.memory import add_one, load_element, store_element, word, zero_bytes
 
 __all__ = ["bias_sums", "relu_delta"]
 

@@ -15,12 +15,7 @@ import numpy as np
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import (
-    pool_errors,
-    pool_kind,
-    pool_reduce,
-    pool_scatter,
-)
+from fastconv.engine.emit.intrinsics import pool_errors, pool_kind, pool_reduce, pool_scatter
 from fastconv.engine.emit.memory import (
     add_one,
     load_element,
