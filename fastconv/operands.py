@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.arguments import DATA_FORMATS
-from fastconv.cures import array_cure, dtype_cure
+from fastconv.geometry.cures import array_cure, dtype_cure
+from fastconv.geometry.request import DATA_FORMATS
 
 __all__ = [
     "as_array",
     "bias_operand",
     "channels_last",
+    "check_activation",
     "computing_dtype",
+    "expect_shape",
     "float_dtype",
     "native_dtype",
     "operand",
@@ -28,6 +30,7 @@ __all__ = [
     "user_shape",
 ]
 
+ACTIVATIONS = (None, "relu")
 FLOATS = frozenset(np.dtype(name) for name in ("float32", "float64", "float16"))
 # Work bound of the exact overlap test; numbers beyond it are treated as an overlap.
 OVERLAP_WORK = 100_000
@@ -220,3 +223,12 @@ def user_shape(shape: tuple[int, ...], data_format: str) -> tuple[int, ...]:
         return shape
     m, *size, channels = shape
     return (m, channels, *size)
+
+
+def check_activation(activation: Any) -> bool:
+    """Whether `activation` is ReLU."""
+    if activation is not None and not isinstance(activation, str):
+        raise TypeError(f"activation={activation!r} must be None or a string")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation={activation!r} must be one of {ACTIVATIONS}")
+    return activation == "relu"

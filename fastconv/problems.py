@@ -32,7 +32,7 @@ import numpy as np
 
 from fastconv._descriptor import EXAMPLE, Padding, error, parse_fields
 from fastconv.geometry import Geometry
-from fastconv.resolve import conv_geometry
+from fastconv.geometry.resolve import conv_geometry
 
 __all__ = [
     "EXAMPLE",

@@ -24,8 +24,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
-from fastconv._processors import default_threads, processors
-from fastconv.arguments import integer
+from fastconv.geometry.request import integer
+from fastconv.processors import default_threads, processors
 
 __all__ = ["building", "describe", "get_num_threads", "launch", "num_threads", "parts",
            "set_num_threads", "threading_layer"]  # fmt: skip

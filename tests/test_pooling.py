@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 
 import fastconv as fc
 from fastconv import reference
-from fastconv.engine import pool
+from fastconv.engine import pools as pool
 
 NAN, INF = np.nan, np.inf
 
@@ -267,7 +267,7 @@ def test_bits_do_not_depend_on_threads_or_batch(op, threads):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_relu_backward_passes_where_y_is_positive_only(dtype, monkeypatch):
     """Flat at exactly 0, and zero, not NaN, where it is flat; any length, any thread count."""
-    from fastconv.engine import delta
+    from fastconv.engine import deltas as delta
 
     monkeypatch.setattr(delta, "GRAIN", 1)
     values = np.array([0.0, -0.0, 1.0, -1.0, NAN, INF, -INF, 1e-7], dtype)

@@ -15,8 +15,8 @@ import numpy as np
 import fastconv as fc
 from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE, Bilinear
 from fastconv.adapters._host import host
-from fastconv.arguments import Int, integer, is_sequence
 from fastconv.geometry import effective
+from fastconv.geometry.request import Int, integer, is_sequence
 from fastconv.operands import FLOATS, refuse_foreign
 
 host("mygrad", "mygrad")

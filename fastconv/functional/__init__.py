@@ -15,20 +15,10 @@ What overflows, underflows or is invalid neither warns nor raises, whatever `num
 """
 
 from fastconv.functional.columns import col2im, im2col
-from fastconv.functional.convolution import (
-    conv,
-    conv_backward,
-    conv_input_grad,
-    conv_kernel_grad,
-)
-from fastconv.functional.pools import (
-    avg_pool,
-    avg_pool_backward,
-    max_pool,
-    max_pool_backward,
-    relu_backward,
-)
-from fastconv.functional.transposed import conv_transpose, conv_transpose_backward
+from fastconv.functional.conv import conv, conv_backward, conv_input_grad, conv_kernel_grad
+from fastconv.functional.conv_transpose import conv_transpose, conv_transpose_backward
+from fastconv.functional.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
+from fastconv.functional.relu import relu_backward
 
 __all__ = [
     "avg_pool",

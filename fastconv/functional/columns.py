@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.arguments import Int, Padding
-from fastconv.lowering import add_col2im, boxes, gather_cols, grouped, region_size
+from fastconv.geometry.request import Int, Padding
+from fastconv.geometry.resolve import window_geometry
 from fastconv.operands import (
     channels_last,
     computing_dtype,
@@ -18,9 +18,7 @@ from fastconv.operands import (
     same_dtype,
     user_shape,
 )
-from fastconv.resolve import (
-    window_geometry,
-)
+from fastconv.plans.columns import add_col2im, boxes, gather_cols, grouped, region_size
 
 __all__ = ["col2im", "im2col"]
 

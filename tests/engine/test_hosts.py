@@ -11,9 +11,7 @@ import sys
 import pytest
 from llvmlite import binding, ir
 
-from fastconv.engine.emit import Operands, TileShape, emit_product
-from fastconv.engine.emit_delta import emit_mask, emit_plane_sums, emit_sums
-from fastconv.engine.emit_pool import (
+from fastconv.engine.emit.pool import (
     ARGMAX,
     FILL,
     MAX,
@@ -27,7 +25,18 @@ from fastconv.engine.emit_pool import (
     emit_reduce,
     emit_scatter,
 )
-from fastconv.engine.tiles import DOT, ELEMENTWISE, OUTER, PAIR, PAIR_ROWS, TILES, TWIN, isa_of
+from fastconv.engine.emit.product import Operands, TileShape, emit_product
+from fastconv.engine.emit.sums import emit_mask, emit_plane_sums, emit_sums
+from fastconv.engine.tables.tiles import (
+    DOT,
+    ELEMENTWISE,
+    OUTER,
+    PAIR,
+    PAIR_ROWS,
+    TILES,
+    TWIN,
+    isa_of,
+)
 
 HERE = os.path.dirname(__file__)
 
@@ -43,8 +52,8 @@ CHECKS = """
 import sys
 sys.path.insert(0, {here!r})
 import test_engine as t
-from fastconv.engine.tiles import host_isa
-assert host_isa() == {isa!r}, host_isa()
+from fastconv.engine.tables.tiles import cpu_isa
+assert cpu_isa() == {isa!r}, cpu_isa()
 for seed in range(16):
     t.test_random_geometries(seed)
 for channels in (1, 3, 5, 8, 17, 33):

@@ -12,10 +12,12 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.machinery import ModuleSpec
 
 import pytest
 
-from fastconv import _kernel_files, cache
+from fastconv import cache
+from fastconv.compiler import files, folder, sources
 
 QUICK = "import work; print(work.quick())"
 SOAK = pytest.mark.soak
@@ -32,7 +34,7 @@ def compiled(err):
 
 
 # Tells on stderr whether anything was compiled.
-TALKING = "import fastconv._jit as jit; jit.PATIENCE = -1e9; " + QUICK
+TALKING = "import fastconv.compiler.once as once; once.PATIENCE = -1e9; " + QUICK
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +77,7 @@ def test_a_kernel_is_compiled_once(python, tmp_path):
 DAMAGE = {
     "truncated": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",
-    "header only": lambda data: data[: _kernel_files.HEADER],
+    "header only": lambda data: data[: files.HEADER],
     "zeroed": lambda data: bytes(len(data)),
     "half zeroed": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
     "a bit flipped": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
@@ -95,15 +97,15 @@ def test_a_damaged_file_is_deleted_and_made_anew(python, warm, damage):
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_no_damage_goes_unnoticed(tmp_path, monkeypatch, damage):
     monkeypatch.setenv("FASTCONV_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(_kernel_files, "_said", set())
-    file = _kernel_files.KernelFile("name", "key")
+    monkeypatch.setattr(files, "_said", set())
+    file = files.KernelFile("name", "key")
     file.write(b"machine code" * 100)
-    assert _kernel_files.load(file, bytes, lambda code: code == b"machine code" * 100)
+    assert files.load(file, bytes, lambda code: code == b"machine code" * 100)
     file.path.write_bytes(DAMAGE[damage](file.path.read_bytes()))
     with pytest.warns(RuntimeWarning, match="is damaged"):
-        assert _kernel_files.load(file, bytes, lambda code: True) is None
+        assert files.load(file, bytes, lambda code: True) is None
     assert not file.exists()
-    assert _kernel_files.load(file, bytes, lambda code: True) is None
+    assert files.load(file, bytes, lambda code: True) is None
 
 
 def test_a_deleted_file_is_made_anew(python, warm):
@@ -135,7 +137,7 @@ def test_a_file_that_is_sound_but_no_kernel(python, warm):
     """Its digest is right, what it holds is not."""
     code = """
 import work
-import fastconv._kernel_files as k
+import fastconv.compiler.files as k
 k.KernelFile.read = lambda self: b"not a pickle"
 print(work.quick())
 """
@@ -144,11 +146,11 @@ print(work.quick())
 
 # A kernel under the right name, key and digest, made from wrong sources.
 WRONG_KERNEL = """
-import fastconv._jit as jit, fastconv.kernels.col2im as col2im
+import fastconv.compiler.kernel as jit, fastconv.engine.loops.col2im as col2im
 def col2im_rows(cols, dx, axes, start, stop):
     dx[:] = 0
 col2im_rows.__module__ = col2im.__name__
-col2im.col2im_rows = jit.kernel(col2im_rows)
+col2im.col2im_rows = jit.kernel(works=lambda *_: True)(col2im_rows)
 import work
 print(not work.quick())
 """
@@ -163,7 +165,7 @@ def test_a_wrong_kernel_is_found_out_by_a_known_answer(python, tmp_path):
 
 WRONG_ENGINE = """
 import fastconv as fc, work
-import fastconv.engine.entries as entries
+import fastconv.engine.entries as entries, fastconv.compiler.entry as entry
 def nothing(name, python):
     if not name.startswith(NAME):
         return python
@@ -172,8 +174,8 @@ def nothing(name, python):
     def sweep(task):
         pass
     return sweep if name.startswith("sweep") else control
-make = entries._compile
-entries._compile = lambda name, python: make(name, lambda: nothing(name, python()))
+make = entry._compile
+entry._compile = lambda name, python: make(name, lambda: nothing(name, python()))
 entries.product_works = entries.sweep_works = entries.pool_works = lambda *_: True
 x, w = work.operands(m=1)
 y = fc.conv(x, w)
@@ -220,7 +222,8 @@ def test_every_kernel_has_a_known_answer_that_it_gives():
     """And that a kernel that does nothing does not."""
     import numba
 
-    from fastconv.kernels import col2im, known_answers
+    from fastconv.engine import known_calls
+    from fastconv.engine.loops import col2im
 
     for dtype in (numba.float32, numba.float64):
         arrays = (dtype[:, :, :, :, :, ::1], dtype[:, :, :, :, ::1], numba.int64[:, ::1])
@@ -229,16 +232,19 @@ def test_every_kernel_has_a_known_answer_that_it_gives():
             assert call._cache.name == f"col2im.{name}"
             ends = (numba.int64,) * count
             signature = (*arrays, *ends) if count == 2 else (numba.int64, *arrays, *ends)
-            assert known_answers.works(call._cache.name, call, signature), name
-            assert not known_answers.works(call._cache.name, lambda *_: None, signature), name
-            assert not known_answers.works(call._cache.name, call, signature[1:]), name
+            works = call._cache.works
+            assert works in (known_calls.col2im_works, known_calls.col2im_parallel_works)
+            assert works(call, signature), name
+            assert not works(lambda *_: None, signature), name
+            assert not works(call, signature[1:]), name
 
 
 def test_the_engine_gives_its_known_answers():
     import numba
     import numpy as np
 
-    from fastconv.engine import entries, known_answers, tiles
+    from fastconv.engine import entries, known_answers, launch
+    from fastconv.engine.tables import tiles
 
     silent = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(lambda call, thread: None)
     nothing = ctypes.cast(silent, ctypes.c_void_p).value
@@ -250,49 +256,85 @@ def test_the_engine_gives_its_known_answers():
             assert known_answers.delta_works(address, name, np.dtype(dtype)), name
             assert not known_answers.delta_works(nothing, name, np.dtype(dtype)), name
         for name, lanes in itertools.product(
-            entries.POOLS, (1, 2, tiles.host_lanes(np.dtype(dtype)))
+            entries.POOLS, (1, 2, tiles.cpu_lanes(np.dtype(dtype)))
         ):
             address = entries.pool_address(name, lanes, np.dtype(dtype))
             assert known_answers.pool_works(address, name, lanes, np.dtype(dtype)), name
             assert not known_answers.pool_works(nothing, name, lanes, np.dtype(dtype)), name
     for name in ("convolve", "kernel_gradient"):
         tile = tiles.dense_tile(8, 16, np.dtype("float32"))
-        assert known_answers.product_works(name, tile)
-    for run, arguments in ((entries.run, 3), (entries.run_serial, 2)):
+        address = entries.control_address(name)
+        assert known_answers.product_works(address, name, tile, entries.sweep_address)
+        assert not known_answers.product_works(nothing, name, tile, entries.sweep_address)
+    for run, arguments in ((launch.run, 3), (launch.run_serial, 2)):
         signature = (numba.int64,) * arguments
-        assert known_answers.runs(arguments == 2, run, signature)
-        assert not known_answers.runs(arguments == 2, lambda *_: None, signature)
+        assert run._cache.works(run, signature)
+        assert not run._cache.works(lambda *_: None, signature)
+        assert not run._cache.works(run, signature[1:])
 
 
 def test_the_sources_are_all_those_that_machine_code_is_made_from():
-    """What compiled modules import from below the package, and they from each other."""
+    """What compiled modules import from the package, and they from each other, is digested."""
     import ast
     from pathlib import Path
 
     root = Path(cache.__file__).parent
-    plain = {"engine/known_answers.py", "threads.py", "_kernel_files.py"}  # ordinary Python
-    seen, left = set(), {"engine/entries.py", "kernels/col2im.py"}
+    # how threads are counted, sizes and where files lie: no machine code contains them
+    plain = ("threads.py", "_version.py", "geometry/")
+    seen, left = set(), {"engine/entries.py", "engine/loops/col2im.py"}
     while left:
         name = left.pop()
         seen.add(name)
-        for node in ast.parse((root / name).read_text()).body:
+        for node in ast.walk(ast.parse((root / name).read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastconv"):
                 base = "/".join(node.module.split(".")[1:])
                 names = [f"{base}/{a.name}.py".lstrip("/") for a in node.names] + [f"{base}.py"]
-                left |= {n for n in names if (root / n).is_file()} - seen - plain
-    assert seen == set(cache.SOURCES)
-    assert {f"kernels/{p.name}" for p in root.glob("kernels/*.py")} <= seen | {
-        "kernels/__init__.py",
-        "kernels/known_answers.py",
-    }
+                found = {n for n in names if (root / n).is_file() and not n.startswith(plain)}
+                left |= found - seen
+    assert {"engine/loops/conv.py", "engine/emit/product.py", "compiler/kernel.py"} < seen
+    assert {name[:-3].replace("/", ".") for name in seen} <= set(sources.sources())
+
+
+@pytest.mark.parametrize("form", ["zip", "bytecode"])
+def test_sources_are_found_in_every_installation(python, tmp_path, form):
+    """In a zip file, and where only bytecode is installed; with one module changed, elsewhere."""
+    import compileall
+    from pathlib import Path
+
+    package = Path(cache.__file__).parent
+    places = []
+    for i in range(2):
+        place = tmp_path / str(i)
+        copy = place / "fastconv"
+        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        if i:
+            changed = copy / "engine" / "loops" / "sweep.py"
+            changed.write_text(changed.read_text() + "CHANGED = 1\n")
+        if form == "zip":
+            places.append(shutil.make_archive(str(place), "zip", place))
+        else:
+            compileall.compile_dir(copy, legacy=True, quiet=1)
+            for source in copy.rglob("*.py"):
+                source.unlink()
+            places.append(str(place))
+    code = """
+import sys
+sys.path[:0] = [PLACE]
+from fastconv.compiler import sources
+assert sources.__file__.startswith(PLACE)
+print(len(sources.sources()), sources.folder_name())
+"""
+    said = [python(code.replace("PLACE", repr(place)))[0].split() for place in places]
+    assert said[0][0] == said[1][0] == str(len(sources.sources()))
+    assert said[0][1] != said[1][1]
 
 
 def test_changed_sources_never_get_old_code(python, warm):
     code = (
         """
-import fastconv.cache as cache
-old = cache._source
-cache._source = lambda name: old(name) + b"# changed"
+import fastconv.compiler.sources as sources
+old = sources._source
+sources._source = lambda spec: old(spec) + b"# changed"
 """
         + TALKING
     )
@@ -318,7 +360,8 @@ def test_kernels_are_kept_where_the_package_has_no_sources(tmp_path, zipped):
     (tmp_path / "site").mkdir()
     site = without_sources(tmp_path / "site", zipped)
     code = (
-        "import fastconv._jit as jit; jit.PATIENCE = -1e9\nimport numpy as np, fastconv as fc\n"
+        "import fastconv.compiler.once as once; once.PATIENCE = -1e9\n"
+        "import numpy as np, fastconv as fc\n"
         "assert fc.__file__.endswith('.pyc')\n"
         "print(fc.col2im(np.ones((1, 2, 4)), (1, 5, 1), 4).sum())"
     )
@@ -342,29 +385,26 @@ def test_other_bytecode_is_another_key_and_another_place_is_not():
             ("a = {1, 2} | f(3)", "y"),
         )
     )
-    assert cache._code(one) == cache._code(moved) != cache._code(other)
+    assert sources._code(one) == sources._code(moved) != sources._code(other)
 
 
 def test_without_any_code_no_folder_is_promised_to_help(monkeypatch):
     class Loader:
         """Of a module that exists in memory alone."""
 
-    class Spec:
-        loader = Loader()
-
-    monkeypatch.setattr("fastconv.__spec__", Spec())
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: Spec())
-    monkeypatch.setattr(cache, "_version", cache._version.__wrapped__)
-    monkeypatch.setattr(_kernel_files, "_said", set())
+    spec = ModuleSpec("kernel", Loader(), origin="built in")
+    monkeypatch.setattr(sources, "sources", lambda: {"compiler.kernel": spec})
+    monkeypatch.setattr(folder, "folder_name", sources.folder_name.__wrapped__)
+    monkeypatch.setattr(files, "_said", set())
     with pytest.warns(RuntimeWarning, match="neither source nor bytecode") as said:
-        assert _kernel_files.KernelFile("a", 1).read() is None
+        assert files.KernelFile("a", 1).read() is None
     assert "FASTCONV_CACHE_DIR" not in str(said[0].message)
     assert cache.describe().startswith("none: neither source")
 
 
-@pytest.mark.parametrize("package", ["fastconv", "numba", "llvmlite", "numpy"])
+@pytest.mark.parametrize("package", ["fastconv._version", "numba", "llvmlite", "numpy"])
 def test_other_versions_have_folders_of_their_own(monkeypatch, package):
-    name = cache._version.__wrapped__
+    name = sources.folder_name.__wrapped__
     mine = name()
     assert mine == name()
     monkeypatch.setattr(f"{package}.__version__", "0.0.1")
@@ -383,12 +423,12 @@ def test_killed_while_it_compiles_then_changed_sources(python, tmp_path, delay):
     """SIGKILL so many seconds after compiling has started."""
     code = f"""
 import os, signal, threading
-import fastconv._jit as jit
-lock = jit.once_on_this_machine
+import fastconv.compiler.once as once, fastconv.compiler.entry as entry
+lock = once.once_on_this_machine
 def killing(file):
     threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGKILL)).start()
     return lock(file)
-jit.once_on_this_machine = killing
+once.once_on_this_machine = entry.once_on_this_machine = killing
 import work, time
 work.quick()
 time.sleep(2)
@@ -396,7 +436,8 @@ time.sleep(2)
     process = python.start(code, FASTCONV_CACHE_DIR=tmp_path)
     process.communicate(timeout=60)
     assert process.returncode == -9
-    changed = "import fastconv.cache as c; old = c._source; c._source = lambda n: old(n) + b'#'; "
+    changed = "import fastconv.compiler.sources as s; old = s._source; "
+    changed += "s._source = lambda spec: old(spec) + b'#'; "
     answers(python, tmp_path, code=changed + QUICK)
     answers(python, tmp_path)  # the old sources: the lock died with its owner
 
@@ -406,7 +447,7 @@ time.sleep(2)
 def test_killed_while_it_writes(python, tmp_path, when):
     code = """
 import os, signal
-import fastconv._kernel_files as k
+import fastconv.compiler.files as k
 WHERE = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 import work
 work.quick()
@@ -423,7 +464,7 @@ work.quick()
 RACE = """
 import os, sys, time
 import fastconv as fc, work
-import fastconv._jit
+import fastconv.compiler.kernel
 until = time.monotonic() + 60
 while not os.path.exists(sys.argv[1]) and time.monotonic() < until:
     time.sleep(0.005)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastconv import nn
-from fastconv.arguments import Request
 from fastconv.geometry import resolved_pads, transposed_pad
+from fastconv.geometry.request import Request
 
 __all__ = ["CONVERTERS"]
 

@@ -19,12 +19,10 @@ Tick = Callable[[int, int], None]
 
 # How much work is worth a thread: with 1, the smallest problem is cut into parts.
 GRAINS = (
-    ("fastconv.engine.convolution", "GRAIN"),
-    ("fastconv.engine.gradient", "GRAIN"),
-    ("fastconv.engine.product", "GRAIN"),
-    ("fastconv.engine.pool", "GRAIN"),
-    ("fastconv.engine.delta", "GRAIN"),
-    ("fastconv.lowering", "COL2IM_GRAIN"),
+    ("fastconv.engine.products", "GRAIN"),
+    ("fastconv.engine.pools", "GRAIN"),
+    ("fastconv.engine.deltas", "GRAIN"),
+    ("fastconv.plans.columns", "COL2IM_GRAIN"),
 )
 
 

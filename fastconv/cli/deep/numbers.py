@@ -133,9 +133,9 @@ def _draw(
 
 def _fused() -> bool:
     """Whether the engine's multiplication and addition round once together on this processor."""
-    from fastconv.engine.tiles import host_isa
+    from fastconv.engine.tables.tiles import cpu_isa
 
-    return host_isa() != "generic"
+    return cpu_isa() != "generic"
 
 
 def _products(g: Geometry, dtype: str, *operands: np.ndarray) -> list[np.ndarray]:

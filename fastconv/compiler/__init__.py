@@ -1,0 +1,1 @@
+"""Making machine code and keeping it on disk."""

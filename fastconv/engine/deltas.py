@@ -1,0 +1,70 @@
+"""Calls of the batched deltas' loops, on contiguous arrays in the machine's byte order.
+
+A delta is a gradient with respect to an activation, as in books on backpropagation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastconv.engine import words as s
+from fastconv.engine.launch import start
+from fastconv.engine.tables.workspace import address_of, workspace
+from fastconv.threads import parts
+
+__all__ = ["bias_plane_sums", "bias_sums", "relu_delta"]
+
+# Elements that are worth another thread; blocks of a thread.
+GRAIN = 100_000
+BLOCKS = 4
+
+
+def bias_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
+    """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64, by a compiled loop."""
+    m, *size, F = dy.shape
+    threads = min(parts(dy.size, GRAIN), m) or 1
+    words = s.delta_words(
+        element=dy.dtype.itemsize,
+        dy=address_of(dy),
+        result=address_of(sums),
+        total=m,
+        items=m,
+        pixels=math.prod(size),
+        columns=F,
+    )
+    start(entry, workspace().write(s.DELTA_CALL, words), threads)
+
+
+def bias_plane_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
+    """`bias_sums` of ``dy (m, F, ...)``, whose channels are planes, by a compiled loop."""
+    m, F, *size = dy.shape
+    threads = min(parts(dy.size, GRAIN), m) or 1
+    words = s.delta_words(
+        element=dy.dtype.itemsize,
+        dy=address_of(dy),
+        result=address_of(sums),
+        total=m * F,
+        items=max(1, min(BLOCKS * threads, m * F // 4)),
+        pixels=math.prod(size),
+        columns=F,
+    )
+    start(entry, workspace().write(s.DELTA_CALL, words), threads)
+
+
+def relu_delta(entry: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
+    """``dx = dy`` where ``y > 0``, else 0, by a compiled loop; all of one shape.
+
+    Float16 is given as int16.
+    """
+    threads = parts(dy.size, GRAIN)
+    words = s.delta_words(
+        element=dy.dtype.itemsize,
+        dy=address_of(dy),
+        y=address_of(y),
+        result=address_of(dx),
+        total=dy.size,
+        items=BLOCKS * threads,
+    )
+    start(entry, workspace().write(s.DELTA_CALL, words), threads)

@@ -1,0 +1,1 @@
+"""LLVM IR of the kernels, and the intrinsics through which the loops call them."""

@@ -1,0 +1,124 @@
+"""Pooling of one geometry, ready to run: what plans call.
+
+Arrays are contiguous, in the machine's byte order, of the computing dtype; nothing is validated
+but the argmax of a gradient, whose every element would be an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastconv.engine import words as s
+from fastconv.engine.launch import start
+from fastconv.engine.tables.pool import PoolChoice, pool_table
+from fastconv.engine.tables.workspace import address_of, workspace
+from fastconv.geometry import Geometry
+from fastconv.threads import parts
+
+__all__ = ["Pools"]
+
+# Elements, read or written, that are worth a thread; blocks of a thread, at least.
+GRAIN = 100_000
+BLOCKS = 8
+
+
+class Pools:
+    """Max and average pooling, and their gradients, of one geometry and computing dtype.
+
+    Parameters
+    ----------
+    g : Geometry
+    dtype : numpy.dtype
+    include_pad : bool
+        Whether means count the padding.
+    entry_of : callable
+        ``entry_of(name, lanes, dtype)``: the address of a compiled loop, a key of `entries.POOLS`.
+
+    Examples
+    --------
+    >>> from fastconv.geometry.resolve import pool_geometry
+    >>> from fastconv.plans.compiled import pools
+    >>> pool = pools(pool_geometry((1, 4, 4, 1), 2), np.dtype("float32"), False)
+    >>> y = np.empty((1, 2, 2, 1), "float32")
+    >>> pool.reduce("max", np.arange(16, dtype="float32"), y, None)
+    >>> y.ravel()
+    array([ 5.,  7., 13., 15.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        g: Geometry,
+        dtype: np.dtype,
+        include_pad: bool,
+        entry_of: Callable[[str, int, np.dtype], int],
+    ) -> None:
+        choice = PoolChoice(g, dtype, include_pad)
+        self.dtype, self.lanes, self.m, self.rows = dtype, choice.lanes, g.m, choice.rows
+        self.work, self.scratch_bytes = choice.work, choice.scratch_bytes
+        self.apart, self.vectors = choice.apart, choice.vectors
+        self._entry_of = entry_of
+        self._table = pool_table(choice)
+        self._address = self._table.address
+
+    def reduce(self, name: str, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:
+        """``y``, and `argmax` with "argmax", by "max", "argmax" or "mean"."""
+        self.call(self._entry(name), self.m * self.rows, x, y, argmax)
+
+    def spread(self, dy: np.ndarray, dx: np.ndarray) -> None:
+        """The gradient of "mean"."""
+        self.call(self._entry("fill" if self.apart else "spread"), self.m, dx, dy, None)
+
+    def scatter(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
+        """The gradient of "max"; False, and `dx` untouched, if an argmax is outside the image."""
+        if self.apart and self.vectors:
+            bad = self.call(self._entry("place"), self.m, dx, dy, argmax)
+            if bad != s.ELSEWHERE:  # of such a winner, only the scatter finds the cell
+                return not bad
+        return not self.call(self._entry("scatter"), self.m, dx, dy, argmax)
+
+    def _entry(self, name: str) -> int:
+        return self._entry_of(name, 1 if name == "scatter" else self.lanes, self.dtype)
+
+    def call(self, entry: int, total: int, x: np.ndarray, y: np.ndarray,
+             argmax: np.ndarray | None) -> int:  # fmt: skip
+        """Call a compiled loop.
+
+        Parameters
+        ----------
+        entry : int
+            Its address.
+        total : int
+            Output rows of all images, for a reduction; images, for a gradient.
+        x : array (m, D, H, W, C)
+            x, or dx: takes the result of a gradient.
+        y : array (m, OD, OH, OW, C)
+            y: takes the result of a reduction; or dy.
+        argmax : int64 array like `y`, optional
+            Winners as flat cells of an image, -1 for none: written by "argmax", read by "scatter"
+            and "place".
+
+        Returns
+        -------
+        bad : int
+            What it says of argmax: `words.OUTSIDE` or `words.ELSEWHERE`, or 0.
+
+        Raises
+        ------
+        MemoryError
+            If there is no room for the scratch.
+        """
+        threads = min(parts(self.work, GRAIN), total) or 1
+        space = workspace()
+        words = s.pool_words(
+            table=self._address,
+            scratch=space.scratch(threads * self.scratch_bytes),
+            x=address_of(x),
+            y=address_of(y),
+            argmax=0 if argmax is None else address_of(argmax),
+            total=total,
+            items=min(total, BLOCKS * threads),
+        )
+        start(entry, space.write(s.POOL_CALL, words), threads)
+        return int(space.words[s.POOL_BAD])

@@ -1,0 +1,1 @@
+"""The words that the compiled loops read: planned and written once for a geometry."""

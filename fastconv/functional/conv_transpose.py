@@ -1,0 +1,141 @@
+"""Transposed convolution and its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastconv.geometry.request import Int, Padding
+from fastconv.operands import operand, quiet, same_dtype
+from fastconv.plans.conv_transpose import planned
+from fastconv.plans.gradients import OPERANDS, ConvGrads
+
+__all__ = ["conv_transpose", "conv_transpose_backward"]
+
+
+@quiet
+def conv_transpose(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    *,
+    stride: Int = 1,
+    padding: Padding = 0,
+    output_padding: Int = 0,
+    dilation: Int = 1,
+    groups: int = 1,
+    data_format: str = "channels_last",
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Transposed convolution: the input gradient of a convolution, used as a forward step.
+
+    Parameters
+    ----------
+    x : array (m, H, W, C)
+        Images.
+    w : array (KH, KW, F/G, C)
+        Kernel of the convolution whose input gradient this is.
+    b : array (F,), optional
+        Bias.
+    padding
+        What is cut from the ends of the full result. ``"same"`` gives ``OH = H * s``.
+    output_padding : int or one per axis
+        Added at the high end of the result; smaller than the stride or the dilation.
+    stride, dilation, groups, data_format, activation, out
+        As for :func:`conv`.
+
+    Returns
+    -------
+    y : array (m, OH, OW, F)
+        ``OH = (H - 1)*s - lo - hi + (KH - 1)*d + 1 + output_padding``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`conv`.
+
+    Examples
+    --------
+    >>> x, w = np.ones((8, 7, 7, 16)), np.ones((3, 3, 4, 16))
+    >>> conv_transpose(x, w, stride=2, padding="same").shape
+    (8, 14, 14, 4)
+    """
+    x, w = operand("x", x), operand("w", w)
+    plan = planned(
+        x.shape,
+        w.shape,
+        same_dtype(x=x, w=w),
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+        data_format=data_format,
+        activation=activation,
+    )
+    return plan.forward(x, w, b, out=out)
+
+
+@quiet
+def conv_transpose_backward(
+    dy: Any,
+    x: Any,
+    w: Any,
+    *,
+    stride: Int = 1,
+    padding: Padding = 0,
+    output_padding: Int = 0,
+    dilation: Int = 1,
+    groups: int = 1,
+    data_format: str = "channels_last",
+    need: Sequence[str] = OPERANDS,
+    out: Sequence[np.ndarray | None] | None = None,
+) -> ConvGrads:
+    """All gradients of :func:`conv_transpose`.
+
+    The step forward was an input gradient, so ``dx`` is a convolution of `dy`, and ``dw`` a kernel
+    gradient in which `dy` and `x` change places.
+
+    Parameters
+    ----------
+    dy : array (m, OH, OW, F)
+        Gradient with respect to the output, before any activation.
+    x, w : array
+        Operands of the forward call.
+    stride, padding, output_padding, dilation, groups, data_format
+        As in the forward call.
+    need, out
+        As for :func:`conv_backward`.
+
+    Returns
+    -------
+    ConvGrads
+        ``dx`` like `x`, ``dw`` like `w`, ``db (F,)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`conv`.
+
+    Examples
+    --------
+    >>> dy, x, w = np.ones((8, 14, 14, 4)), np.ones((8, 7, 7, 16)), np.ones((2, 2, 4, 16))
+    >>> conv_transpose_backward(dy, x, w, stride=2).dx.shape
+    (8, 7, 7, 16)
+    """
+    x, w, dy = operand("x", x), operand("w", w), operand("dy", dy)
+    plan = planned(
+        x.shape,
+        w.shape,
+        same_dtype(dy=dy, x=x, w=w),
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+        data_format=data_format,
+    )
+    return plan.backward(dy, x, w, need=need, out=out)

@@ -1,0 +1,1 @@
+"""Plans: everything that shapes decide, decided once; what a user can hold."""

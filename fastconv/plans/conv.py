@@ -1,0 +1,218 @@
+"""Plans: everything that a convolution's shapes decide, decided once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastconv.geometry import Geometry
+from fastconv.geometry.memo import remembered
+from fastconv.geometry.request import Int, Padding
+from fastconv.geometry.resolve import conv_geometry
+from fastconv.operands import (
+    bias_operand,
+    channels_last,
+    check_activation,
+    computing_dtype,
+    expect_shape,
+    float_dtype,
+    operand,
+    quiet,
+    result,
+    user_shape,
+)
+from fastconv.plans.compiled import products
+from fastconv.plans.deltas import bias_grad
+from fastconv.plans.gradients import OPERANDS, ConvGrads, check_need, grad_results
+
+__all__ = ["ConvPlan", "plan_conv", "planned"]
+
+# Plans that the functions keep between calls.
+CACHED_PLANS = 256
+
+
+class ConvPlan:
+    """One convolution, ready to run: made by :func:`plan_conv`.
+
+    A plan holds what depends on the shapes alone. Once `out` is given, a call
+    allocates nothing. It may be used from several threads at once.
+
+    Attributes
+    ----------
+    x_shape, w_shape, y_shape : tuple of int
+        Shapes in the plan's data format.
+    dtype : numpy.dtype
+        Of all operands and results.
+    flops : int
+        Multiplications and additions of one product, ``2 * P * K * F``.
+    """
+
+    def __init__(self, g: Geometry, dtype: np.dtype, data_format: str, relu: bool) -> None:
+        self.geometry = g
+        self.dtype = dtype
+        self.data_format = data_format
+        self.x_shape = user_shape(g.x_shape, data_format)
+        self.w_shape = g.w_shape
+        self.y_shape = user_shape(g.y_shape, data_format)
+        self.flops = g.flops
+        self._relu = relu
+        self._products = products(g, computing_dtype(dtype))
+
+    def __repr__(self) -> str:
+        return (
+            f"ConvPlan(x={self.x_shape}, w={self.w_shape}, y={self.y_shape}, "
+            f"{self.dtype}, {self.data_format})"
+        )
+
+    @property
+    def workspace_nbytes(self) -> int:
+        """Bytes that a call needs besides operands and results."""
+        return self._products.workspace_nbytes
+
+    @quiet
+    def forward(self, x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None) -> Any:
+        """``y = conv(x, w) + b``, then the activation. See :func:`fastconv.conv`."""
+        x, w = self._operand("x", x, self.x_shape), self._operand("w", w, self.w_shape)
+        if b is not None:
+            b = bias_operand(b, self.geometry.F, self.dtype, "the plan")
+        y = result(out, self.y_shape, self.dtype, x=x, w=w, b=b)
+        self._products.forward(self._last(x), w, b, self._relu, self._last(y))
+        return y
+
+    @quiet
+    def input_grad(self, dy: Any, w: Any, *, out: np.ndarray | None = None) -> Any:
+        """``dx``. See :func:`fastconv.conv_input_grad`."""
+        dy, w = self._operand("dy", dy, self.y_shape), self._operand("w", w, self.w_shape)
+        dx = result(out, self.x_shape, self.dtype, dy=dy, w=w)
+        self._products.input_grad(self._last(dy), w, None, False, self._last(dx))
+        return dx
+
+    @quiet
+    def kernel_grad(self, x: Any, dy: Any, *, out: np.ndarray | None = None) -> Any:
+        """``dw``. See :func:`fastconv.conv_kernel_grad`."""
+        x, dy = self._operand("x", x, self.x_shape), self._operand("dy", dy, self.y_shape)
+        dw = result(out, self.w_shape, self.dtype, x=x, dy=dy)
+        self._products.kernel_grad(self._last(x), self._last(dy), dw)
+        return dw
+
+    @quiet
+    def backward(
+        self,
+        dy: Any,
+        x: Any,
+        w: Any,
+        *,
+        need: Sequence[str] = OPERANDS,
+        out: Sequence[np.ndarray | None] | None = None,
+    ) -> ConvGrads:
+        """All gradients, or those of `need`. See :func:`fastconv.conv_backward`.
+
+        `out` holds up to three arrays (dx, dw, db) for the results.
+        """
+        wanted = check_need(need)
+        x, w = self._operand("x", x, self.x_shape), self._operand("w", w, self.w_shape)
+        dy = self._operand("dy", dy, self.y_shape)
+        shapes = (self.x_shape, self.w_shape, (self.geometry.F,))
+        dx, dw, db = grad_results(wanted, out, shapes, self.dtype, dy=dy, x=x, w=w)
+        last_dy = self._last(dy)
+        if dx is not None:
+            self._products.input_grad(last_dy, w, None, False, self._last(dx))
+        if dw is not None:
+            self._products.kernel_grad(self._last(x), last_dy, dw)
+        if db is not None:
+            bias_grad(last_dy, db)
+        return ConvGrads(dx, dw, db)
+
+    def _operand(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+        if type(value) is np.ndarray and value.dtype is self.dtype and value.shape == shape:
+            return value  # by far the most frequent
+        array = operand(name, value)
+        if array.dtype != self.dtype and array.dtype.newbyteorder("=") != self.dtype:
+            raise TypeError(f"{name} has dtype {array.dtype}, but the plan is for {self.dtype}")
+        if array.shape != shape:
+            owner = (
+                "the shape of the forward output" if name == "dy" else f"the plan's {name}_shape"
+            )
+            expect_shape(name, array, shape, owner)
+        return array
+
+    def _last(self, array: np.ndarray) -> np.ndarray:
+        return channels_last(array, self.data_format)
+
+
+@remembered(CACHED_PLANS)
+def planned(
+    x_shape: Any,
+    w_shape: Any,
+    dtype: np.dtype,
+    names: str,
+    *,
+    data_format: Any,
+    activation: Any = None,
+    **options: Any,
+) -> ConvPlan:
+    """Kept plan for these arguments; `names` is what the caller calls the first two, "x w"."""
+    x, w = names.split()
+    g = conv_geometry(x_shape, w_shape, data_format=data_format, names=(x, w), **options)
+    return ConvPlan(g, dtype, data_format, check_activation(activation))
+
+
+def plan_conv(
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    dtype: Any = np.float32,
+    *,
+    stride: Int = 1,
+    padding: Padding = 0,
+    dilation: Int = 1,
+    groups: int = 1,
+    data_format: str = "channels_last",
+    activation: str | None = None,
+) -> ConvPlan:
+    """Prepare a convolution that will be run many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        ``(m, H, W, C)``, in the order of `data_format`; 1-D and 3-D likewise.
+    w_shape : sequence of int
+        ``(KH, KW, C/G, F)``.
+    dtype : dtype
+        float32, float64 or float16.
+    stride, padding, dilation, groups, data_format, activation
+        As for :func:`fastconv.conv`.
+
+    Returns
+    -------
+    ConvPlan
+        With ``forward``, ``input_grad``, ``kernel_grad`` and ``backward``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`fastconv.conv`.
+
+    Examples
+    --------
+    >>> plan = plan_conv((64, 28, 28, 1), (3, 3, 1, 32), activation="relu")
+    >>> plan.y_shape, plan.flops
+    ((64, 26, 26, 32), 24920064)
+    >>> y = np.empty(plan.y_shape, plan.dtype)
+    >>> x, w = np.ones(plan.x_shape, "float32"), np.ones(plan.w_shape, "float32")
+    >>> plan.forward(x, w, out=y) is y
+    True
+    """
+    return planned(
+        x_shape,
+        w_shape,
+        float_dtype("dtype", dtype),
+        "x_shape w_shape",
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        data_format=data_format,
+        activation=activation,
+    )

@@ -1,0 +1,149 @@
+"""Pooling over arrays of any layout: what the compiled loops can read in place, or block by block.
+
+They take images whose channels lie one behind the other. A contiguous array in channels-first order
+is such a thing too: m*C images of one channel. Anything else is copied, a block at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache, reduce
+from typing import Any
+
+import numpy as np
+
+from fastconv.geometry import Geometry
+from fastconv.geometry.geometry import windows_with_cells
+from fastconv.geometry.memo import remembered
+from fastconv.geometry.request import Int
+from fastconv.geometry.resolve import pool_geometry
+from fastconv.operands import channels_last, computing_dtype, user_shape
+from fastconv.plans.compiled import pools
+from fastconv.plans.layout import blocks, contiguous, in_place, native
+
+__all__ = ["Pooling", "planned"]
+
+CACHED_PLANS = 256
+
+
+class Pooling:
+    """Max or average pooling of one geometry and dtype; arrays are in the caller's data format.
+
+    Examples
+    --------
+    >>> pool = planned((1, 4, 4, 1), 2, np.dtype("float32"), "x", data_format="channels_last")
+    >>> y = np.empty(pool.y_shape, pool.dtype)
+    >>> pool.max_pool(np.arange(16, dtype="float32").reshape(pool.x_shape), y, None)
+    >>> y.ravel()
+    array([ 5.,  7., 13., 15.], dtype=float32)
+    """
+
+    def __init__(self, g: Geometry, dtype: np.dtype, data_format: str, include_pad: bool) -> None:
+        self.geometry, self.dtype, self.data_format = g, dtype, data_format
+        self.x_shape = user_shape(g.x_shape, data_format)
+        self.y_shape = user_shape(g.y_shape, data_format)
+        self._include_pad = include_pad
+
+    def max_pool(self, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:
+        """Maximum of every window, and the winner's flat spatial index if `argmax` is given."""
+        for plan, (x_part, y_part, winners) in self._parts((x,), (y, argmax)):
+            plan.reduce("max" if winners is None else "argmax", x_part, y_part, winners)
+
+    def max_pool_backward(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
+        """Every error to its window's winner; False, and `dx` untouched, if one is no cell."""
+        cells, celled = math.prod(self.geometry.x_size), self._celled
+        in_parts = argmax.size and not in_place(dy, argmax, dx)  # all are checked before the first
+        least = 0 if celled is None else -1
+        if in_parts and not least <= argmax.min() <= argmax.max() < cells:
+            return False
+        if celled is not None and np.any((argmax == -1) & celled):
+            return False
+        return all(plan.scatter(*arrays) for plan, arrays in self._parts((dy, argmax), (dx,)))
+
+    def avg_pool(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Mean of every window."""
+        for plan, arrays in self._parts((x,), (y,)):
+            plan.reduce("mean", *arrays, None)
+
+    def avg_pool_backward(self, dy: np.ndarray, dx: np.ndarray) -> None:
+        """Every error spread evenly over its window."""
+        for plan, arrays in self._parts((dy,), (dx,)):
+            plan.spread(*arrays)
+
+    @cached_property
+    def _celled(self) -> np.ndarray | None:
+        """Which windows have a cell, beside an argmax's other axes; None if all have one."""
+        axes = windows_with_cells(self.geometry)
+        if all(axis.all() for axis in axes):
+            return None
+        celled = reduce(np.logical_and.outer, axes)
+        return celled[..., None] if self.data_format == "channels_last" else celled
+
+    @cached_property
+    def _pixels(self) -> Any:
+        """The plan for pixels whose channels lie one behind the other."""
+        return _plan(self.geometry, self.dtype, self._include_pad)
+
+    @cached_property
+    def _planes(self) -> Any:
+        """The plan for channels whose pixels do."""
+        g = self.geometry
+        return _plan(_part(g, g.m * g.C, 1), self.dtype, self._include_pad)
+
+    def _parts(
+        self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray | None]
+    ) -> Iterable[tuple[Any, Sequence[Any]]]:
+        """A plan and its arrays for every part; what is computed into a copy is written back."""
+        if not self.geometry.m:
+            return ()
+        arrays = (*inputs, *outputs)
+        given: Any = arrays if arrays[-1] is not None else arrays[:-1]
+        last = self.data_format == "channels_last"
+        if in_place(*given):
+            return ((self._pixels if last else self._planes, arrays),)
+        moved = [np.moveaxis(a, -1, 1) if last else np.moveaxis(a, 1, -1) for a in given]
+        if in_place(*moved):
+            return ((self._planes if last else self._pixels, arrays),)
+        views = [None if a is None else channels_last(a, self.data_format) for a in arrays]
+        return self._copied_parts(views[: len(inputs)], views[len(inputs) :])
+
+    def _copied_parts(
+        self, inputs: Sequence[Any], outputs: Sequence[Any]
+    ) -> Iterator[tuple[Any, Sequence[Any]]]:
+        g = self.geometry
+        for block in blocks(g, [a for a in (*inputs, *outputs) if a is not None]):
+            ready = [contiguous(a[block]) for a in inputs]
+            made = [None if a is None else np.empty(a[block].shape, native(a)) for a in outputs]
+            part = _part(g, ready[0].shape[0], ready[0].shape[-1])
+            yield _plan(part, self.dtype, self._include_pad), (*ready, *made)
+            for a, result in zip(outputs, made, strict=True):
+                if a is not None:
+                    a[block] = result
+
+
+@remembered(CACHED_PLANS)
+def planned(
+    x_shape: Any,
+    window: Int,
+    dtype: np.dtype,
+    name: str,
+    *,
+    data_format: Any,
+    include_pad: bool = False,
+    **options: Any,
+) -> Pooling:
+    """Kept pooling for these arguments; `name` is what the caller calls the first one."""
+    g = pool_geometry(x_shape, window, data_format=data_format, name=name, **options)
+    return Pooling(g, dtype, data_format, include_pad)
+
+
+def _plan(g: Geometry, dtype: np.dtype, include_pad: bool) -> Any:
+    return pools(g, computing_dtype(dtype), include_pad)
+
+
+@lru_cache(CACHED_PLANS)
+def _part(g: Geometry, m: int, C: int) -> Geometry:
+    """`g` with so many images and channels."""
+    return dataclasses.replace(g, m=m, C=C, F=C, G=C)
