@@ -13,7 +13,6 @@ import hashlib
 import inspect
 import json
 import os
-import pickle
 import random
 import re
 import sys
@@ -260,15 +259,15 @@ class _Describer:
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """Attributes of an object; a pickle's digest for one without any."""
+    """Attributes of an object; what copies an object without any."""
     kind = type(value)
     namespace = isinstance(value, types.SimpleNamespace | argparse.Namespace)
     if kind.__module__.partition(".")[0] in sys.stdlib_module_names and not namespace:
         if hasattr(value, "__dict__") or isinstance(value, BaseException):
             return {}  # a lock, a file, a logger: machinery, which differs from run to run
         try:
-            return {"pickle": _digest(pickle.dumps(value, protocol=4))}  # a date, a Fraction
-        except (TypeError, AttributeError, pickle.PicklingError):
+            return {"made from": value.__reduce_ex__(2)[1:]}  # a date, a Fraction
+        except TypeError:  # a lock
             return {}
     state = dict(getattr(value, "__dict__", {}))
     for base in kind.__mro__:
