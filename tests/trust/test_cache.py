@@ -334,7 +334,7 @@ def test_changed_sources_never_get_old_code(python, warm):
         """
 import fastconv.compiler.sources as sources
 old = sources._source
-sources._source = lambda spec: old(spec) + b"# changed"
+sources._source = lambda name, spec: old(name, spec) + b"# changed"
 """
         + TALKING
     )
