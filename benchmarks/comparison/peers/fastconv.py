@@ -10,7 +10,7 @@ import numpy as np
 
 import fastconv as fc
 from comparison.cases import Call, ConvCase, PoolCase
-from comparison.networks import NetworkCase, Run
+from comparison.networks import EPOCH_RATE, NetworkCase, Run
 from fastconv import nn
 
 
@@ -100,6 +100,6 @@ def _training(case: NetworkCase) -> Call:
     if case.product != "epoch":
         return call
     model, loss = network.model(), network.loss()
-    optimizer = network.optimizer(model, lr=1e-3)
+    optimizer = network.optimizer(model, EPOCH_RATE)
     options = {"epochs": 1, "batch_size": case.batch}
     return Call(lambda: nn.fit(model, loss, optimizer, *case.data, **options), call.answer)

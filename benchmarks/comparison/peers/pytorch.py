@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from comparison.cases import Call, ConvCase, PoolCase
-from comparison.networks import NetworkCase, Run
+from comparison.networks import EPOCH_RATE, NetworkCase, Run
 from comparison.timing import fastest
 from fastconv import nn
 
@@ -275,7 +275,7 @@ def _training(case: NetworkCase, memory: torch.memory_format) -> Call:
 def _epoch(case: NetworkCase, memory: torch.memory_format) -> Run:
     """Every image once, in random order, no DataLoader; loss and accuracy as `fit` has them."""
     model = network(case.network.model(), case.batches[0][0]).to(memory_format=memory)
-    step = _step(case, model, 1e-3)
+    step = _step(case, model, EPOCH_RATE)
     images, labels = _put(case.data[0], memory), torch.from_numpy(case.data[1])
 
     def run() -> tuple[float, float]:
