@@ -8,6 +8,7 @@ Whole networks are compared by ``training.py`` and ``inference.py``.
     python benchmarks/compare.py                          # all tables; it takes long
     python benchmarks/compare.py lenet5_mnist --threads 1
     python benchmarks/compare.py --pool
+    python benchmarks/compare.py --deltas
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
 from comparison.cases import (
     CONV_PRODUCTS,
+    DELTA_PRODUCTS,
     POOL_PRODUCTS,
     POOLED,
-    ConvCase,
-    PoolCase,
+    Case,
     conv_cases,
+    delta_cases,
     pool_cases,
 )
 from comparison.options import Makers, add_options, build_parser, check_options, installed, makers
@@ -92,7 +94,12 @@ def _parser(peers: Sequence[str]) -> Parser:
         action="store_true",
         help="the pooling functions on activations of the tables, 2x2 stride 2 and 3x3 stride 2",
     )
-    products = CONV_PRODUCTS + POOL_PRODUCTS
+    parser.add_argument(
+        "--deltas",
+        action="store_true",
+        help="the gradients of a ReLU, half of it off at random, and of a bias, on the outputs",
+    )
+    products = CONV_PRODUCTS + POOL_PRODUCTS + DELTA_PRODUCTS
     parser.add_argument(
         "--products",
         nargs="+",
@@ -123,9 +130,10 @@ def _parser(peers: Sequence[str]) -> Parser:
 def _select(parser: Parser, args: argparse.Namespace) -> list[tuple[str, Problem]]:
     """Rows of the tables asked for; an error if there is nothing to measure."""
     names = args.tables or [name for name in table_names() if name not in NOT_BY_DEFAULT]
-    wanted = args.products or (() if args.pool else CONV_PRODUCTS)
-    args.products = list(dict.fromkeys((*wanted, *(POOL_PRODUCTS if args.pool else ()))))
-    conv = any(product in CONV_PRODUCTS for product in args.products)
+    asked = (POOL_PRODUCTS if args.pool else ()) + (DELTA_PRODUCTS if args.deltas else ())
+    wanted = args.products or (() if asked else CONV_PRODUCTS)
+    args.products = list(dict.fromkeys((*wanted, *asked)))
+    every = any(product not in POOL_PRODUCTS for product in args.products)
     rows = []
     for name in names:
         is_file = Path(name).suffix != "" or Path(name).is_file()
@@ -139,7 +147,7 @@ def _select(parser: Parser, args: argparse.Namespace) -> list[tuple[str, Problem
             for dtype in args.dtype or [None]
             for problem in problems
             if fnmatch.fnmatch(problem.name, args.rows)
-            and (conv or problem.name in POOLED.get(table, ()))
+            and (every or problem.name in POOLED.get(table, ()))
         ]
     if not rows:
         parser.error(
@@ -149,14 +157,17 @@ def _select(parser: Parser, args: argparse.Namespace) -> list[tuple[str, Problem
     return rows
 
 
-def _cases(table: str, problem: Problem, products: Sequence[str]) -> Iterator[ConvCase | PoolCase]:
+def _cases(table: str, problem: Problem, products: Sequence[str]) -> Iterator[Case]:
     """All cases of one row of a table."""
     conv = [product for product in products if product in CONV_PRODUCTS]
     pool = [product for product in products if product in POOL_PRODUCTS]
+    deltas = [product for product in products if product in DELTA_PRODUCTS]
     if conv:
         yield from conv_cases(table, problem, conv)
     if pool:
         yield from pool_cases(table, problem, pool)
+    if deltas:
+        yield from delta_cases(table, problem, deltas)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from numba.core.serialize import dumps
 
 from fastconv._kernel_files import KernelFile, load
 
-__all__ = ["build_key", "kernel", "once_on_this_machine"]
+__all__ = ["build_key", "disabled", "kernel", "once_on_this_machine", "require"]
 
 log = logging.getLogger("fastconv")
 
@@ -34,6 +34,20 @@ SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_
             "ENABLE_PROFILING", "EXTEND_VARIABLE_LIFETIMES", "DEBUG_NRT", "NRT_STATS",
             "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS", "DISABLE_INTEL_SVML",
             "PARFOR_MAX_TUPLE_SIZE")  # fmt: skip
+
+
+def disabled() -> str:
+    """What Numba's configuration says against compiling, or ""."""
+    return "; NUMBA_DISABLE_JIT is set: no kernel can be compiled" if config.DISABLE_JIT else ""
+
+
+def require() -> None:
+    """RuntimeError if Numba may not compile: the engine has no other form than machine code."""
+    if config.DISABLE_JIT:
+        raise RuntimeError(
+            "NUMBA_DISABLE_JIT is set, and fastconv's kernels cannot run without being compiled: "
+            "unset it, or use fastconv.reference, which has the same functions as Python loops"
+        )
 
 
 def build_key() -> tuple[Any, ...]:
@@ -56,6 +70,7 @@ def kernel(
     """
     if function is None:
         return lambda f: kernel(f, parallel=parallel, keep=keep)
+    require()
     dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
     if keep:
         dispatcher._cache = _Kept(function)

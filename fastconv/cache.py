@@ -1,9 +1,10 @@
 """Where compiled kernels are kept on disk.
 
-Every version of fastconv, its kernels' sources, Numba and Python has a folder of its own in the
-user's cache folder, or in the folder that the environment variable FASTCONV_CACHE_DIR names. The
-folder is private: another user who could write there could have their code run. Kernels are
-compiled in memory, with one warning, where no such folder can be had.
+Every version of fastconv, its kernels' sources (or their bytecode, where it was installed without
+sources), Numba and Python has a folder of its own in the user's cache folder, or in the folder that
+the environment variable FASTCONV_CACHE_DIR names. The folder is private: another user who could
+write there could have their code run. Kernels are compiled in memory, with one warning, where no
+such folder can be had.
 
 Examples
 --------
@@ -13,12 +14,16 @@ True
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.util
 import os
 import stat
 import sys
+import types
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 __all__ = ["clear", "path"]
 
@@ -118,12 +123,41 @@ def _version() -> str:
 
 
 def _source(name: str) -> bytes:
-    """A source file of the package, which may lie in a zip file."""
+    """A source file of the package, which may lie in a zip file; else its code (see `_code`).
+
+    Raises
+    ------
+    NoCodeError
+        If this Python has neither.
+    """
     from fastconv import __spec__
 
-    at = os.path.join(os.path.dirname(__file__), *name.split("/"))
-    data: bytes = __spec__.loader.get_data(at)  # type: ignore[union-attr]
-    return data
+    loader: Any = __spec__.loader
+    with contextlib.suppress(OSError, AttributeError):  # installed as .pyc files, or frozen
+        data: bytes = loader.get_data(os.path.join(os.path.dirname(__file__), *name.split("/")))
+        return data
+    module = f"fastconv.{name.removesuffix('.py').replace('/', '.')}"
+    spec: Any = importlib.util.find_spec(module)
+    code = spec.loader.get_code(module) if hasattr(spec.loader, "get_code") else None
+    if code is None:
+        raise NoCodeError(f"neither source nor bytecode of {module} can be read")
+    return repr(_code(code)).encode()
+
+
+class NoCodeError(RuntimeError):
+    """There is nothing by which kernels of these sources could be told from those of others."""
+
+
+def _code(value: Any) -> Any:
+    """What a code object does, without where it was compiled: names, constants, instructions."""
+    if isinstance(value, types.CodeType):
+        constants = tuple(_code(constant) for constant in value.co_consts)
+        return (value.co_code, value.co_flags, value.co_argcount, value.co_kwonlyargcount,
+                value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars,
+                value.co_exceptiontable, constants)  # fmt: skip
+    if isinstance(value, frozenset):  # of no order
+        return sorted(map(repr, value))
+    return tuple(map(_code, value)) if isinstance(value, tuple) else value
 
 
 def problem(folder: Path) -> str:

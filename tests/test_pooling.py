@@ -1,5 +1,8 @@
 """Max pooling's rules where it is easy to go wrong: ties, NaN, padding, empty windows, threads."""
 
+import itertools
+import timeit
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -235,3 +238,52 @@ def test_relu_backward_passes_where_y_is_positive_only(dtype, monkeypatch):
             with fc.num_threads(threads):
                 expected = np.where(y > 0, np.arange(1, size + 1), 0).astype(dtype)
                 assert_array_equal(fc.relu_backward(dy, y), expected, strict=True)
+
+
+# Two arrays (2, 5, 7, 3) that hold the same numbers in another order of memory.
+LAYOUTS = {
+    "as it is": lambda a: a,
+    "channels first": lambda a: np.ascontiguousarray(np.moveaxis(a, -1, 1)).transpose(0, 2, 3, 1),
+    "reversed": lambda a: np.ascontiguousarray(a[:, ::-1])[:, ::-1],
+    "every second": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "inside": lambda a: np.pad(a, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, 1:-1, 1:-1],
+    "other byte order": lambda a: a.astype(a.dtype.newbyteorder()),
+}
+
+
+@pytest.mark.parametrize("block", [1, 20, 2**17])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_relu_backward_gives_the_same_bits_in_every_layout(dtype, block, monkeypatch):
+    from fastconv import deltas
+
+    monkeypatch.setattr(deltas, "MASK_BLOCK", block)
+    rng = np.random.default_rng(0)
+    values = np.array([0.0, -0.0, 1.0, -1.0, NAN, INF, -INF, 1e-7, -1e-7], dtype)
+    dy, y = rng.choice(values, (2, 2, 5, 7, 3))
+    expected = np.where(y > 0, dy, np.zeros((), dtype))
+    for of_dy, of_y in itertools.product(LAYOUTS.values(), repeat=2):
+        got = fc.relu_backward(of_dy(dy), of_y(y))
+        assert got.dtype == dtype  # in the machine's byte order
+        assert got.tobytes() == expected.tobytes()
+    for name, to in LAYOUTS.items():
+        out = to(np.full_like(dy, 7))
+        if name != "other byte order":
+            assert fc.relu_backward(dy, y, out=out) is out
+            assert out.tobytes() == expected.tobytes()
+    assert fc.relu_backward(dy[0, 0, 0, 0].astype(">" + dy.dtype.str[1:]), y[0, 0, 0, 0]).ndim == 0
+    wide = np.broadcast_to(dy[:1], dy.shape)
+    assert_array_equal(fc.relu_backward(wide, y), np.where(y > 0, wide, np.zeros((), dtype)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_relu_backward_takes_the_same_time_on_any_mask(dtype):
+    """A loop with a branch takes 20 times as long where half of the ReLUs are off, at random."""
+    y = np.random.default_rng(0).standard_normal(2**17).astype(dtype)
+    dy, out = y[::-1].copy(), np.empty_like(y)
+
+    def best(outputs):
+        return min(timeit.repeat(lambda: fc.relu_backward(dy, outputs, out=out), number=1,
+                                 repeat=50))  # fmt: skip
+
+    with fc.num_threads(1):
+        assert best(y) < 4 * best(np.ones_like(y))

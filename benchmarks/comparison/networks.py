@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from comparison.cases import Call
+from comparison.cases import Call, Case
 from fastconv import nn
 from fastconv.examples import binary_cnn, digits_cnn
 
@@ -154,6 +154,9 @@ class NetworkCase:
             return np.array([float(step()) for _ in range(STEPS)])
 
         return Call(trainer(True, HELD), losses)
+
+
+AnyCase = Case | NetworkCase
 
 
 # Networks -----------------------------------------------------------------------------------------

@@ -13,13 +13,13 @@ from comparison.answers import (
     check_by_definition,
     check_network,
     compare,
+    delta_magnitude,
     pool_magnitude,
 )
-from comparison.cases import Call, ConvCase, PoolCase, UnsupportedError
-from comparison.networks import NetworkCase
+from comparison.cases import Call, Case, ConvCase, DeltaCase, UnsupportedError
+from comparison.networks import AnyCase, NetworkCase
 from comparison.timing import Peak, Run, measure
 
-Case = ConvCase | PoolCase | NetworkCase
 OURS, BASELINE = "fastconv", "pytorch"
 # Median over best. On an idle machine it is below 1.2; where another process takes a core now and
 # then, a barrier of OpenMP waits for it, 4 ms or more, and PyTorch's median goes up to 100-fold.
@@ -32,7 +32,7 @@ class Library(Protocol):
     def threads(self, n: int) -> Any:
         """Context in which the library computes with n threads."""
 
-    def prepare(self, case: Case) -> Call:
+    def prepare(self, case: AnyCase) -> Call:
         """How the library computes the case, or raise UnsupportedError."""
 
 
@@ -124,7 +124,7 @@ def thread_count(libraries: Mapping[str, Library], n: int) -> Iterator[None]:
 
 
 def measure_case(
-    case: Case,
+    case: AnyCase,
     libraries: Mapping[str, Library],
     *,
     threads: int,
@@ -173,7 +173,7 @@ def measure_case(
     return row
 
 
-def _check(case: Case, got: Any, agreed: Any, libraries: Mapping[str, Library]) -> None:
+def _check(case: AnyCase, got: Any, agreed: Any, libraries: Mapping[str, Library]) -> None:
     """Raise WrongAnswerError unless the answer is right, and that of fastconv, `agreed`, if any."""
     if isinstance(case, NetworkCase):
         check_network(got, agreed)
@@ -183,9 +183,11 @@ def _check(case: Case, got: Any, agreed: Any, libraries: Mapping[str, Library]) 
         compare(case, got, agreed, lambda: _magnitude(case, libraries))
 
 
-def _magnitude(case: ConvCase | PoolCase, libraries: Mapping[str, Library]) -> Any:
+def _magnitude(case: Case, libraries: Mapping[str, Library]) -> Any:
     """G of the error bound: the same product over absolute values."""
-    if isinstance(case, PoolCase):
+    if isinstance(case, DeltaCase):
+        return delta_magnitude(case)
+    if not isinstance(case, ConvCase):
         return pool_magnitude(case)
     call = libraries[OURS].prepare(case.magnitude())
     return call.answer(call.run())

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from comparison.memory import CLEAR, peak_bytes
-from comparison.networks import NETWORKS, NetworkCase
+from comparison.networks import NETWORKS, AnyCase, NetworkCase
 from comparison.options import (
     Makers,
     add_network_options,
@@ -20,14 +20,14 @@ from comparison.options import (
 )
 from comparison.peers.fastconv import Fastconv
 from comparison.report import print_notes, print_rows, print_summary, write_csv
-from comparison.rows import BASELINE, OURS, Case, Library, Row, measure_case, thread_count
+from comparison.rows import BASELINE, OURS, Library, Row, measure_case, thread_count
 from comparison.timing import Peak
 from fastconv.cli.bench_timing import blas_threads
 from fastconv.cli.output import one_line
 from fastconv.cli.parser import Parser
 
 # A table's name, and what makes the cases of one of its lines, whose operands take memory.
-Line = tuple[str, Callable[[], Iterable[Case]]]
+Line = tuple[str, Callable[[], Iterable[AnyCase]]]
 
 
 def measure_tables(

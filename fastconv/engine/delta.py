@@ -12,7 +12,7 @@ from fastconv.engine.entries import delta_address
 from fastconv.engine.product import address_of, call_entry, workspace
 from fastconv.threads import parts
 
-__all__ = ["bias_sums", "relu_delta"]
+__all__ = ["bias_plane_sums", "bias_sums", "relu_delta"]
 
 # Elements that are worth another thread; blocks of a thread.
 GRAIN = 100_000
@@ -28,8 +28,17 @@ def bias_sums(dy: np.ndarray, sums: np.ndarray, entry: int = 0) -> None:
     _call(entry or delta_address("bias_sums", dy.dtype), threads, dy, words)
 
 
+def bias_plane_sums(dy: np.ndarray, sums: np.ndarray, entry: int = 0) -> None:
+    """`bias_sums` of ``dy (m, F, ...)``, whose channels are planes, by an entry to try."""
+    m, F, *size = dy.shape
+    threads = min(parts(dy.size, GRAIN), m) or 1
+    items = max(1, min(BLOCKS * threads, m * F // 4))
+    words = (0, address_of(sums), m * F, items, math.prod(size), F)
+    _call(entry or delta_address("bias_plane_sums", dy.dtype), threads, dy, words)
+
+
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray, entry: int = 0) -> None:
-    """``dx = dy`` where ``y > 0``, else 0, by an entry to try."""
+    """``dx = dy`` where ``y > 0``, else 0, by an entry to try; float16 is given as int16."""
     threads = parts(dy.size, GRAIN)
     words = (address_of(y), address_of(dx), dy.size, BLOCKS * threads, 0, 0)
     _call(entry or delta_address("relu_delta", dy.dtype), threads, dy, words)

@@ -119,7 +119,11 @@ POOLS = {
     "place": (pool_loop.errors_to_cells, PLACE),
     "scatter": (pool_loop.scatter_errors, MAX),
 }
-DELTAS = {"bias_sums": delta_loop.bias_sums, "relu_delta": delta_loop.relu_delta}
+DELTAS = {
+    "bias_plane_sums": delta_loop.bias_plane_sums,
+    "bias_sums": delta_loop.bias_sums,
+    "relu_delta": delta_loop.relu_delta,
+}
 
 
 @lru_cache(256)

@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastconv.engine.emit import Operands, TileShape, emit_product
-from fastconv.engine.emit_delta import emit_sums
+from fastconv.engine.emit_delta import emit_mask, emit_plane_sums, emit_sums
 from fastconv.engine.emit_pool import (
     ErrorOperands,
     PoolOperands,
@@ -26,9 +26,9 @@ from fastconv.engine.emit_pool import (
 
 __all__ = [
     "add_elements", "add_one", "call_entry", "call_sweep", "column_sums", "copy_bytes", "load_bits",
-    "load_element", "move_16_bytes", "pool_errors", "pool_reduce", "pool_scatter", "product",
-    "store_bits", "store_element", "store_word", "store_words", "swap_bytes", "to_bits",
-    "to_float", "wait_for", "word", "words", "zero_bytes",
+    "load_element", "mask_elements", "move_16_bytes", "plane_sums", "pool_errors", "pool_reduce",
+    "pool_scatter", "product", "store_bits", "store_element", "store_word", "store_words",
+    "swap_bytes", "to_bits", "to_float", "wait_for", "word", "words", "zero_bytes",
 ]  # fmt: skip
 
 I64 = ir.IntType(64)
@@ -398,3 +398,31 @@ def column_sums(typingctx, at, step, count, to, lanes, like):
         return context.get_dummy_value()
 
     return types.void(*(types.int64,) * 4, lanes, like), codegen
+
+
+@intrinsic
+def mask_elements(typingctx, dy, y, to, lanes, like):
+    """`lanes` (a literal) elements of dy where y is positive by `emit_delta.emit_mask`."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, signature, args):
+        element = context.get_value_type(signature.args[4])
+        emit_mask(builder, element, lanes.literal_value, *args[:3])
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 3, lanes, like), codegen
+
+
+@intrinsic
+def plane_sums(typingctx, at, step, count, to, planes, like):
+    """Sums of `planes` (a literal) channels over pixels by `emit_delta.emit_plane_sums`."""
+    if not isinstance(planes, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, signature, args):
+        element = context.get_value_type(signature.args[5])
+        emit_plane_sums(builder, element, planes.literal_value, *args[:4])
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 4, planes, like), codegen

@@ -307,6 +307,6 @@ def relu_backward(dy: Any, y: Any, *, out: np.ndarray | None = None) -> np.ndarr
     dy, y = operand("dy", dy), operand("y", y)
     dtype = same_dtype(dy=dy, y=y)
     expect_shape("y", y, dy.shape, "the shape of dy")
-    dz = result(out, dy.shape, dtype, dy=dy, y=y)
+    dz = deltas.like(dy) if out is None else result(out, dy.shape, dtype, dy=dy, y=y)
     deltas.relu_delta(dy, y, dz)
     return dz

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
-from comparison.cases import Call, ConvCase, PoolCase
-from comparison.networks import EPOCH_RATE, NetworkCase, Run
+from comparison.cases import Call, ConvCase, DeltaCase, PoolCase
+from comparison.networks import EPOCH_RATE, AnyCase, NetworkCase, Run
 from fastconv import nn
 
 
@@ -30,10 +30,12 @@ class Fastconv:
         """Compute with n threads."""
         return fc.num_threads(n)
 
-    def prepare(self, case: ConvCase | PoolCase | NetworkCase) -> Call:
+    def prepare(self, case: AnyCase) -> Call:
         """How fastconv computes the case."""
         if isinstance(case, NetworkCase):
             return _predict(case) if case.product == "predict" else _training(case)
+        if isinstance(case, DeltaCase):
+            return self._delta(case)
         return self._conv(case) if isinstance(case, ConvCase) else self._pool(case)
 
     def _out(self, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
@@ -51,6 +53,16 @@ class Fastconv:
             return Call(lambda: plan.kernel_grad(x, dy, out=dw), _same)
         dx = self._out(x.shape, case.dtype)
         return Call(lambda: plan.input_grad(dy, w, out=dx), _same)
+
+    def _delta(self, case: DeltaCase) -> Call:
+        dy, y = case.dy, case.y
+        if case.product == "relu_backward":
+            dz = self._out(dy.shape, case.dtype)
+            return Call(lambda: fc.relu_backward(dy, y, out=dz), _same)
+        # of a 1x1 convolution, whose other two gradients are not asked for
+        x, w = (np.zeros(s, case.dtype) for s in ((*dy.shape[:-1], 1), (1,) * (dy.ndim - 1)))
+        w = np.zeros((*w.shape, dy.shape[-1]), case.dtype)
+        return Call(lambda: fc.conv_backward(dy, x, w, need=("b",)).db, _same)
 
     def _pool(self, case: PoolCase) -> Call:
         x, dy, argmax, window = case.x, case.dy, case.argmax, case.window

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from comparison.cases import Call, ConvCase, PoolCase, UnsupportedError
-from comparison.networks import NetworkCase, Run, Trainer
+from comparison.cases import Call, ConvCase, DeltaCase, PoolCase, UnsupportedError
+from comparison.networks import AnyCase, NetworkCase, Run, Trainer
 from fastconv import nn
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -44,11 +44,14 @@ class Jax:
             else:
                 os.environ["NPROC"] = before
 
-    def prepare(self, case: ConvCase | PoolCase | NetworkCase) -> Call:
+    def prepare(self, case: AnyCase) -> Call:
         """How JAX computes the case."""
         if isinstance(case, NetworkCase):
             return _network(case)
-        function, arrays = _conv(case) if isinstance(case, ConvCase) else _pool(case)
+        if isinstance(case, DeltaCase):
+            function, arrays = _delta(case)
+        else:
+            function, arrays = _conv(case) if isinstance(case, ConvCase) else _pool(case)
         operands = [jax.device_put(array) for array in arrays]
         compiled = jax.jit(function)
         return Call(lambda: jax.block_until_ready(compiled(*operands)), np.asarray)
@@ -75,6 +78,12 @@ def _conv(case: ConvCase) -> tuple[Callable[..., Any], tuple[np.ndarray, ...]]:
     if case.product == "kernel":
         return lambda x, w, dy: jax.vjp(lambda w: forward(x, w), w)[1](dy)[0], (x, w, dy)
     return lambda x, w, dy: jax.vjp(lambda x: forward(x, w), x)[1](dy)[0], (x, w, dy)
+
+
+def _delta(case: DeltaCase) -> tuple[Callable[..., Any], tuple[np.ndarray, ...]]:
+    if case.product == "relu_backward":
+        return lambda dy, y: jnp.where(y > 0, dy, 0), (case.dy, case.y)
+    return lambda dy: dy.sum(case.pixels), (case.dy,)
 
 
 def _pool(case: PoolCase) -> tuple[Callable[..., Any], tuple[np.ndarray, ...]]:

@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from comparison.cases import Call, ConvCase, PoolCase, UnsupportedError
-from comparison.networks import NetworkCase
+from comparison.cases import Call, ConvCase, DeltaCase, PoolCase, UnsupportedError
+from comparison.networks import AnyCase, NetworkCase
 
 # Old enough for every release since 2022, new enough for float64 in pooling.
 OPSET, IR_VERSION = 15, 8
@@ -39,10 +39,12 @@ class OnnxRuntime:
         finally:
             self._threads = before
 
-    def prepare(self, case: ConvCase | PoolCase | NetworkCase) -> Call:
+    def prepare(self, case: AnyCase) -> Call:
         """How ONNX Runtime computes the case."""
         if isinstance(case, NetworkCase):
             return self._predict(case)
+        if isinstance(case, DeltaCase):
+            raise UnsupportedError("no gradients")
         node, x, constants = _conv(case) if isinstance(case, ConvCase) else _pool(case)
         session = self._one_node(node, x, constants)
         feed = {"x": x}

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from comparison.cases import Call, ConvCase, PoolCase
-from comparison.networks import EPOCH_RATE, NetworkCase, Run
+from comparison.cases import Call, ConvCase, DeltaCase, PoolCase
+from comparison.networks import EPOCH_RATE, AnyCase, NetworkCase, Run
 from comparison.timing import fastest
 from fastconv import nn
 
@@ -54,10 +54,12 @@ class Pytorch:
         finally:
             torch.set_num_threads(before)
 
-    def prepare(self, case: ConvCase | PoolCase | NetworkCase) -> Call:
+    def prepare(self, case: AnyCase) -> Call:
         """How PyTorch computes the case."""
         if isinstance(case, NetworkCase):
             return _network(case, self._formats)
+        if isinstance(case, DeltaCase):
+            return self._delta(case)
         return self._conv(case) if isinstance(case, ConvCase) else self._pool(case)
 
     def _images(self, array: np.ndarray) -> Any:
@@ -94,6 +96,13 @@ class Pytorch:
 
         return Call(run, _kernel if kernel else _images)
 
+    def _delta(self, case: DeltaCase) -> Call:
+        dy, y = torch.from_numpy(case.dy), torch.from_numpy(case.y)
+        if case.product == "relu_backward":
+            mask = torch.ops.aten.threshold_backward  # what autograd calls for a ReLU
+            return Call(lambda: mask(dy, y, 0), _numpy)
+        return Call(lambda: dy.sum(case.pixels), _numpy)
+
     def _pool(self, case: PoolCase) -> Call:
         aten = torch.ops.aten
         functional = torch.nn.functional
@@ -118,6 +127,10 @@ class Pytorch:
 def _images(result: Any) -> np.ndarray:
     """(m, C, H, W) to (m, H, W, C)."""
     return np.ascontiguousarray(np.moveaxis(result.numpy(), 1, -1))
+
+
+def _numpy(result: Any) -> np.ndarray:
+    return result.numpy()
 
 
 def _image_pair(results: Any) -> tuple[np.ndarray, ...]:
