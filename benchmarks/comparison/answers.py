@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from comparison.cases import Case, ConvCase, DeltaCase, PoolCase
+from comparison.networks import NetworkCase
 from comparison.windows import max_pool, windows
+from fastconv import reference
 from fastconv.geometry import Geometry
 
 EPS = {"float16": 2.0**-23, "float32": 2.0**-23, "float64": 2.0**-52}
@@ -70,6 +72,13 @@ def compare(case: Case, got: Any, expected: Any, magnitude: Any) -> None:
             f"{wrong.sum()} of {wrong.size} elements, worst at {at}: "
             f"{got[at]} instead of {expected[at]}"
         )
+
+
+def first_prediction(case: NetworkCase) -> np.ndarray:
+    """What the naive loops predict for the first image."""
+    model = case.network.model()
+    model.ops = reference
+    return model.predict(case.batches[0][0][:1])
 
 
 def check_network(got: np.ndarray, expected: np.ndarray | None) -> None:

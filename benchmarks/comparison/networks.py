@@ -25,10 +25,8 @@ Trainer = Callable[[bool, float], Run]
 
 BATCHES = 8
 # Losses of so many steps are compared before a step is timed, without dropout, whose zeros each
-# library draws on its own. Adam divides a gradient by its own size, so that where it is almost zero
-# its rounding is a step of full length: a smaller rate.
+# library draws on its own.
 STEPS = 10
-LEARNING_RATE = {"sgd": 1e-3, "adam": 1e-4}
 EPOCH_RATE = 1e-3
 # While steps are timed the weights stay where they are. Thousands of steps on a few batches would
 # learn them by heart, and the ReLUs would not be those of a training any more.
@@ -76,6 +74,15 @@ class Network:
     def loss(self) -> nn.Loss:
         """What is minimised."""
         return nn.BinaryCrossEntropy() if self.classes == 2 else nn.SoftmaxCrossEntropy()
+
+    @property
+    def rate(self) -> float:
+        """Learning rate where losses are compared.
+
+        Adam divides a gradient by its own size: where it is almost zero, its rounding becomes a
+        step of full length, which is kept short here.
+        """
+        return 1e-4 if self.adam else 1e-3
 
     def optimizer(self, model: nn.Sequential, lr: float) -> nn.Optimizer:
         """What minimises it."""
@@ -149,8 +156,7 @@ class NetworkCase:
         """
 
         def losses(_: Any) -> np.ndarray:
-            rate = LEARNING_RATE["adam" if self.network.adam else "sgd"]
-            step = trainer(False, rate)
+            step = trainer(False, self.network.rate)
             return np.array([float(step()) for _ in range(STEPS)])
 
         return Call(trainer(True, HELD), losses)

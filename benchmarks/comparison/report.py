@@ -64,7 +64,8 @@ def print_rows(rows: Sequence[Row], libraries: Iterable[str]) -> None:
     lines = []
     for row in rows:
         line = [row.name, row.product, *(_milliseconds(row, name) for name in shown)]
-        line.append(("~" if row.noisy else "") + _number(row.ratio(), "{:.2f}"))
+        ratio = _number(row.ratio(), "{:.2f}")
+        line.append(f"~{ratio}" if row.noisy and row.ratio() else ratio)
         line.append(_number(row.best_ratio(), "{:.2f}"))
         if conv:
             line += [_number(row.gflops(), "{:.1f}"), _number(row.share(), "{:.0%}")]
