@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 import struct
 import sys
 from importlib import import_module
@@ -117,6 +118,19 @@ def test_an_unknown_network_is_one_line(capsys):
     with pytest.raises(SystemExit):
         training.main(["lenet6"])
     assert "there is no network 'lenet6'; expected one of seed, " in capsys.readouterr().err
+
+
+def test_each_file_uses_only_those_above_it():
+    folder = Path(networks.__file__).parent
+    words = (folder / "__init__.py").read_text().split('"""')[1].partition("\n\n")[2]
+    names = [re.split(r"\s{2,}", line)[0].split(", ") for line in words.splitlines()]
+    order = [name.rstrip("/") for line in names for name in line if name]
+    assert sorted(order) == sorted(p.stem for p in folder.iterdir() if p.stem[0] not in "_.")
+    for file in folder.rglob("*.py"):
+        here = file.relative_to(folder).parts[0].removesuffix(".py")
+        used = set(re.findall(r"^\s*(?:from|import) comparison\.(\w+)", file.read_text(), re.M))
+        below = order[order.index(here) :] if here in order else []
+        assert not used & set(below), file.name
 
 
 # Networks and their answers -----------------------------------------------------------------------
