@@ -160,7 +160,8 @@ class _Residual(torch.nn.Module):
 
 def network(model: nn.Sequential, x: np.ndarray) -> torch.nn.Module:
     """The network with the weights that it has here; `x` is a batch that fits."""
-    model.predict(x[:1])  # says the layers' shapes
+    with nn.evaluating(model):
+        model.forward(x[:1])  # after this the layers know their shapes
     return _module(model, x.shape[1:])
 
 
