@@ -45,10 +45,10 @@ from comparison.rows import BASELINE, OURS, Library, Row, measure_case, thread_c
 from comparison.timing import Peak
 
 import fastconv
-from fastconv.cli.bench_timing import blas_threads
 from fastconv.cli.output import one_line
 from fastconv.cli.parser import Parser
 from fastconv.problems import Problem, find_table, read_problems, table_names
+from fastconv.problems.timing import blas_threads
 
 DESCRIPTION = (__doc__ or "").partition("\n\n    ")[0].replace("``", "")
 

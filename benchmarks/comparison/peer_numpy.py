@@ -10,8 +10,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from comparison.cases import Call, Case, DeltaCase, PoolCase, UnsupportedError
-from fastconv.cli.bench_timing import blas_threads
 from fastconv.geometry import Geometry, effective
+from fastconv.problems.timing import blas_threads
 
 MAX_BYTES = 2**30  # of the im2col matrix
 

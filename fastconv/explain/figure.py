@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from fastconv.cli.explain_flow import EQUATIONS, Flow
+from fastconv.explain.flow import EQUATIONS, Flow
 from fastconv.nn.files import replacing
 
 __all__ = ["draw"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fastconv.cli.explain_flow import EQUATIONS, Flow
+from fastconv.explain.flow import EQUATIONS, Flow
 
 __all__ = ["explanation"]
 

@@ -216,7 +216,7 @@ class Sequential(Layer):
         TypeError, ValueError
             If a layer has no form in ONNX, or none that is the same, or an argument is wrong.
         """
-        from fastconv.adapters.onnx.export import write
+        from fastconv.nn.onnx.writer import write
 
         write(self, path, input_shape=input_shape, output=output, dtype=dtype)
 

@@ -1,23 +1,4 @@
-"""Convolution problems as one-line descriptors: one table drives tests, benchmarks and the CLI.
-
-A descriptor is a name (optional, ends in a colon) and words in any order, separated by spaces::
-
-    lenet5.c1: m64 h28w28c1 f6 k5x5 s1 p2
-
-    m64         images in the batch (default 1)
-    h28w28c1    input size and channels: w9c3 in 1-D, h28w28c1 in 2-D, d4h8w8c2 in 3-D
-    f6          output channels (filters)
-    k5x5        window, one number per axis; k5 means 5 on every axis
-    s1, s2x1    stride (default 1)
-    p2, p2x0    padding (default 0), one number or one lo:hi pair per axis (p0:1x0:1), or
-                psame, pvalid, pfull
-    d2, d2x1    dilation (default 1)
-    g4          groups (default 1)
-    float64     dtype: float16, float32 (default) or float64
-
-The form follows the named one-line problems of oneDNN's benchdnn, in this package's vocabulary.
-A table file holds one descriptor a line; ``#`` starts a comment.
-"""
+"""One convolution problem: its sizes, its operands, and its descriptor read and written."""
 
 from __future__ import annotations
 
@@ -25,31 +6,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv._descriptor import EXAMPLE, Padding, error, parse_fields
 from fastconv.geometry import Geometry
 from fastconv.geometry.resolve import conv_geometry
+from fastconv.problems.grammar import Padding, error, parse_fields
 
-__all__ = [
-    "EXAMPLE",
-    "Operands",
-    "Problem",
-    "find_table",
-    "parse_problem",
-    "parse_problems",
-    "read_problems",
-    "table_names",
-]
-
-# The tables lie in the package when it is installed and in benchmarks/ in a checkout.
-_TABLES = (
-    Path(__file__).parent / "tables",
-    Path(__file__).parents[1] / "benchmarks" / "problems",
-)
+__all__ = ["Operands", "Problem", "parse_problem"]
 
 
 class Operands(NamedTuple):
@@ -227,7 +192,7 @@ def parse_problem(text: str) -> Problem:
     Parameters
     ----------
     text : str
-        The descriptor, see the module's documentation.
+        The descriptor, see :mod:`fastconv.problems`.
 
     Returns
     -------
@@ -255,115 +220,3 @@ such as h32w32c32 (2-D), w100c3 (1-D) or d8h16w16c4 (3-D)
     except ValueError as fault:  # its first line names the argument; the descriptor has the rest
         raise error(text, str(fault).splitlines()[0]) from fault
     return problem
-
-
-def parse_problems(lines: Iterable[str], *, source: str = "table") -> tuple[Problem, ...]:
-    """Read a table of problems: one descriptor a line, ``#`` starts a comment.
-
-    Parameters
-    ----------
-    lines : iterable of str
-        The lines of the table.
-    source : str
-        Where the lines come from: error messages begin with it and the line number.
-
-    Returns
-    -------
-    tuple of Problem
-        In the order of the table.
-
-    Raises
-    ------
-    ValueError
-        If a line cannot be read, a name occurs twice or the table holds no problem.
-
-    Examples
-    --------
-    >>> table = ["# two layers", "a: m2 w9c1 f1 k3", "b: m2 h8w8c1 f2 k3x3  # 2-D"]
-    >>> [p.name for p in parse_problems(table)]
-    ['a', 'b']
-    """
-    problems: list[Problem] = []
-    names: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        text = line.split("#", 1)[0].strip()
-        if not text:
-            continue
-        try:
-            problem = parse_problem(text)
-        except ValueError as fault:
-            raise ValueError(f"{source}, line {number}: {fault}") from fault
-        if problem.name in names:
-            first = names[problem.name]
-            raise ValueError(
-                f"{source}, line {number}: the name '{problem.name}' is taken by line {first}"
-            )
-        if problem.name:
-            names[problem.name] = number
-        problems.append(problem)
-    if not problems:
-        raise ValueError(f"{source} holds no problem; expected lines such as '{EXAMPLE}'")
-    return tuple(problems)
-
-
-def read_problems(path: str | Path) -> tuple[Problem, ...]:
-    """Read a table file, see `parse_problems`.
-
-    Parameters
-    ----------
-    path : str or Path
-        A text file in UTF-8.
-
-    Returns
-    -------
-    tuple of Problem
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is not text or a line cannot be read.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as fault:
-        raise ValueError(
-            f"{path} is not a text file; expected one problem a line, such as '{EXAMPLE}'"
-        ) from fault
-    return parse_problems(lines, source=str(path))
-
-
-def table_names() -> tuple[str, ...]:
-    """Names of the tables that come with the package.
-
-    Examples
-    --------
-    >>> "tails" in table_names()
-    True
-    """
-    return tuple(sorted({path.stem for folder in _TABLES for path in folder.glob("*.txt")}))
-
-
-def find_table(name: str) -> Path:
-    """Path of a table that comes with the package, for `read_problems`.
-
-    Parameters
-    ----------
-    name : str
-        One of `table_names`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such table.
-
-    Examples
-    --------
-    >>> len(read_problems(find_table("lenet5_mnist")))
-    3
-    """
-    for folder in _TABLES:
-        if name in table_names() and (path := folder / f"{name}.txt").is_file():
-            return path
-    raise ValueError(f"there is no table '{name}'; expected one of {', '.join(table_names())}")

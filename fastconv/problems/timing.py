@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.problems import Operands, Problem
+from fastconv.plans.conv import plan_conv
+from fastconv.problems.problem import Operands, Problem
 
 __all__ = ["Result", "blas_threads", "measure"]
 
@@ -85,9 +86,7 @@ def measure(problem: Problem, repeat: int) -> Result:
     >>> list(result.seconds), result.consistent
     (['forward', 'kernel grad', 'input grad'], True)
     """
-    import fastconv
-
-    plan = fastconv.plan_conv(problem.x_shape, problem.w_shape, problem.dtype, **problem.kwargs)
+    plan = plan_conv(problem.x_shape, problem.w_shape, problem.dtype, **problem.kwargs)
     operands = problem.operands()
     x, w, _, dy = operands
     y, dw, dx = np.empty_like(dy), np.empty_like(w), np.empty_like(x)

@@ -1,4 +1,4 @@
-"""The exact half of ``fastconv check``: every function against the naive loops, on integers.
+"""Every function against the naive loops, exactly, on integers.
 
 Operands are small integers, so that every sum is exact in every dtype and order of summation: the
 fast result must equal that of the naive loops bit for bit. Averages divide, so what is averaged
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from fastconv import reference
-from fastconv.cli.check_cases import AVERAGE_STEP, Score, Trial
 from fastconv.problems import Problem
+from fastconv.selfcheck.score import Score
+from fastconv.selfcheck.trials import AVERAGE_STEP, Trial
 
 __all__ = ["CHECKS", "check_ops"]
 

@@ -12,11 +12,11 @@ from onnx.reference import ReferenceEvaluator
 
 from fastconv import nn
 from fastconv.adapters.onnx import OPS
-from fastconv.adapters.onnx.export import OUTPUTS, to_model
 from fastconv.cli import main
-from fastconv.cli.export import OUTPUTS as WORDS
+from fastconv.cli.commands.export import OUTPUTS as WORDS
 from fastconv.examples import binary_cnn, digits_cnn, two_conv_cnn
 from fastconv.nn import storage
+from fastconv.nn.onnx.writer import OUTPUTS, to_model
 
 
 def image(*shape, m=3, seed=0):

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv.cli import check, main
-from fastconv.cli.deep import GRAINS, SECTIONS, runner
-from fastconv.cli.deep.bits import check_bits
-from fastconv.cli.deep.guard import guard_problems
-from fastconv.cli.deep.layouts import LAYOUTS, SENTINEL, arranged, outside
-from fastconv.cli.deep.memory import check_exhausted, check_flat
-from fastconv.cli.deep.numbers import check_numbers
-from fastconv.cli.deep.processes import check_forks, check_threads
+from fastconv.cli import main
+from fastconv.cli.commands import check
+from fastconv.selfcheck.deep import GRAINS, SECTIONS, runner
+from fastconv.selfcheck.deep.bits import check_bits
+from fastconv.selfcheck.deep.guard import guard_problems
+from fastconv.selfcheck.deep.layouts import LAYOUTS, SENTINEL, arranged, outside
+from fastconv.selfcheck.deep.memory import check_exhausted, check_flat
+from fastconv.selfcheck.deep.numbers import check_numbers
+from fastconv.selfcheck.deep.processes import check_forks, check_threads
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="fork, mprotect and rlimits are POSIX")
 SOME = {"bits": 1, "numbers": 2, "guard": 60, "memory:check_flat": 200, "processes": 4}
@@ -149,7 +150,7 @@ def test_threads_that_disturb_each_other_are_seen():
 @pytest.mark.filterwarnings("ignore:os.fork")  # JAX, if another test has imported it, warns
 def test_a_child_with_other_bits_or_without_a_result_is_seen(monkeypatch):
     parent = os.getpid()
-    monkeypatch.setattr("fastconv.cli.deep.processes.CHILD_SECONDS", 1)
+    monkeypatch.setattr("fastconv.selfcheck.deep.processes.CHILD_SECONDS", 1)
 
     def broken(what):
         def relu_backward(dy, y):
@@ -181,7 +182,7 @@ def assert_ended(pid, reader, seconds):
 @pytest.mark.filterwarnings("ignore:os.fork")
 def test_a_grandchild_that_hangs_ends_with_the_child_that_forked_it(monkeypatch):
     """The child is stopped, so that it cannot end the grandchild itself."""
-    monkeypatch.setattr("fastconv.cli.deep.processes.CHILD_SECONDS", 1)
+    monkeypatch.setattr("fastconv.selfcheck.deep.processes.CHILD_SECONDS", 1)
     parent, (reader, writer) = os.getpid(), os.pipe()
 
     def relu_backward(dy, y):
@@ -204,7 +205,7 @@ def test_a_grandchild_that_hangs_ends_with_the_child_that_forked_it(monkeypatch)
 ORPHAN = """
 import os, signal, types
 import fastconv
-from fastconv.cli.deep import processes
+from fastconv.selfcheck.deep import processes
 
 processes.ORPHAN_SECONDS, parent = 1, os.getpid()
 
@@ -234,7 +235,7 @@ import sys
 import numpy as np
 import fastconv
 from types import SimpleNamespace
-from fastconv.cli.deep.guard import check_guard
+from fastconv.selfcheck.deep.guard import check_guard
 
 def avg_pool(x, *args, **options):
     y = fastconv.avg_pool(x, *args, **options)

@@ -17,8 +17,8 @@ from numpy.testing import assert_array_equal
 from spoilt import spoils
 
 import fastconv as fc
-from fastconv.cli.deep import GRAINS
-from fastconv.cli.deep.layouts import INPUT_LAYOUTS, LAYOUTS, SENTINEL, arranged, outside
+from fastconv.selfcheck.deep import GRAINS
+from fastconv.selfcheck.deep.layouts import INPUT_LAYOUTS, LAYOUTS, SENTINEL, arranged, outside
 
 HEALTH = {
     "deadline": None,

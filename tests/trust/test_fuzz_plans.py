@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from numpy.testing import assert_array_equal
 
 import fastconv as fc
-from fastconv.cli.deep import GRAINS
-from fastconv.cli.deep.layouts import INPUT_LAYOUTS, LAYOUTS, arranged, outside
 from fastconv.lowering import Im2colPlan
+from fastconv.selfcheck.deep import GRAINS
+from fastconv.selfcheck.deep.layouts import INPUT_LAYOUTS, LAYOUTS, arranged, outside
 
 called = {"right": 0, "refused": 0, "plans": 0}
 HEALTH = {"deadline": None, "suppress_health_check": list(HealthCheck)}

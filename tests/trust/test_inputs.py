@@ -138,7 +138,7 @@ assert dx.sum() == y.size
 ARGMAX = """
 import numpy as np
 import fastconv as fc
-from fastconv.cli.deep import cut_finely
+from fastconv.selfcheck.deep import cut_finely
 
 cut_finely()
 refused = wrong = 0

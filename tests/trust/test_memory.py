@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.cli.deep.memory import varying_call
 from fastconv.geometry.resolve import conv_geometry
 from fastconv.plans.compiled import products
 from fastconv.plans.conv import planned
+from fastconv.selfcheck.deep.memory import varying_call
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept to on Linux only")
 
@@ -128,7 +128,7 @@ def test_memory_may_run_out_at_any_point_of_a_call_in_small_steps():
 
 FLAT = """
 import fastconv
-from fastconv.cli.deep.memory import check_flat
+from fastconv.selfcheck.deep.memory import check_flat
 (score,) = check_flat(fastconv, 0, {count}, lambda done, total: None)
 print(score.failures, score.worst)
 """
@@ -229,7 +229,7 @@ def test_results_hold_nothing_but_themselves():
 def test_what_is_measured_is_measured():
     """In a process of its own: the largest resident size is that of its whole life."""
     code = (
-        "import numpy as np; from fastconv.cli.deep.memory import GROWTH, resident; "
+        "import numpy as np; from fastconv.selfcheck.deep.memory import GROWTH, resident; "
         "before = resident(); block = np.ones(GROWTH); assert resident() - before > 4 * GROWTH"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

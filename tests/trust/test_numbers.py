@@ -15,9 +15,15 @@ from geometries import integers, layout, random_conv, random_pool, random_transp
 from numpy.testing import assert_array_equal
 
 import fastconv as fc
-from fastconv.cli.deep.chain import chain_errors
-from fastconv.cli.deep.numbers import BOUND, RMS, check_numbers, rounding_errors, table_problems
 from fastconv.problems import parse_problem
+from fastconv.selfcheck.deep.chain import chain_errors
+from fastconv.selfcheck.deep.numbers import (
+    BOUND,
+    RMS,
+    check_numbers,
+    rounding_errors,
+    table_problems,
+)
 from fastconv.testing import assert_adjoint
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 import fastconv as fc
-from fastconv.adapters._host import host
+from fastconv._extras import host
 from fastconv.geometry.request import Int, Padding
 
 host("autograd", "autograd")
 
 from autograd.tracer import getval, isbox  # noqa: E402
 
-from fastconv.adapters._autograd_primitives import (  # noqa: E402
+from fastconv.adapters.autograd.primitives import (  # noqa: E402
     CONV_PRIMITIVES,
     CONV_TRANSPOSE_PRIMITIVES,
     call,

@@ -11,7 +11,7 @@ from autograd.extend import def_linear, defjvp, defvjp, primitive
 from autograd.tracer import isbox
 
 import fastconv as fc
-from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE, Bilinear
+from fastconv.adapters.shared.bilinear import CONV, CONV_TRANSPOSE, Bilinear
 from fastconv.operands import as_array, quiet
 
 __all__ = ["CONV_PRIMITIVES", "CONV_TRANSPOSE_PRIMITIVES", "call", "maxima", "means"]

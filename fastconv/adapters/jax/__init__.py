@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE
-from fastconv.adapters._host import host
+from fastconv._extras import host
+from fastconv.adapters.shared.bilinear import CONV, CONV_TRANSPOSE
 from fastconv.geometry.request import Int, Padding
 
 host("jax", "jax")
 
 import jax  # noqa: E402
 
-from fastconv.adapters._jax_calls import (  # noqa: E402
+from fastconv.adapters.jax.calls import (  # noqa: E402
     frozen,
     images_operand,
     maximum_of,

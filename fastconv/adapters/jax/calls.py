@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fastconv as fc
-from fastconv.adapters._bilinear import Bilinear
-from fastconv.adapters._numbers import as_float
+from fastconv.adapters.shared.bilinear import Bilinear
+from fastconv.adapters.shared.numbers import as_float
 from fastconv.operands import float_dtype, quiet, refuse_foreign
 
 __all__ = ["frozen", "images_operand", "maximum_of", "mean_of", "product_of"]
@@ -37,6 +37,7 @@ def _tuples(value: Any) -> Any:
 
 
 def product_of(product: Bilinear, options: Options, x: Any, w: Any, b: Any) -> jax.Array:
+    """The product of `x` and `w`, plus `b` unless it is None."""
     x, w = images_operand("x", x), images_operand("w", w)
     plain, biased = _differentiable(product, options)
     operands = (x, w) if b is None else (x, w, images_operand("b", b))

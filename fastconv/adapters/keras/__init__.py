@@ -25,8 +25,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NoReturn
 
-from fastconv.adapters._host import host
-from fastconv.adapters._keras_functions import FUNCTIONS, TRANSFORMS
+from fastconv._extras import host
+from fastconv.adapters.keras.functions import FUNCTIONS, TRANSFORMS
 
 __all__ = ["install", "uninstall"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from scipy import fft as scipy_fft
 
 import fastconv as fc
-from fastconv.adapters._host import host
-from fastconv.adapters._numbers import as_float, product
-from fastconv.adapters._transpose import conv_transpose as transposed
+from fastconv._extras import host
+from fastconv.adapters.shared.numbers import as_float, product
+from fastconv.adapters.shared.transpose import conv_transpose as transposed
 from fastconv.operands import quiet
 
 __all__ = ["FUNCTIONS", "TRANSFORMS"]

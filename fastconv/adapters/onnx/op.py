@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.adapters._host import host
+from fastconv._extras import host
 from fastconv.geometry import effective
 from fastconv.operands import quiet
 

@@ -13,8 +13,8 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastconv import nn
-from fastconv.adapters._images import image_shape_of, small_cnn
-from fastconv.adapters._parameters import Parameters, as_numpy, own_network
+from fastconv.adapters.sklearn.images import image_shape_of, small_cnn
+from fastconv.adapters.sklearn.parameters import Parameters, as_numpy, own_network
 from fastconv.nn.base import Array
 
 __all__ = ["CNN"]

@@ -52,7 +52,7 @@ def add(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Time, print a table, and return the exit status."""
     import fastconv
-    from fastconv.cli.bench_timing import blas_threads, measure
+    from fastconv.problems.timing import blas_threads, measure
 
     problems = _problems(args.problem)
     if args.csv and (args.csv.is_dir() or not args.csv.parent.is_dir()):

@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from fastconv.cli.check_cases import Score
 from fastconv.cli.output import print_table, style
 from fastconv.cli.parser import Parser, seed
+from fastconv.cli.progress import new_bar
+from fastconv.selfcheck.score import Score
 
 RANDOM_PROBLEMS = 40  # besides the table's: 4 s for all functions, dtypes and formats
 
@@ -39,10 +40,11 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     import fastconv
-    from fastconv.cli.check_cases import random_problem
-    from fastconv.cli.check_models import check_gradients, check_models
-    from fastconv.cli.check_ops import check_ops
     from fastconv.problems import find_table, read_problems
+    from fastconv.selfcheck.functions import check_ops
+    from fastconv.selfcheck.gradients import check_gradients
+    from fastconv.selfcheck.models import check_models
+    from fastconv.selfcheck.trials import random_problem
 
     start = time.perf_counter()
     rng = np.random.default_rng(args.seed)
@@ -54,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     scores += check_gradients(fastconv, args.seed)
     scores += check_models(fastconv, args.seed)
     if args.deep:
-        from fastconv.cli.deep.runner import run_all
+        from fastconv.selfcheck.deep.runner import run_all
 
-        scores += run_all(args.seed)
+        scores += run_all(args.seed, new_bar())
     failures = report(scores)
     seconds = time.perf_counter() - start
     verdict = f"{failures} failures" if failures else "no failures"

@@ -10,35 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fastconv.cli.explain_flow import Flow, Parameters, trace
-from fastconv.cli.explain_text import explanation
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, one_line, style
 from fastconv.cli.parser import Parser, seed
 from fastconv.examples.pixels import OTHER_SCALE, pixel_scale
-
-# Drawn for this program, 0 to 16 as in scikit-learn's digits: used where that is not installed.
-DRAWINGS = {
-    0: """
-        0  0  3 12 13  4  0  0
-        0  1 13 10  9 14  1  0
-        0  6 12  0  0 11  7  0
-        0  8  9  0  0  8  9  0
-        0  8  8  0  0  8  9  0
-        0  6 11  0  0 10  8  0
-        0  1 14  8  8 14  2  0
-        0  0  4 13 12  4  0  0
-    """,
-    1: """
-        0  0  0  2 13  6  0  0
-        0  0  2 13 16  6  0  0
-        0  3 13 12 16  4  0  0
-        0  4  5  4 16  4  0  0
-        0  0  0  4 16  4  0  0
-        0  0  0  5 16  3  0  0
-        0  0  0  7 16  5  0  0
-        0  0  0  3 13  6  0  0
-    """,
-}
+from fastconv.explain.drawings import drawing
+from fastconv.explain.flow import Flow, follow
+from fastconv.explain.text import explanation
 
 
 def add(parser: Parser) -> None:
@@ -73,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Explain, and return the exit status."""
     draw = _figure() if args.png else None
     x, source = _image(args.digit, args.image)
-    flow = explain(x, args.digit, args.seed)
+    flow = follow(x, args.digit, args.seed)
     if draw:
         try:
             draw(flow, source, args.png)
@@ -86,27 +63,6 @@ def run(args: argparse.Namespace) -> int:
         if draw:
             print(f"\n  Figure written to {args.png}.")
     return 0
-
-
-def explain(x: np.ndarray, y: int, seed: int) -> Flow:
-    """Trace the image `x` (8, 8) with label `y` through a new `binary_cnn` of that seed."""
-    import fastconv
-    from fastconv.examples import binary_cnn
-
-    w1, b1, w3, b3 = (p.value for p in binary_cnn(seed=seed, dtype=np.float64).parameters())
-    parameters = Parameters(w1[:, :, 0, 0], float(b1[0]), w3[:, 0], float(b3[0]))
-    return trace(np.asarray(x, np.float64), y, parameters, fastconv)
-
-
-def drawing(digit: int) -> np.ndarray:
-    """The built-in image of a digit, float64 (8, 8) in [0, 1].
-
-    Examples
-    --------
-    >>> drawing(0).shape
-    (8, 8)
-    """
-    return np.array(DRAWINGS[digit].split(), np.float64).reshape(8, 8) / 16
 
 
 def _image(digit: int, choice: str) -> tuple[np.ndarray, str]:
@@ -165,7 +121,7 @@ def _image_file(name: str) -> tuple[np.ndarray, str]:
 def _figure() -> Callable[[Flow, str, Path], None]:
     """The function that draws, or an error before anything is printed."""
     try:
-        from fastconv.cli.explain_figure import draw
+        from fastconv.explain.figure import draw
     except ImportError as error:
         raise CommandError(
             f"--png draws with matplotlib, which is missing; run: {INSTALL_EXAMPLES}", status=1

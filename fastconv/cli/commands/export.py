@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastconv.cli.output import CommandError, one_line
 from fastconv.cli.parser import Parser
-from fastconv.cli.train_setup import DEFAULT_OUT, Files
+from fastconv.cli.training.setup import DEFAULT_OUT, Files
 
 OUTPUTS = ("logits", "softmax", "sigmoid")
 

@@ -10,7 +10,7 @@ from typing import Any
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, command_line, one_line
 from fastconv.cli.parser import Parser, positive_int, rate, seed
 from fastconv.cli.progress import Progress
-from fastconv.cli.train_setup import DEFAULT_OUT, Files, Setup, make_folder, prepare, shown
+from fastconv.cli.training.setup import DEFAULT_OUT, Files, Setup, make_folder, prepare, shown
 from fastconv.examples import RECIPES
 
 
@@ -241,7 +241,7 @@ def _report(
     probabilities: Any,
     right: int,
 ) -> None:
-    from fastconv.cli.report import write_report
+    from fastconv.cli.training.report import write_report
 
     words = [word for word in args.argv if word != "--resume"]
     try:

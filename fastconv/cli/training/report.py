@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cli import report_figures as figures
-from fastconv.cli.train_setup import Setup, shown
+from fastconv.cli.training import figures
+from fastconv.cli.training.setup import Setup, shown
 from fastconv.nn.files import replacing
 
 __all__ = ["write_report"]

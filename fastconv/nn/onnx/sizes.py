@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fastconv.adapters._host import host
+from fastconv._extras import host
 
 __all__ = ["fixed_shape"]
 

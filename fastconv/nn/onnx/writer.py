@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastconv
-from fastconv.adapters._host import host
-from fastconv.adapters.onnx._layers import CONVERTERS
-from fastconv.adapters.onnx._sizes import fixed_shape
+from fastconv._extras import host
 from fastconv.nn.base import Layer
 from fastconv.nn.container import Sequential, predict
 from fastconv.nn.conv import AXES, Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten
 from fastconv.nn.files import replacing
 from fastconv.nn.normalisation import BatchNorm
+from fastconv.nn.onnx.layers import CONVERTERS
+from fastconv.nn.onnx.sizes import fixed_shape
 from fastconv.nn.pooling import GlobalAvgPool
 
 __all__ = ["OUTPUTS", "to_model", "write"]

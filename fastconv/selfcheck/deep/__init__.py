@@ -51,7 +51,7 @@ SECTIONS = (
 def load(function: str) -> Any:
     """The section with the name "module:function"."""
     module, name = function.split(":")
-    return getattr(import_module(f"fastconv.cli.deep.{module}"), name)
+    return getattr(import_module(f"fastconv.selfcheck.deep.{module}"), name)
 
 
 def cut_finely() -> None:

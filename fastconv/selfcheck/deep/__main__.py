@@ -1,4 +1,4 @@
-"""One section in this process: ``python -m fastconv.cli.deep MODULE:FUNCTION SEED COUNT``.
+"""One section in this process: ``python -m fastconv.selfcheck.deep MODULE:FUNCTION SEED COUNT``.
 
 Prints a JSON object a line: progress, then the scores.
 """
@@ -11,7 +11,7 @@ import sys
 import time
 
 import fastconv
-from fastconv.cli.deep import cut_finely, load
+from fastconv.selfcheck.deep import cut_finely, load
 
 SECONDS_BETWEEN_LINES = 0.1
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from fastconv import reference
-from fastconv.cli.check_cases import Score, Trial, random_problem
-from fastconv.cli.check_ops import CHECKS, DATA_FORMATS, DTYPES, difference
-from fastconv.cli.deep import Tick
-from fastconv.cli.deep.layouts import INPUT_LAYOUTS, arranged
+from fastconv.selfcheck.deep import Tick
+from fastconv.selfcheck.deep.layouts import INPUT_LAYOUTS, arranged
+from fastconv.selfcheck.functions import CHECKS, DATA_FORMATS, DTYPES, difference
+from fastconv.selfcheck.score import Score
+from fastconv.selfcheck.trials import Trial, random_problem
 
 __all__ = ["check_bits"]
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cli.check_cases import Score, Trial
-from fastconv.cli.check_ops import CHECKS
-from fastconv.cli.deep import Tick
 from fastconv.problems import Problem, parse_problem
+from fastconv.selfcheck.deep import Tick
+from fastconv.selfcheck.functions import CHECKS
+from fastconv.selfcheck.score import Score
+from fastconv.selfcheck.trials import Trial
 
 __all__ = ["Guarded", "check_guard", "guard_problems", "with_out"]
 

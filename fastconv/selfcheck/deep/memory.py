@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cli.check_cases import Score
-from fastconv.cli.deep import Tick
+from fastconv.selfcheck.deep import Tick
+from fastconv.selfcheck.score import Score
 
 __all__ = ["check_exhausted", "check_flat", "exhausting_calls", "varying_call"]
 

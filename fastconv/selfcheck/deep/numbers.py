@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.cli.check_cases import Score, random_problem
-from fastconv.cli.deep import Tick
-from fastconv.cli.deep.chain import chain_errors
 from fastconv.geometry import Geometry
 from fastconv.lowering import Im2colPlan
 from fastconv.problems import Problem, find_table, read_problems, table_names
+from fastconv.selfcheck.deep import Tick
+from fastconv.selfcheck.deep.chain import chain_errors
+from fastconv.selfcheck.score import Score
+from fastconv.selfcheck.trials import random_problem
 
 __all__ = ["BOUND", "RMS", "Errors", "check_numbers", "rounding_errors", "table_problems"]
 

@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cli.check_cases import Score
-from fastconv.cli.deep import Tick
+from fastconv.selfcheck.deep import Tick
+from fastconv.selfcheck.score import Score
 
 __all__ = ["check_cache", "check_forks", "check_threads", "digest"]
 
 PYTHON_THREADS = 8
 CHILD_SECONDS = 20
 ORPHAN_SECONDS = 30  # a child whose parent was killed meanwhile ends by itself
-PROGRAM = "import fastconv; from fastconv.cli.deep.processes import digest; print(digest(fastconv))"
+PROGRAM = (
+    "import fastconv; from fastconv.selfcheck.deep.processes import digest; print(digest(fastconv))"
+)
 
 
 def digest(ops: Any, seed: int = 0) -> str:

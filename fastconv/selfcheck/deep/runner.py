@@ -11,18 +11,25 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from fastconv.cli.check_cases import Score
-from fastconv.cli.deep import SECTIONS, Section, Tick
-from fastconv.cli.progress import new_bar
+from fastconv.selfcheck.deep import SECTIONS, Section, Tick
+from fastconv.selfcheck.score import Score
 
 __all__ = ["command", "run_all", "run_section"]
 
 MESSAGE_LINES = 3
 
 
-def run_all(seed: int) -> list[Score]:
-    """All sections' scores; a line about each, and on a terminal a bar, on standard error."""
-    bar, scores = new_bar(), []
+def run_all(seed: int, bar: Any = None) -> list[Score]:
+    """All sections' scores; a line about each, on standard error.
+
+    Parameters
+    ----------
+    seed : int
+    bar : object, optional
+        Shows how far a section is, and prints the lines: has ``start(title, total)``,
+        ``move(done, text)``, ``line(text)`` and ``close()``.
+    """
+    scores: list[Score] = []
     try:
         for section in SECTIONS:
             if bar:
@@ -57,7 +64,7 @@ def _summary(scores: Sequence[Score]) -> str:
 def command(section: Section, seed: int) -> list[str]:
     """The words that run a section in a process."""
     words = [section.function, str(seed), str(section.count)]
-    return [sys.executable, "-m", "fastconv.cli.deep", *words]
+    return [sys.executable, "-m", "fastconv.selfcheck.deep", *words]
 
 
 def run_section(title: str, words: Sequence[str], deadline: float, tick: Tick) -> list[Score]:
