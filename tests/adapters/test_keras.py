@@ -13,7 +13,7 @@ from keras.src.backend.common.backend_utils import compute_conv_transpose_paddin
 from numpy.testing import assert_array_equal
 
 from fastconv import reference
-from fastconv.adapters import _keras_functions
+from fastconv.adapters.keras import functions
 
 WINDOWS = [(3,), (3, 2), (2, 1, 3)]
 LAYOUTS = ["channels_last", "channels_first"]
@@ -208,11 +208,11 @@ def test_a_whole_model_predicts():
 
 def test_signatures_are_those_of_keras():
     """Whatever Keras's callers give by position arrives where it should."""
-    functions = {**_keras_functions.FUNCTIONS, **_keras_functions.TRANSFORMS}
+    found = {**functions.FUNCTIONS, **functions.TRANSFORMS}
     seen = set()
     for _, name, own in adapter._originals:
-        parameters = (inspect.signature(f).parameters.values() for f in (functions[name], own))
+        parameters = (inspect.signature(f).parameters.values() for f in (found[name], own))
         mine, theirs = ([(p.name, p.kind, p.default) for p in each] for each in parameters)
         assert mine == theirs
         seen.add(name)
-    assert seen >= set(_keras_functions.FUNCTIONS)
+    assert seen >= set(functions.FUNCTIONS)

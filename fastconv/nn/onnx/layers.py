@@ -1,4 +1,8 @@
-"""The ONNX form of every layer of `fastconv.nn`: each converter adds its nodes to a graph."""
+"""The ONNX form of every layer of `fastconv.nn`.
+
+Each form adds the nodes of its layer to a `fastconv.nn.onnx.writer.Graph`, for the result `x`, and
+returns the result after them; layers name their form where they are registered.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import nn
 from fastconv.geometry import resolved_pads, transposed_pad
 from fastconv.geometry.request import Request
 
-__all__ = ["CONVERTERS"]
+__all__ = [
+    "avg_pool",
+    "batch_norm",
+    "channels_of",
+    "conv",
+    "conv_transpose",
+    "dense",
+    "dropout",
+    "elementwise",
+    "flatten",
+    "global_avg_pool",
+    "images_of",
+    "max_pool",
+    "nothing_of",
+    "residual",
+    "rows_of",
+    "sequential",
+]
 
 AUTO = {"auto_pad": "SAME_UPPER"}
 
@@ -62,14 +82,16 @@ def _convolution(
     return x._replace(name=name)
 
 
-def _conv(graph: Any, layer: nn.Conv, x: Any, path: str) -> Any:
+def conv(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """Convolution, and ReLU where it is fused."""
     settings = {"window": layer.window, **layer.settings}
     window, form = _window(settings, len(layer.window))
     attributes = window | _padding(path, window, form)
     return _convolution(graph, "Conv", layer, x, path, attributes)
 
 
-def _conv_transpose(graph: Any, layer: nn.ConvTranspose, x: Any, path: str) -> Any:
+def conv_transpose(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """Transposed convolution, and ReLU where it is fused."""
     rank = len(layer.window)
     settings = {"window": layer.window, **layer.settings}
     window, form = _window(settings, rank)
@@ -118,28 +140,33 @@ def _ceil_pads(attributes: dict[str, Any], written: Sequence[int]) -> list[int]:
     return low + [min(hi + b - 1, a - 1 - done) for a, b, hi, done in rows]
 
 
-def _max_pool(graph: Any, layer: nn.MaxPool, x: Any, path: str) -> Any:
+def max_pool(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """Maxima of windows."""
     return _pool(graph, "MaxPool", layer, x, path)
 
 
-def _avg_pool(graph: Any, layer: nn.AvgPool, x: Any, path: str) -> Any:
+def avg_pool(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """Means of windows."""
     include = int(layer.settings["count_include_pad"])
     return _pool(graph, "AveragePool", layer, x, path, count_include_pad=include)
 
 
-def _global_avg_pool(graph: Any, layer: nn.GlobalAvgPool, x: Any, path: str) -> Any:
+def global_avg_pool(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """One mean a channel: (m, C)."""
     x = graph.channels_first(x, path)
     name = graph.node("GlobalAveragePool", [x.name], path)
     return x._replace(name=graph.node("Flatten", [name], path), rank=0, first=False)
 
 
-def _flatten(graph: Any, layer: nn.Flatten, x: Any, path: str) -> Any:
+def flatten(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """Rows of the cells of each image, channels last."""
     x = graph.channels_last(x, path)
     flat = x.name if x.rank else x.flat
     return x._replace(name=graph.node("Flatten", [x.name], path), rank=0, flat=flat)
 
 
-def _dense(graph: Any, layer: nn.Dense, x: Any, path: str) -> Any:
+def dense(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """A matrix product, plus bias."""
     graph.takes(x, layer.inputs)
     inputs = [x.name, graph.constant(f"{path}.w", layer.w.value)]
     if layer.b is not None:
@@ -147,7 +174,8 @@ def _dense(graph: Any, layer: nn.Dense, x: Any, path: str) -> Any:
     return x._replace(name=graph.node("Gemm", inputs, path), flat="")
 
 
-def _batch_norm(graph: Any, layer: nn.BatchNorm, x: Any, path: str) -> Any:
+def batch_norm(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """Normalisation with the running statistics."""
     x = graph.channels_first(x, path)
     if not x.rank:
         graph.takes(x, layer.channels)
@@ -162,21 +190,25 @@ def _batch_norm(graph: Any, layer: nn.BatchNorm, x: Any, path: str) -> Any:
     return x._replace(name=name)
 
 
-def _elementwise(op: str) -> Callable[[Any, Any, Any, str], Any]:
+def elementwise(op: str) -> Callable[[Any, Any, Any, str], Any]:
+    """The form of a layer that is one node of one input."""
     return lambda graph, layer, x, path: x._replace(name=graph.node(op, [x.name], path))
 
 
-def _dropout(graph: Any, layer: nn.Dropout, x: Any, path: str) -> Any:
-    return x  # in evaluation it does nothing
+def dropout(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """Nothing: in evaluation it drops nothing."""
+    return x
 
 
-def _sequential(graph: Any, layer: nn.Sequential, x: Any, path: str) -> Any:
+def sequential(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """The layers, one after the other."""
     for i, child in enumerate(layer.layers):
         x = graph.layer(child, x, f"{path}.{i}")
     return x
 
 
-def _residual(graph: Any, layer: nn.Residual, x: Any, path: str) -> Any:
+def residual(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """Body and shortcut, and their sum."""
     x = graph.channels_first(x, path)  # once, for both ways
     y = graph.channels_first(graph.layer(layer.body, x, f"{path}.body"), path)
     side = x if layer.shortcut is None else graph.layer(layer.shortcut, x, f"{path}.shortcut")
@@ -184,19 +216,26 @@ def _residual(graph: Any, layer: nn.Residual, x: Any, path: str) -> Any:
     return y._replace(name=graph.node("Add", [y.name, side.name], path))
 
 
-CONVERTERS: dict[type[nn.Layer], Callable[[Any, Any, Any, str], Any]] = {
-    nn.AvgPool: _avg_pool,
-    nn.BatchNorm: _batch_norm,
-    nn.Conv: _conv,
-    nn.ConvTranspose: _conv_transpose,
-    nn.Dense: _dense,
-    nn.Dropout: _dropout,
-    nn.Flatten: _flatten,
-    nn.GlobalAvgPool: _global_avg_pool,
-    nn.MaxPool: _max_pool,
-    nn.ReLU: _elementwise("Relu"),
-    nn.Residual: _residual,
-    nn.Sequential: _sequential,
-    nn.Sigmoid: _elementwise("Sigmoid"),
-    nn.Tanh: _elementwise("Tanh"),
-}
+# What layers fix of their input's shape, see `fastconv.nn.registry.register` --------------------
+
+AXES = {1: ("m", "W"), 2: ("m", "H", "W"), 3: ("m", "D", "H", "W")}
+
+
+def images_of(layer: Any) -> tuple[Any, ...]:
+    """Images with as many axes and channels as the kernel of a convolution."""
+    return (*AXES[len(layer.window)], layer.channels)
+
+
+def rows_of(layer: Any) -> tuple[Any, ...]:
+    """Rows for the weights of a dense layer."""
+    return ("m", layer.inputs)
+
+
+def channels_of(layer: Any) -> tuple[Any, ...]:
+    """Any images with the layer's channels."""
+    return (..., layer.channels)
+
+
+def nothing_of(layer: Any) -> tuple[Any, ...]:
+    """The layer takes images of any shape and gives rows: what follows tells nothing of them."""
+    return ()

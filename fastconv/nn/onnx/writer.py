@@ -8,21 +8,19 @@ Flatten or at the end.
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-import fastconv
 from fastconv._extras import host
-from fastconv.nn.base import Layer
-from fastconv.nn.container import Sequential, predict
-from fastconv.nn.conv import AXES, Conv, ConvTranspose
-from fastconv.nn.dense import Dense, Flatten
+from fastconv._version import __version__
+from fastconv.nn.base import Layer, runner
 from fastconv.nn.files import replacing
-from fastconv.nn.normalisation import BatchNorm
-from fastconv.nn.onnx.layers import CONVERTERS
 from fastconv.nn.onnx.sizes import fixed_shape
-from fastconv.nn.pooling import GlobalAvgPool
+from fastconv.nn.registry import onnx_form, taken_shape
+
+if TYPE_CHECKING:
+    from fastconv.nn.container import Sequential
 
 __all__ = ["OUTPUTS", "to_model", "write"]
 
@@ -100,10 +98,10 @@ class Graph:
 
     def layer(self, layer: Layer, x: Value, path: str) -> Value:
         """Add a layer, and those inside it."""
-        convert = CONVERTERS.get(type(layer))
-        if convert is None:
+        form = onnx_form(layer)
+        if form is None:
             raise TypeError(f"layer {path}: {type(layer)!r} has no form in ONNX")
-        return convert(self, layer, x, path)
+        return form(self, layer, x, path)
 
 
 def to_model(
@@ -160,7 +158,7 @@ def to_model(
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR,
         producer_name="fastconv",
-        producer_version=fastconv.__version__,
+        producer_version=__version__,
     )
     made = onnx.shape_inference.infer_shapes(made, check_type=True, strict_mode=True)
     onnx.checker.check_model(made, full_check=True)
@@ -179,19 +177,19 @@ def _input_shape(
 ) -> list[int | str]:
     """Shape of ``x``: numbers where they are known, names where they are free."""
     if image is not None:
-        predict(model, np.zeros((0, *image), dtype))  # raises where it does not fit
+        runner(model)(np.zeros((0, *image), dtype))  # raises where it does not fit
         return ["m", *image]
     channels: int | str = "C"
     for _, layer in model.walk():
-        if isinstance(layer, Conv | ConvTranspose):
-            names = AXES[len(layer.window)].split(", ")
-            return [*names, layer.channels if channels == "C" else channels]
-        if isinstance(layer, Dense):
-            return ["m", layer.inputs]
-        if isinstance(layer, BatchNorm) and channels == "C":
-            channels = layer.channels
-        if isinstance(layer, Flatten | GlobalAvgPool):
+        shape = taken_shape(layer)
+        if shape is None:
+            continue
+        if not shape:
             break
+        *axes, last = shape
+        channels = last if channels == "C" else channels
+        if axes != [...]:
+            return [*axes, channels]
     raise ValueError(
         "input_shape: give the shape of one image, such as (28, 28, 1): no convolution in front "
         "tells how many axes it has"
