@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from geometries import integers, random_conv
 from numpy.testing import assert_array_equal
+from strategies import integers, random_conv
 
 import fastconv as fc
 from fastconv import reference
@@ -50,8 +50,8 @@ def test_random_geometries(cols_nbytes):
     for _ in range(200):
         x_shape, w_shape, options = problem = random_conv(rng)
         g = conv_geometry(x_shape, w_shape, **options)
-        x, w = integers(rng, x_shape, "float32"), integers(rng, w_shape, "float32")
-        dy = integers(rng, g.y_shape, "float32")
+        x, w = integers(rng, *x_shape, dtype="float32"), integers(rng, *w_shape, dtype="float32")
+        dy = integers(rng, *g.y_shape, dtype="float32")
         y, dx, dw = products(g, x, w, None, dy)
         assert_array_equal(y, reference.conv(x, w, **options), str(problem))
         grads = reference.conv_backward(dy, x, w, **options)

@@ -10,6 +10,7 @@ import pytest
 import scipy.ndimage
 import scipy.signal
 from numpy.testing import assert_array_equal
+from strategies import integers
 
 import fastconv as fc
 from fastconv import reference as ref
@@ -34,14 +35,10 @@ CONVS = [
 ]
 
 
-def integers(shape, seed=0):
-    return np.random.default_rng(seed).integers(-9, 10, shape).astype(float)
-
-
 def operands(x_shape, w_shape, options):
     """(x, w, b, dy) of small integers."""
-    x, w, b = integers(x_shape, 1), integers(w_shape, 2), integers(w_shape[-1:], 3)
-    return x, w, b, integers(ref.conv(x, w, **options).shape, 4)
+    x, w, b = integers(1, *x_shape), integers(2, *w_shape), integers(3, *w_shape[-1:])
+    return x, w, b, integers(4, *ref.conv(x, w, **options).shape)
 
 
 # ---- the package around it
@@ -89,9 +86,9 @@ def test_backward_by_hand():
 @pytest.mark.parametrize("padding", ["valid", "same", "full"])
 def test_conv_and_gradients_are_scipys(rank, padding):
     """SciPy's "same" is centred like TensorFlow's where the kernel is odd."""
-    x, w = integers((2, *(5, 6, 4)[:rank], 2), 1), integers((*(3, 1, 3)[:rank], 2, 3), 2)
+    x, w = integers(1, 2, *(5, 6, 4)[:rank], 2), integers(2, *(3, 1, 3)[:rank], 2, 3)
     y = ref.conv(x, w, padding=padding)
-    dy = integers(y.shape, 3)
+    dy = integers(3, *y.shape)
     dx, dw = np.zeros_like(x), np.zeros_like(w)
     expected = np.zeros_like(y)
     pads = [{"valid": 0, "same": k // 2, "full": k - 1}[padding] for k in w.shape[:-2]]
@@ -133,7 +130,7 @@ def test_output_size_by_its_definition():
 
 def test_same_padding_is_the_least_that_gives_ceil():
     for n, k, s, d in itertools.product(range(1, 9), range(1, 5), range(1, 4), range(1, 3)):
-        x, w = integers((1, n, 1), 1), integers((k, 1, 1), 2)
+        x, w = integers(1, 1, n, 1), integers(2, k, 1, 1)
         y = ref.conv(x, w, padding="same", stride=s, dilation=d)
         assert y.shape[1] == -(-n // s)
         for total in range(20):
@@ -190,7 +187,7 @@ def test_columns(x_shape, w_shape, options):
     x, w, b, _ = operands(x_shape, w_shape, options)
     cols = ref.im2col(x, w.shape[:-2], **options)
     assert_array_equal(cols @ w.reshape(-1, w.shape[-1]) + b, ref.conv(x, w, b, **options))
-    back = integers(cols.shape, 5)
+    back = integers(5, *cols.shape)
     assert_adjoint((cols, back), (x, ref.col2im(back, x.shape, w.shape[:-2], **options)))
 
 
@@ -247,8 +244,8 @@ TRANSPOSES = [
 @pytest.mark.parametrize(("x_shape", "w_shape", "options"), TRANSPOSES)
 def test_transpose(x_shape, w_shape, options):
     """Its size, the convolution it is the gradient of, and its own gradients."""
-    x, w = integers(x_shape, 1), integers(w_shape, 2)
-    b = integers((w_shape[-2] * options.get("groups", 1),), 3)
+    x, w = integers(1, *x_shape), integers(2, *w_shape)
+    b = integers(3, w_shape[-2] * options.get("groups", 1))
     y = ref.conv_transpose(x, w, b, **options)
     rank = x.ndim - 2
     forward = {k: v for k, v in options.items() if k != "output_padding"}
@@ -265,7 +262,7 @@ def test_transpose(x_shape, w_shape, options):
         assert y.shape[1:-1] == tuple(size)
     if np.all(extra < stride):
         assert_array_equal(y, ref.conv_input_grad(x, w, y.shape, **forward) + b)
-    dy = integers(y.shape, 4)
+    dy = integers(4, *y.shape)
     dx, dw, db = ref.conv_transpose_backward(dy, x, w, **options)
     assert_adjoint((y - b, dy), (x, dx), (w, dw))
     assert_array_equal(db, dy.sum(axis=tuple(range(dy.ndim - 1))))
@@ -288,7 +285,7 @@ def test_transpose_by_hand():
 
 
 def test_transpose_numerically():
-    x, w, b = (integers(s) / 9 for s in ((1, 3, 2, 2), (2, 3, 2, 2), (2,)))
+    x, w, b = (integers(0, *s) / 9 for s in ((1, 3, 2, 2), (2, 3, 2, 2), (2,)))
     options = {"stride": 2, "output_padding": 1, "padding": ((1, 0), (0, 1))}
     gradcheck(
         lambda x, w, b: ref.conv_transpose(x, w, b, **options),

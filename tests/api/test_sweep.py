@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 import pytest
-from geometries import integers, layout, random_conv, random_pool, random_transpose
 from numpy.testing import assert_array_equal
+from strategies import integers, layout, random_conv, random_pool, random_transpose
 
 import fastconv as fc
 from fastconv import reference
@@ -36,10 +36,10 @@ def test_conv(chunk):
     for rng, data_format, dtype, threads in variants((1, chunk), CONVS):
         x_shape, w_shape, options = problem = random_conv(rng)
         options["data_format"] = data_format
-        x = integers(rng, layout(x_shape, data_format), dtype)
-        w, b = integers(rng, w_shape, dtype), integers(rng, w_shape[-1:], dtype)
+        x = integers(rng, *layout(x_shape, data_format), dtype=dtype)
+        w, b = integers(rng, *w_shape, dtype=dtype), integers(rng, *w_shape[-1:], dtype=dtype)
         y = reference.conv(x, w, b, **options)
-        dy = integers(rng, y.shape, dtype)
+        dy = integers(rng, *y.shape, dtype=dtype)
         dx, dw, db = reference.conv_backward(dy, x, w, **options)
         note = described(problem)
         with fc.num_threads(threads):
@@ -59,11 +59,11 @@ def test_conv_transpose(chunk):
     for rng, data_format, dtype, threads in variants((2, chunk), TRANSPOSES):
         x_shape, w_shape, options = problem = random_transpose(rng)
         options["data_format"] = data_format
-        x = integers(rng, layout(x_shape, data_format), dtype)
-        w = integers(rng, w_shape, dtype)
-        b = integers(rng, (w_shape[-2] * options["groups"],), dtype)
+        x = integers(rng, *layout(x_shape, data_format), dtype=dtype)
+        w = integers(rng, *w_shape, dtype=dtype)
+        b = integers(rng, w_shape[-2] * options["groups"], dtype=dtype)
         y = reference.conv_transpose(x, w, b, **options)
-        dy = integers(rng, y.shape, dtype)
+        dy = integers(rng, *y.shape, dtype=dtype)
         grads = reference.conv_transpose_backward(dy, x, w, **options)
         with fc.num_threads(threads):
             note = described(problem)
@@ -83,7 +83,7 @@ def test_pools(chunk):
         # Few values, so windows have ties; multiples of every divisor, so means are exact.
         x = rng.integers(-2, 3, layout(x_shape, data_format)).astype(dtype) * 6 ** len(window)
         y, argmax = reference.max_pool(x, window, return_argmax=True, **options)
-        dy = integers(rng, y.shape, dtype) * 6 ** len(window)
+        dy = integers(rng, *y.shape, dtype=dtype) * 6 ** len(window)
         dx = reference.max_pool_backward(dy, argmax, x.shape, window, **options)
         with fc.num_threads(threads):
             got, where = fc.max_pool(x, window, return_argmax=True, **options)
@@ -109,9 +109,9 @@ def test_columns(chunk):
         del options["groups"]
         options["data_format"] = data_format
         window = w_shape[:-2]
-        x = integers(rng, layout(x_shape, data_format), dtype)
+        x = integers(rng, *layout(x_shape, data_format), dtype=dtype)
         cols = reference.im2col(x, window, **options)
-        other = integers(rng, cols.shape, dtype)
+        other = integers(rng, *cols.shape, dtype=dtype)
         back = reference.col2im(other, x.shape, window, **options)
         with fc.num_threads(threads):
             note = described(problem)

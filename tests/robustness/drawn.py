@@ -1,4 +1,4 @@
-"""Hypothesis strategies: geometries, arrays in any layout, and calls of the public functions.
+"""Hypothesis strategies: calls of the public functions.
 
 A call may be illegal in two ways: its geometry need not fit (the naive loops are the judge of
 that), and `spoil` can change one argument into something that is always wrong.
@@ -12,12 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from geometries import layout
 from hypothesis import strategies as st
+from strategies import geometry, layout
 
 from fastconv import reference
 
-small = st.integers(1, 3)
 FORMATS = st.sampled_from(["channels_last", "channels_first"])
 DTYPES = st.sampled_from(["float32", "float32", "float64", "float16"])
 
@@ -55,37 +54,6 @@ class WithPlans:
             input_grad=lambda *a: reference.conv_input_grad(*a, x_shape, **options),
             kernel_grad=lambda *a: reference.conv_kernel_grad(*a, w_shape, **options),
         )
-
-
-@st.composite
-def geometry(draw, kind="conv"):
-    """(x_shape, w_shape or window, options), channels last; it need not fit."""
-    rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
-    top = {1: 9, 2: 5, 3: 3}[rank]
-    size = tuple(draw(st.integers(1, top)) for _ in range(rank))
-    window = tuple(draw(small) for _ in range(rank))
-    per_axis = st.one_of(small, st.tuples(*[small] * rank))
-    options = {"stride": draw(per_axis), "dilation": draw(per_axis), "padding": draw(pads(rank))}
-    m = draw(st.integers(0, 2 if rank > 1 else 3))
-    if kind != "conv":
-        channels = draw(st.sampled_from([1, 1, 2, 3, 5, 8, 17]))
-        if kind == "pool":
-            options["ceil_mode"] = draw(st.booleans())
-            options["stride"] = draw(st.one_of(st.none(), per_axis))
-        return (m, *size, channels), window, options
-    G = options["groups"] = draw(st.sampled_from([1, 1, 1, 2, 3]))
-    wide = st.sampled_from([1, 2, 3, 3, 4, 9]) if rank < 3 else small
-    c, f = draw(wide), draw(wide)
-    return (m, *size, c * G), (*window, c, f * G), options
-
-
-@st.composite
-def pads(draw, rank):
-    """Padding in any of its forms."""
-    n = st.integers(0, 3)
-    pair = st.tuples(n, n)
-    form = st.one_of(n, st.sampled_from(["valid", "same", "full"]), st.tuples(*[pair] * rank))
-    return draw(st.one_of(form, st.tuples(*[n] * rank)))
 
 
 def y_shape_of(x_shape, w_shape, options):

@@ -1,6 +1,6 @@
 """Drawn calls: the bits of the naive loops, or a clear error and nothing changed.
 
-`python -m pytest -m soak tests/trust/test_fuzz.py -s` tries 40,000 instead of some hundred.
+`python -m pytest -m soak tests/robustness/test_fuzz.py -s` tries 40,000 instead of some hundred.
 """
 
 from __future__ import annotations

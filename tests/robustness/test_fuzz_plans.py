@@ -2,7 +2,7 @@
 
 The problems here are wider than those of test_fuzz.py, so that full tiles and their edges occur;
 explicit im2col on NumPy's matmul is what they are compared with.
-`python -m pytest -m soak tests/trust/test_fuzz_plans.py -s` makes some 90,000 calls.
+`python -m pytest -m soak tests/robustness/test_fuzz_plans.py -s` makes some 90,000 calls.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numpy.testing import assert_array_equal
+from strategies import fitting_geometry
 
 import fastconv as fc
 from fastconv.lowering import Im2colPlan
@@ -22,7 +23,6 @@ from fastconv.selfcheck.deep.layouts import INPUT_LAYOUTS, LAYOUTS, arranged, ou
 called = {"right": 0, "refused": 0, "plans": 0}
 HEALTH = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 THREADS = fc.get_num_threads()
-WIDTHS = st.sampled_from([1, 2, 3, 4, 7, 8, 9, 13, 16, 17, 23, 24, 25, 31, 32, 33, 48, 65])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,34 +34,11 @@ def _every_part_is_worth_a_thread():
     print("\ncalls of plans:", called)
 
 
-@st.composite
-def problems(draw):
-    """Shapes and options of a convolution that fits, up to 30 pixels and 65 channels wide."""
-    rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
-    top = {1: 60, 2: 18, 3: 6}[rank]
-    per_axis = [draw(st.integers(1, 4 if rank < 3 else 2)) for _ in range(rank)]
-    stride = tuple(draw(st.integers(1, 3)) for _ in range(rank))
-    dilation = tuple(draw(st.sampled_from([1, 1, 2, 3])) for _ in range(rank))
-    spans = [(k - 1) * d + 1 for k, d in zip(per_axis, dilation, strict=True)]
-    size = tuple(draw(st.integers(e, max(e, top))) for e in spans)
-    pairs = tuple((draw(st.integers(0, 3)), draw(st.integers(0, 3))) for _ in range(rank))
-    kind = draw(st.sampled_from(["dense", "dense", "groups", "depthwise"]))
-    c, f = draw(WIDTHS), draw(WIDTHS)
-    G = {"dense": 1, "groups": draw(st.integers(2, 3)), "depthwise": c}[kind]
-    if kind == "depthwise":
-        C, F = c, c
-    else:
-        C, F = (c, f) if G == 1 else (G * min(c, 20), G * min(f, 20))
-    x_shape = (draw(st.integers(0, 3)), *size, C)
-    options = {"stride": stride, "padding": pairs, "dilation": dilation, "groups": G}
-    return x_shape, (*per_axis, C // G, F), options
-
-
 class PlanCalls(RuleBasedStateMachine):
     """Two plans that share a thread's workspace, called in turn."""
 
     @initialize(
-        both=st.tuples(problems(), problems()),
+        both=st.tuples(fitting_geometry(), fitting_geometry()),
         formats=st.tuples(*[st.sampled_from(["channels_last", "channels_first"])] * 2),
         dtype=st.sampled_from(["float32", "float32", "float64"]),
         relu=st.booleans(),

@@ -1,4 +1,4 @@
-"""Hard and hostile inputs that tests/test_bad_input.py leaves out; what could crash, in processes.
+"""Hard and hostile inputs beside tests/api/test_bad_input.py; what could crash, in processes.
 
 Which test shows which kind of input is listed at the end of this file, and checked.
 """

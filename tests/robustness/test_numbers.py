@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from geometries import integers, layout, random_conv, random_pool, random_transpose
 from numpy.testing import assert_array_equal
+from strategies import integers, layout, random_conv, random_pool, random_transpose
 
 import fastconv as fc
 from fastconv.problems import parse_problem
@@ -125,16 +125,16 @@ def test_adjoints_are_exact(seed):
         x_shape, w_shape, options = random_conv(rng)
         options["data_format"] = data_format
         x, w = (
-            integers(rng, layout(x_shape, data_format), "f4"),
-            integers(rng, w_shape, "f4"),
+            integers(rng, *layout(x_shape, data_format), dtype="f4"),
+            integers(rng, *w_shape, dtype="f4"),
         )
         y = fc.conv(x, w, **options)
-        dy = integers(rng, y.shape, "f4")
+        dy = integers(rng, *y.shape, dtype="f4")
         dx, dw, _ = fc.conv_backward(dy, x, w, **options)
         assert_adjoint((y, dy), (x, dx), (w, dw))
         del options["groups"]
         cols = fc.im2col(x, w_shape[:-2], **options)
-        other = integers(rng, cols.shape, "f4")
+        other = integers(rng, *cols.shape, dtype="f4")
         back = fc.col2im(other, x.shape, w_shape[:-2], **options)
         assert_adjoint((cols, other), (x, back))
 
@@ -144,16 +144,16 @@ def test_adjoints_of_transposes_and_pools_are_exact(seed):
     rng = np.random.default_rng(seed)
     for _ in range(20):
         x_shape, w_shape, options = random_transpose(rng)
-        x, w = integers(rng, x_shape, "f4"), integers(rng, w_shape, "f4")
+        x, w = integers(rng, *x_shape, dtype="f4"), integers(rng, *w_shape, dtype="f4")
         y = fc.conv_transpose(x, w, **options)
-        dy = integers(rng, y.shape, "f4")
+        dy = integers(rng, *y.shape, dtype="f4")
         dx, dw, _ = fc.conv_transpose_backward(dy, x, w, **options)
         assert_adjoint((y, dy), (x, dx), (w, dw))
         x_shape, window, options = random_pool(rng)
-        x = integers(rng, x_shape, "f4") * 6 ** len(window)
+        x = integers(rng, *x_shape, dtype="f4") * 6 ** len(window)
         y, argmax = fc.max_pool(x, window, return_argmax=True, **options)
         y[argmax == -1] = 0  # minus infinity: a window without a cell
-        dy = integers(rng, y.shape, "f4") * 6 ** len(window)
+        dy = integers(rng, *y.shape, dtype="f4") * 6 ** len(window)
         dx = fc.max_pool_backward(dy, argmax, x.shape, window, **options)
         assert_adjoint((y, dy), (x, dx))
         y = fc.avg_pool(x, window, **options)
@@ -171,18 +171,18 @@ def drawn(request):
     size = tuple(int(n) for n in rng.integers(7, 12, rank))
     window = tuple(int(k) for k in rng.integers(1, 4, rank))
     c, f = (int(n) for n in rng.choice([1, 3, 8, 17, 24], 2))
-    x = integers(rng, (2, *size, c), "f4")
-    return rng, x, integers(rng, (*window, c, f), "f4")
+    x = integers(rng, 2, *size, c, dtype="f4")
+    return rng, x, integers(rng, *window, c, f, dtype="f4")
 
 
 def test_groups_are_convolutions_side_by_side(drawn):
     rng, x, w = drawn
     G, f = 3, w.shape[-1]
-    xs = [x, *(integers(rng, x.shape, "f4") for _ in range(G - 1))]
-    ws = [w, *(integers(rng, w.shape, "f4") for _ in range(G - 1))]
+    xs = [x, *(integers(rng, *x.shape, dtype="f4") for _ in range(G - 1))]
+    ws = [w, *(integers(rng, *w.shape, dtype="f4") for _ in range(G - 1))]
     whole = [np.concatenate(parts, axis=-1) for parts in (xs, ws)]
     y = fc.conv(*whole, groups=G, padding=1)
-    dy = integers(rng, y.shape, "f4")
+    dy = integers(rng, *y.shape, dtype="f4")
     grads = fc.conv_backward(dy, *whole, groups=G, padding=1)
     parts = [fc.conv(a, b, padding=1) for a, b in zip(xs, ws, strict=True)]
     assert_array_equal(y, np.concatenate(parts, axis=-1))
@@ -201,7 +201,7 @@ def test_stride_s_is_stride_1_subsampled(drawn, s):
     full = fc.conv(x, w, padding=1)
     y = fc.conv(x, w, padding=1, stride=s)
     assert_array_equal(y, full[some])
-    dy = integers(rng, y.shape, "f4")
+    dy = integers(rng, *y.shape, dtype="f4")
     stuffed = np.zeros_like(full)
     stuffed[some] = dy
     for a, b in zip(
@@ -223,7 +223,7 @@ def test_dilation_d_is_a_kernel_with_zeros_between_its_taps(drawn, d):
     stuffed[some] = w
     y = fc.conv(x, w, padding=2, dilation=d)
     assert_array_equal(y, fc.conv(x, stuffed, padding=2))
-    dy = integers(rng, y.shape, "f4")
+    dy = integers(rng, *y.shape, dtype="f4")
     grads = fc.conv_backward(dy, x, w, padding=2, dilation=d)
     wide = fc.conv_backward(dy, x, stuffed, padding=2)
     assert_array_equal(grads.dx, wide.dx)
