@@ -192,3 +192,12 @@ def _relu_call(draw, values, data_format):
     shape = tuple(draw(st.lists(st.integers(0, 6), min_size=1, max_size=5)))
     dy, y = (values(shape, image=False) for _ in range(2))
     return Call("relu_backward", {"dy": dy, "y": y})
+
+
+def outside(view: np.ndarray, room: np.ndarray) -> bytes:
+    """The bytes of `room` that do not belong to `view`; the others as zeros."""
+    after = room.copy()
+    start = view.__array_interface__["data"][0] - room.__array_interface__["data"][0]
+    if view.size and room.size:
+        np.ndarray(view.shape, view.dtype, after.data, start, view.strides)[...] = 0
+    return after.tobytes()

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from drawn import outside
 
 import fastconv
 from fastconv.cli import main
@@ -20,7 +21,7 @@ from fastconv.cli.commands import check
 from fastconv.selfcheck.deep import GRAINS, SECTIONS, runner
 from fastconv.selfcheck.deep.bits import check_bits
 from fastconv.selfcheck.deep.guard import guard_problems
-from fastconv.selfcheck.deep.layouts import LAYOUTS, SENTINEL, arranged, outside
+from fastconv.selfcheck.deep.layouts import LAYOUTS, SENTINEL, arranged
 from fastconv.selfcheck.deep.memory import check_exhausted, check_flat
 from fastconv.selfcheck.deep.numbers import check_numbers
 from fastconv.selfcheck.deep.processes import check_forks, check_threads

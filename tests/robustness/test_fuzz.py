@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
-from drawn import WithPlans, calls
+from drawn import WithPlans, calls, outside
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -18,7 +18,7 @@ from spoilt import spoils
 
 import fastconv as fc
 from fastconv.selfcheck.deep import GRAINS
-from fastconv.selfcheck.deep.layouts import INPUT_LAYOUTS, LAYOUTS, SENTINEL, arranged, outside
+from fastconv.selfcheck.deep.layouts import INPUT_LAYOUTS, LAYOUTS, SENTINEL, arranged
 
 HEALTH = {
     "deadline": None,

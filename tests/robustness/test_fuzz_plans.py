@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from drawn import outside
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -18,7 +19,7 @@ from strategies import fitting_geometry
 import fastconv as fc
 from fastconv.lowering import Im2colPlan
 from fastconv.selfcheck.deep import GRAINS
-from fastconv.selfcheck.deep.layouts import INPUT_LAYOUTS, LAYOUTS, arranged, outside
+from fastconv.selfcheck.deep.layouts import INPUT_LAYOUTS, LAYOUTS, arranged
 
 called = {"right": 0, "refused": 0, "plans": 0}
 HEALTH = {"deadline": None, "suppress_health_check": list(HealthCheck)}

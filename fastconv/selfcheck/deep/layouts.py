@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["INPUT_LAYOUTS", "LAYOUTS", "SENTINEL", "arranged", "outside"]
+__all__ = ["INPUT_LAYOUTS", "LAYOUTS", "SENTINEL", "arranged"]
 
 LAYOUTS = ("plain", "strided", "reversed", "transposed", "fortran", "unaligned", "odd")
 INPUT_LAYOUTS = (*LAYOUTS, "read-only", "swapped")
@@ -50,12 +50,3 @@ def _room_for(a: np.ndarray, layout: str) -> tuple[np.ndarray, np.ndarray]:
         strides = [7 if n == 1 else s for n, s in zip(a.shape, view.strides, strict=True)]
         view = np.lib.stride_tricks.as_strided(view, a.shape, strides)
     return view, room
-
-
-def outside(view: np.ndarray, room: np.ndarray) -> bytes:
-    """The bytes of `room` that do not belong to `view`; the others as zeros."""
-    after = room.copy()
-    start = view.__array_interface__["data"][0] - room.__array_interface__["data"][0]
-    if view.size and room.size:
-        np.ndarray(view.shape, view.dtype, after.data, start, view.strides)[...] = 0
-    return after.tobytes()
