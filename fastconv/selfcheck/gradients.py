@@ -39,6 +39,7 @@ def check_gradients(ops: Any, seed: int = 0) -> list[Score]:
 
     Examples
     --------
+    >>> from fastconv import reference
     >>> [score.failures for score in check_gradients(reference)]
     [0, 0, 0, 0, 0]
     """

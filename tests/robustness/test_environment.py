@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import fastconv as fc
-from fastconv import _processors, threads
+from fastconv import processors, threads
 
 VARIABLES = ("FASTCONV_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 NO_JIT = "NUMBA_DISABLE_JIT"
@@ -20,10 +20,10 @@ def host(tmp_path, monkeypatch):
     """Eight processors, no variables, and control groups that a test may write."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(_processors, "processors", lambda: 8)
+    monkeypatch.setattr(processors, "processors", lambda: 8)
     monkeypatch.setattr(threads, "processors", lambda: 8)
-    monkeypatch.setattr(_processors, "CGROUPS", tmp_path)
-    monkeypatch.setattr(_processors, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(processors, "CGROUPS", tmp_path)
+    monkeypatch.setattr(processors, "OWN_CGROUPS", tmp_path / "own")
     threads._from_environment.cache_clear()
     yield tmp_path
     threads._from_environment.cache_clear()
@@ -95,7 +95,7 @@ def test_the_cpu_quota_of_a_container(host, version, text, count):
     else:
         first, _, period = text.replace("max", "-1").partition(" ")
         write(host / "cpu", **{"cpu_cfs_quota_us": first, "cpu_cfs_period_us": period})
-    assert _processors.quota() == count
+    assert processors.quota() == count
     assert fc.get_num_threads() == min(8, count or 8)
     if count and count < 8:
         assert threads.describe() == f"{count} of 8: the CPU quota"
@@ -105,12 +105,12 @@ def test_the_quota_of_this_process_and_of_the_groups_above_it(host):
     (host / "own").write_text("0::/user.slice/some:name.scope\n")
     write(host / "user.slice", cpu_max="300000 100000")
     write(host / "user.slice" / "some:name.scope", cpu_max="500000 100000")
-    assert _processors.quota() == 3
+    assert processors.quota() == 3
     (host / "own").write_text("7:memory:/a\n4:cpu,cpuacct:/a/b\n")
     write(host / "cpu" / "a" / "b", cpu_cfs_quota_us="400000", cpu_cfs_period_us="100000")
-    assert _processors.quota() == 4
+    assert processors.quota() == 4
     (host / "own").write_text("0::/../elsewhere\nnonsense\n")
-    assert _processors.quota() is None
+    assert processors.quota() is None
 
 
 def test_the_least_of_quota_and_variables(host, monkeypatch):
