@@ -9,7 +9,7 @@ import numpy as np
 
 from fastconv import nn
 from fastconv._extras import host
-from fastconv.nn.base import Array
+from fastconv.nn.checks import Array
 
 host("sklearn", "sklearn")
 

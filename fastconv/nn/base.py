@@ -34,13 +34,11 @@ from fastconv.nn.checks import (
     assign,
     check_array,
     layer_error,
-    positive_int,
-    real_number,
     shown,
 )
 from fastconv.nn.parameter import Parameter
 
-__all__ = ["Array", "Layer", "Parameter", "Watched", "positive_int", "real_number", "scratch_copy"]
+__all__ = ["Layer", "Parameter", "Watched", "runner", "scratch_copy"]
 
 
 class Watched:

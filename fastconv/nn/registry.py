@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import shown
 
-__all__ = ["built", "described", "onnx_form", "register", "registered", "taken_shape"]
+__all__ = ["ENTRIES", "built", "described", "onnx_form", "register", "registered", "taken_shape"]
 
 # onnx(graph, layer, x, path) -> y: adds the layer's nodes, of a `fastconv.nn.onnx.writer.Graph`.
 OnnxForm: TypeAlias = Callable[[Any, Any, Any, str], Any]
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     takes: Takes | None = None
 
 
-_ENTRIES: dict[str, Entry] = {}
+ENTRIES: dict[str, Entry] = {}
 
 
 @overload
@@ -105,13 +105,13 @@ def register(
 def _entered(kind: Any, onnx: OnnxForm | None, takes: Takes | None) -> Any:
     if not (isinstance(kind, type) and issubclass(kind, Layer)):
         raise TypeError(f"register: a class derived from fastconv.nn.Layer, got {shown(kind)}")
-    there = _ENTRIES.get(kind.__name__)
+    there = ENTRIES.get(kind.__name__)
     if there is not None and there.kind.__module__ != kind.__module__:
         raise ValueError(
             f"register: {there.kind.__module__} has a layer {kind.__name__}, by which files name "
             f"it; give the class of {kind.__module__} another name"
         )
-    _ENTRIES[kind.__name__] = Entry(kind, onnx, takes)  # a class defined anew takes the place
+    ENTRIES[kind.__name__] = Entry(kind, onnx, takes)  # a class defined anew takes the place
     return kind
 
 
@@ -121,7 +121,7 @@ def registered(layer: Layer) -> bool:
 
 
 def _entry(kind: type) -> Entry | None:
-    there = _ENTRIES.get(kind.__name__)
+    there = ENTRIES.get(kind.__name__)
     return there if there is not None and there.kind is kind else None
 
 
@@ -172,9 +172,9 @@ def built(description: dict[str, Any]) -> Layer:
     """
     arguments = dict(description)
     name = arguments.pop("type")
-    if name not in _ENTRIES:
+    if name not in ENTRIES:
         raise ValueError(f"unknown layer type {name!r}")
-    return _ENTRIES[name].kind.from_config({key: _tuples(item) for key, item in arguments.items()})
+    return ENTRIES[name].kind.from_config({key: _tuples(item) for key, item in arguments.items()})
 
 
 def _tuples(value: Any) -> Any:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastconv import nn
 from fastconv.adapters.sklearn.images import image_shape_of, small_cnn
 from fastconv.adapters.sklearn.parameters import Parameters, as_numpy, own_network
-from fastconv.nn.base import Array
+from fastconv.nn.checks import Array
 
 __all__ = ["CNN"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from fastconv import nn
-from fastconv.nn.base import positive_int, real_number
+from fastconv.nn.checks import positive_int, real_number
 
 __all__ = ["Parameters", "as_numpy", "own_network"]
 
