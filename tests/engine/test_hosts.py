@@ -50,7 +50,7 @@ SMALLER = {
 
 CHECKS = """
 import sys
-sys.path.insert(0, {here!r})
+sys.path[:0] = {here!r}, {above!r}  # test_engine, strategies
 import test_engine as t
 from fastconv.engine.tables.tiles import cpu_isa
 assert cpu_isa() == {isa!r}, cpu_isa()
@@ -88,7 +88,7 @@ def test_smaller_hosts_compute_the_same_integers(name, tmp_path):
         NUMBA_CPU_FEATURES=features,
         FASTCONV_CACHE_DIR=str(tmp_path),
     )
-    code = CHECKS.format(here=HERE, isa=isa)
+    code = CHECKS.format(here=HERE, above=os.path.dirname(HERE), isa=isa)
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
