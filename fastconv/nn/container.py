@@ -81,7 +81,8 @@ class Sequential(Layer):
     def from_config(cls, config: dict[str, Any]) -> Layer:
         """Rebuild the layers, with zero weights."""
         arguments = dict(config)
-        return cls(*map(built, arguments.pop("layers")), **arguments)
+        layers = arguments.pop("layers", ())  # a class of one's own may have other arguments
+        return cls(*map(built, layers), **arguments)
 
     # The two passes -----------------------------------------------------------------------------
 
@@ -291,7 +292,7 @@ class Residual(Layer):
     def config(self) -> dict[str, Any]:
         """Type and arguments of the layers inside."""
         parts = {"body": self.body, "shortcut": self.shortcut}
-        return {name: layer and described(layer) for name, layer in parts.items()}
+        return {k: None if layer is None else described(layer) for k, layer in parts.items()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:

@@ -71,6 +71,27 @@ def test_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(again.predict(x), model.predict(x))
 
 
+@nn.register
+class Stack(nn.Sequential):
+    """A chain that is made from a number."""
+
+    def __init__(self, depth):
+        self.depth = depth
+        super().__init__(*(nn.Dense(3, 3, rng=i) for i in range(depth)))
+
+    def config(self):
+        return {"depth": self.depth}
+
+
+def test_a_chain_of_ones_own(tmp_path):
+    model = Stack(2)
+    model.save(tmp_path / "model.npz")
+    again = nn.Sequential.load(tmp_path / "model.npz")
+    assert type(again) is Stack
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
 def test_a_buffer_is_copied_into_and_predict_leaves_it():
     layer, x = Count(), np.zeros((1, 1), np.float32)
     buffer = layer.total
