@@ -4,6 +4,32 @@
 >>> import fastconv as fc
 >>> fc.conv(np.ones((64, 28, 28, 1)), np.ones((3, 3, 1, 8)), padding="same").shape
 (64, 28, 28, 8)
+
+What is where, a floor a line, from the top; each uses lower ones only:
+
+========== ======================================================================================
+cli        the command line: a module for each command, tables, progress
+selfcheck  whether everything is right on this machine: what ``fastconv check`` runs
+explain    one image through a small network and back, number by number
+sklearn    estimators for scikit-learn
+adapters   fastconv as the backend of other projects, a module for each
+examples   three small networks, their data and their recipes
+nn         layers, losses, optimizers, training, files
+testing    checks for an implementation of one's own
+problems   convolution problems in one line each, tables of them, and their timing
+config     `warmup` and `show_config`
+functional the public functions: they check, plan and call
+lowering   the same products as explicit im2col, for reading
+plans      for each operation how it is done, and the only door into the engine
+engine     instructions, loops that read tables, and the tables
+cache      the compiled kernels on disk: where they are, and their removal
+compiler   making and keeping machine code
+threads    how many threads are used
+processors how many there are
+operands   arrays and `out`, checked
+geometry   shapes, sizes and options, checked once; the vocabulary
+reference  naive loops under the same names, and how backpropagation works
+========== ======================================================================================
 """
 
 import importlib

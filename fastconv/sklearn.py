@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastconv import nn
-from fastconv.adapters._host import host
-from fastconv.nn.base import Array
+from fastconv._extras import host
+from fastconv.nn.checks import Array
 
 host("sklearn", "sklearn")
 
@@ -17,7 +17,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin  # noqa: E402
 from sklearn.utils import assert_all_finite, check_array, column_or_1d  # noqa: E402
 from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 
-from fastconv.adapters._estimator import CNN  # noqa: E402
+from fastconv.adapters.sklearn.estimator import CNN  # noqa: E402
 
 __all__ = ["CNNClassifier", "CNNRegressor"]
 

@@ -77,7 +77,7 @@ def test_set_up_is_two_commands():
 
 
 def test_the_tests_that_the_guarantees_name_exist():
-    """A whole path, a file of tests/trust, a test of it, or words from names of its tests."""
+    """A whole path, a file of tests/robustness, a test of it, or words from names of its tests."""
     rows = re.findall(r"^\| [^|]+ \| (`.*`) \|$", README.split("## Guarantees")[1], re.MULTILINE)
     assert len(rows) > 15
     for row in rows:
@@ -85,7 +85,7 @@ def test_the_tests_that_the_guarantees_name_exist():
         for word in re.findall(r"`([^`]+)`", row):
             path, _, name = word.partition("::")
             if path.endswith(".py"):
-                file = ROOT / ("" if "/" in path else "tests/trust") / path
+                file = ROOT / ("" if "/" in path else "tests/robustness") / path
                 names = re.findall(r"^(?:def |class |)([Tt]est\w+)", file.read_text(), re.MULTILINE)
                 assert names, word
                 assert not name or name in names, word

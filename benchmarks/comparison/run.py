@@ -22,9 +22,9 @@ from comparison.peers.fastconv import Fastconv
 from comparison.report import print_notes, print_rows, print_summary, write_csv
 from comparison.rows import BASELINE, OURS, Library, Row, measure_case, thread_count
 from comparison.timing import Peak
-from fastconv.cli.bench_timing import blas_threads
 from fastconv.cli.output import one_line
 from fastconv.cli.parser import Parser
+from fastconv.problems.timing import blas_threads
 
 # A table's name, and what makes the cases of one of its lines, whose operands take memory.
 Line = tuple[str, Callable[[], Iterable[AnyCase]]]

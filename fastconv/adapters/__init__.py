@@ -10,7 +10,7 @@ jax       the same four as autograd's, under `jit`, `grad` and `vmap` on a CPU
 keras     convolution and pooling of Keras's NumPy backend, without JAX
 mygrad    `conv_nd` and `max_pool` with MyGrad's signatures
 numba     `fastconv.conv` and others inside `@njit` functions; nothing to import
-onnx      ``OPS``, the ``new_ops=`` of ONNX's ReferenceEvaluator; networks as ONNX files
+onnx      ``OPS``, the ``new_ops=`` of ONNX's ReferenceEvaluator
 ========= ==========================================================================================
 
 `fastconv.sklearn` has the estimators for scikit-learn. A host that is not installed gives an

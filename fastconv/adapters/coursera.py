@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
-from fastconv.adapters._course import floats, tied
+from fastconv.adapters.shared.course import floats, tied
 
 __all__ = ["conv_backward", "conv_forward", "pool_backward", "pool_forward"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
-from fastconv.adapters._course import floats, tied
+from fastconv.adapters.shared.course import floats, tied
 from fastconv.operands import channels_last
 
 __all__ = [

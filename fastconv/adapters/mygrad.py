@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
-from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE, Bilinear
-from fastconv.adapters._host import host
+from fastconv._extras import host
+from fastconv.adapters.shared.bilinear import CONV, CONV_TRANSPOSE, Bilinear
 from fastconv.geometry import effective
 from fastconv.geometry.request import Int, integer, is_sequence
 from fastconv.operands import FLOATS, refuse_foreign

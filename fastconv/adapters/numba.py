@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
-from fastconv.adapters._host import host
+from fastconv._extras import host
 
 host("numba", "numba")
 

@@ -1,8 +1,7 @@
 """The command line: ``fastconv COMMAND ...`` or ``python -m fastconv COMMAND ...``.
 
-Every command but ``train`` on the digits works with the core dependencies alone. One module per
-command; each has ``add(parser)``, which adds the options, and ``run(args)``, which returns the exit
-status.
+Every command but ``train`` on the digits works with the core dependencies alone. `commands` has one
+module for each: ``add(parser)`` adds its options, and ``run(args)`` returns the exit status.
 
 Exit status: 0 done, 1 a check failed or an extra is missing, 2 wrong usage, 130 interrupted. A
 reader of the output that goes away (head) changes neither the work nor the status.
@@ -67,7 +66,7 @@ def _main(words: list[str]) -> int:
             return 0
         name = commands[args.command].prog
         args.argv = words
-        status: int = import_module(f"fastconv.cli.{args.command}").run(args)
+        status: int = import_module(f"fastconv.cli.commands.{args.command}").run(args)
         return status
     except SystemExit as exit_:  # argparse: after --help, --version or its one-line error
         return exit_.code if isinstance(exit_.code, int) else 0
@@ -94,5 +93,5 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands = {}
     for name, summary in COMMANDS.items():
         commands[name] = subparsers.add_parser(name, help=summary)
-        import_module(f"fastconv.cli.{name}").add(commands[name])
+        import_module(f"fastconv.cli.commands.{name}").add(commands[name])
     return parser, commands

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array, real_number
+from fastconv.nn.checks import Array, real_number
 
 
 class RandomShift:

@@ -11,7 +11,7 @@ import numpy as np
 from fastconv.examples.idx import NAME, find_idx, read_idx
 from fastconv.examples.labels import as_labels
 from fastconv.examples.pixels import as_images
-from fastconv.nn.base import Array
+from fastconv.nn.checks import Array
 from fastconv.nn.npz import NpzReader
 
 # Largest array that is read from a file, in bytes as stored. All of EMNIST is 0.6e9.

@@ -18,7 +18,7 @@ from typing import IO
 
 import numpy as np
 
-from fastconv.nn.base import Array
+from fastconv.nn.checks import Array
 
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

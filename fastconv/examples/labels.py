@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv.nn.base import Array
+from fastconv.nn.checks import Array
 
 # A label far above the number of classes would make an output layer that fills the memory.
 MAX_CLASSES = 65536

@@ -18,7 +18,7 @@ from fastconv.nn import (
     Sequential,
     Sigmoid,
 )
-from fastconv.nn.base import positive_int
+from fastconv.nn.checks import positive_int
 
 
 def binary_cnn(*, seed: int = 0, dtype: Any = np.float32, ops: Any = None) -> Sequential:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastconv.nn.base import Array
+from fastconv.nn.checks import Array
 
 # A largest pixel above this, where other images stay within 0 .. 1, is another scale: 0 .. 16 and
 # 0 .. 255 are, and standardised images, which reach 3 or 4, are not.

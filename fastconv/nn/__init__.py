@@ -29,6 +29,7 @@ from fastconv.nn.losses import BinaryCrossEntropy, Loss, MeanSquaredError, Softm
 from fastconv.nn.normalisation import BatchNorm
 from fastconv.nn.optimizers import SGD, Adam, Optimizer
 from fastconv.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
+from fastconv.nn.registry import register
 from fastconv.nn.training import evaluate, fit, train_step
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "fit",
     "load_checkpoint",
     "previous_path",
+    "register",
     "save_checkpoint",
     "sigmoid",
     "train_step",

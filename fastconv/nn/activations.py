@@ -8,6 +8,8 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, positive_int, quiet, unit_interval
+from fastconv.nn.onnx import layers as onnx
+from fastconv.nn.registry import register
 
 
 @quiet
@@ -59,6 +61,7 @@ class _Elementwise(Layer):
         return self._gradient(y, dy)
 
 
+@register(onnx=onnx.elementwise("Relu"))
 class ReLU(_Elementwise):
     """y = max(x, 0). The derivative at 0 is 0; a NaN stays a NaN.
 
@@ -77,6 +80,7 @@ class ReLU(_Elementwise):
         return dx
 
 
+@register(onnx=onnx.elementwise("Sigmoid"))
 class Sigmoid(_Elementwise):
     """y = 1 / (1 + exp(-x)); the derivative is y (1 - y).
 
@@ -94,6 +98,7 @@ class Sigmoid(_Elementwise):
         return dx
 
 
+@register(onnx=onnx.elementwise("Tanh"))
 class Tanh(_Elementwise):
     """y = tanh(x); the derivative is 1 - y**2.
 
@@ -112,6 +117,7 @@ class Tanh(_Elementwise):
         return dx
 
 
+@register(onnx=onnx.dropout)
 class Dropout(Layer):
     """While training, zero each element with probability `rate` and scale the others up.
 

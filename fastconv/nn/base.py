@@ -23,6 +23,7 @@ Two rules keep a later fused or distributed training step possible:
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,13 +34,11 @@ from fastconv.nn.checks import (
     assign,
     check_array,
     layer_error,
-    positive_int,
-    real_number,
     shown,
 )
 from fastconv.nn.parameter import Parameter
 
-__all__ = ["Array", "Layer", "Parameter", "Watched", "positive_int", "real_number", "scratch_copy"]
+__all__ = ["Layer", "Parameter", "Watched", "runner", "scratch_copy"]
 
 
 class Watched:
@@ -155,6 +154,30 @@ class Layer(Watched):
         self._parameters[name] = Parameter(value, name)
         return self._parameters[name]
 
+    def add_buffer(self, name: str, value: Array) -> Array:
+        """Register an array that is saved and loaded but not trained, and return it.
+
+        It is the layer's to change in place, as BatchNorm does with its running statistics.
+
+        Parameters
+        ----------
+        name : str
+            Also the attribute that holds it afterwards: ``layer.name = array`` copies into it.
+        value : array of numbers
+            Becomes the buffer, as it is.
+
+        Raises
+        ------
+        TypeError
+            If it is none.
+        """
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+            cause = f"value: an array of numbers is needed for {name!r}, got {shown(value)}"
+            raise TypeError(cause)
+        self._buffers[name] = np.require(value, requirements=("C", "A", "W"))
+        setattr(self, name, self._buffers[name])
+        return self._buffers[name]
+
     def add_generator(self, name: str, seed: int | None) -> np.random.Generator:
         """Register a random generator, whose state checkpoints save, and return it.
 
@@ -220,9 +243,7 @@ class Layer(Watched):
     def ops(self) -> Any:
         """Module with the public functions: `fastconv`, or `fastconv.reference` for naive loops."""
         if self._ops is None:
-            import fastconv  # here, because fastconv may be half imported when nn is
-
-            return fastconv
+            return sys.modules["fastconv"]  # it lies above, and is there: it holds this module
         return self._ops
 
     @ops.setter

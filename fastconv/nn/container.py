@@ -19,8 +19,12 @@ from fastconv.nn.checks import (
     quiet,
     shown,
 )
+from fastconv.nn.onnx import layers as onnx
+from fastconv.nn.registry import built, described, register
+from fastconv.nn.storage import load_model, save_model
 
 
+@register(onnx=onnx.sequential)
 class Sequential(Layer):
     """A chain of layers.
 
@@ -71,8 +75,14 @@ class Sequential(Layer):
 
     def config(self) -> dict[str, Any]:
         """The layers' types and arguments."""
-        layers = [{"type": type(layer).__name__, **layer.config()} for layer in self.layers]
-        return {"name": self.name, "layers": layers}
+        return {"name": self.name, "layers": [described(layer) for layer in self.layers]}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Layer:
+        """Rebuild the layers, with zero weights."""
+        arguments = dict(config)
+        layers = arguments.pop("layers", ())  # a class of one's own may have other arguments
+        return cls(*map(built, layers), **arguments)
 
     # The two passes -----------------------------------------------------------------------------
 
@@ -164,8 +174,6 @@ class Sequential(Layer):
 
         The file is complete or absent: it is written beside `path` and then renamed.
         """
-        from fastconv.nn.storage import save_model
-
         save_model(self, path)
 
     @classmethod
@@ -177,9 +185,7 @@ class Sequential(Layer):
         FileNotFoundError, ValueError
             If there is no such file, or it is not a whole file written by `save`.
         """
-        from fastconv.nn.storage import load_model
-
-        model = load_model(path)
+        model: Sequential = load_model(path, Sequential)
         if ops is not None:
             model.ops = ops
         return model
@@ -216,7 +222,7 @@ class Sequential(Layer):
         TypeError, ValueError
             If a layer has no form in ONNX, or none that is the same, or an argument is wrong.
         """
-        from fastconv.adapters.onnx.export import write
+        from fastconv.nn.onnx.writer import write
 
         write(self, path, input_shape=input_shape, output=output, dtype=dtype)
 
@@ -248,6 +254,7 @@ class Sequential(Layer):
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
+@register(onnx=onnx.residual)
 class Residual(Layer):
     """y = body(x) + shortcut(x): He et al. 2016.
 
@@ -285,10 +292,12 @@ class Residual(Layer):
     def config(self) -> dict[str, Any]:
         """Type and arguments of the layers inside."""
         parts = {"body": self.body, "shortcut": self.shortcut}
-        return {
-            name: None if layer is None else {"type": type(layer).__name__, **layer.config()}
-            for name, layer in parts.items()
-        }
+        return {k: None if layer is None else described(layer) for k, layer in parts.items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Layer:
+        """Rebuild the layers inside, with zero weights."""
+        return cls(**{name: item and built(item) for name, item in config.items()})
 
     @quiet
     def forward(self, x: Array) -> Array:

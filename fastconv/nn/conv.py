@@ -10,6 +10,8 @@ import numpy as np
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_input, plain, positive_int, quiet
 from fastconv.nn.init import initial_weights, parameter_dtype
+from fastconv.nn.onnx import layers as onnx
+from fastconv.nn.registry import register
 
 AXES = {1: "m, W", 2: "m, H, W", 3: "m, D, H, W"}
 
@@ -97,6 +99,7 @@ class _ConvBase(Layer):
         return grads.dx
 
 
+@register(onnx=onnx.conv, takes=onnx.images_of)
 class Conv(_ConvBase):
     """Convolution: y = x * w + b, then optionally ReLU.
 
@@ -176,6 +179,7 @@ class Conv(_ConvBase):
         self._run_backward(self.ops.conv_backward, dy, ("w", "b"))
 
 
+@register(onnx=onnx.conv_transpose, takes=onnx.images_of)
 class ConvTranspose(_ConvBase):
     """Transposed convolution, the input gradient of a convolution used as a layer.
 

@@ -9,8 +9,11 @@ import numpy as np
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, check_input, layer_error, positive_int, quiet
 from fastconv.nn.init import initial_weights, parameter_dtype
+from fastconv.nn.onnx import layers as onnx
+from fastconv.nn.registry import register
 
 
+@register(onnx=onnx.flatten, takes=onnx.nothing_of)
 class Flatten(Layer):
     """(m, H, W, C) -> (m, H*W*C), in the order h, w, c.
 
@@ -46,6 +49,7 @@ class Flatten(Layer):
         return dy.reshape(x_shape)
 
 
+@register(onnx=onnx.dense, takes=onnx.rows_of)
 class Dense(Layer):
     """Fully connected layer: y = x w + b.
 

@@ -11,7 +11,7 @@ from fastconv.nn.checks import cut
 from fastconv.nn.describe import PYTHON, describe, describe_object, full_name, without_defaults
 from fastconv.nn.history import FitState
 from fastconv.nn.optimizers import Optimizer
-from fastconv.nn.storage import LAYERS
+from fastconv.nn.registry import registered
 
 # Attributes that every layer, loss and optimizer has: state of the run, or described otherwise.
 OF_LAYERS = {"training", "output_shape", "_ops", "_parameters", "_buffers", "_generators"}
@@ -60,7 +60,7 @@ def model_identity(model: Layer, written: dict[int, set[str]]) -> dict[str, Any]
     for path, layer in model.walk():
         key = f"layer {path} ({type(layer).__name__})".replace("  ", " ")
         found[key] = {} if layer.training else {"frozen": True}
-        if LAYERS.get(type(layer).__name__) is not type(layer):
+        if not (registered(layer) and type(layer).__module__.startswith("fastconv.")):
             leave_out = OF_LAYERS | written.get(id(layer), set())
             found[key] |= describe_object(layer, model, leave_out)
         elif not layer.children():

@@ -18,12 +18,15 @@ from fastconv.nn.checks import (
     unit_interval,
 )
 from fastconv.nn.init import parameter_dtype
+from fastconv.nn.onnx import layers as onnx
+from fastconv.nn.registry import register
 
 
 class OneValueError(ValueError):
     """A normalisation in training has one value per channel: its variance is 0, whatever it is."""
 
 
+@register(onnx=onnx.batch_norm, takes=onnx.channels_of)
 class BatchNorm(Layer):
     """Normalise each channel over the batch and all pixels, then scale and shift.
 

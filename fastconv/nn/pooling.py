@@ -8,6 +8,8 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, layer_error, plain, quiet
+from fastconv.nn.onnx import layers as onnx
+from fastconv.nn.registry import register
 
 
 class _Pool(Layer):
@@ -27,6 +29,7 @@ class _Pool(Layer):
         return {"window": self.window, **self.settings}
 
 
+@register(onnx=onnx.max_pool)
 class MaxPool(_Pool):
     """Maximum of each window; the error goes back to the element that won.
 
@@ -76,6 +79,7 @@ class MaxPool(_Pool):
         return dx
 
 
+@register(onnx=onnx.avg_pool)
 class AvgPool(_Pool):
     """Mean of each window; the error goes back to all its elements in equal parts.
 
@@ -122,6 +126,7 @@ class AvgPool(_Pool):
         return dx
 
 
+@register(onnx=onnx.global_avg_pool, takes=onnx.nothing_of)
 class GlobalAvgPool(Layer):
     """Mean of each channel over the whole image: (m, H, W, C) -> (m, C).
 

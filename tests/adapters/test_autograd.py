@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from autograd import grad, value_and_grad
 from autograd.test_util import check_grads
+from strategies import integers
 
 import fastconv as fc
 from fastconv import reference
@@ -41,10 +42,6 @@ POOLS = [
 ]
 
 
-def integers(*shape):
-    return RNG.integers(-4, 5, shape).astype(float)
-
-
 def spread(*shape):
     """Distinct values, far apart for finite differences: no ties."""
     return RNG.permutation(int(np.prod(shape))).reshape(shape) * 0.1
@@ -52,9 +49,9 @@ def spread(*shape):
 
 @pytest.mark.parametrize(("x_shape", "w_shape", "options"), PROBLEMS)
 def test_conv_equals_the_naive_loops(x_shape, w_shape, options):
-    x, w, b = integers(*x_shape), integers(*w_shape), integers(w_shape[-1])
+    x, w, b = integers(RNG, *x_shape), integers(RNG, *w_shape), integers(RNG, w_shape[-1])
     y = reference.conv(x, w, b, **options)
-    dy = integers(*y.shape)
+    dy = integers(RNG, *y.shape)
     np.testing.assert_array_equal(ad.conv(x, w, b, **options), y)
     expected = reference.conv_backward(dy, x, w, **options)
     for argument, gradient in zip((0, 1, 2), expected, strict=True):
@@ -64,10 +61,10 @@ def test_conv_equals_the_naive_loops(x_shape, w_shape, options):
 
 @pytest.mark.parametrize(("x_shape", "w_shape", "options"), TRANSPOSED)
 def test_conv_transpose_equals_the_naive_loops(x_shape, w_shape, options):
-    x, w = integers(*x_shape), integers(*w_shape)
-    b = integers(w_shape[-2] * options.get("groups", 1))
+    x, w = integers(RNG, *x_shape), integers(RNG, *w_shape)
+    b = integers(RNG, w_shape[-2] * options.get("groups", 1))
     y = reference.conv_transpose(x, w, b, **options)
-    dy = integers(*y.shape)
+    dy = integers(RNG, *y.shape)
     np.testing.assert_array_equal(ad.conv_transpose(x, w, b, **options), y)
     expected = reference.conv_transpose_backward(dy, x, w, **options)
     for argument, gradient in zip((0, 1, 2), expected, strict=True):
@@ -109,7 +106,7 @@ def test_max_pool_gradient_goes_to_the_first_of_ties():
 
 def test_hessian_of_a_quadratic():
     """The loss sum(conv(x, w)**2)/2 has the Hessian A.T A in w: its product with v is A.T(A v)."""
-    x, w, v = integers(2, 6, 6, 2), integers(3, 3, 2, 3), integers(3, 3, 2, 3)
+    x, w, v = integers(RNG, 2, 6, 6, 2), integers(RNG, 3, 3, 2, 3), integers(RNG, 3, 3, 2, 3)
 
     def loss(w):
         return anp.sum(ad.conv(x, w) ** 2) / 2
@@ -120,7 +117,7 @@ def test_hessian_of_a_quadratic():
 
 def test_float32_stays_float32():
     """autograd's mean hands out a float64 gradient."""
-    x, w = integers(2, 8, 8, 1).astype("f"), integers(3, 3, 1, 2).astype("f")
+    x, w = integers(RNG, 2, 8, 8, 1).astype("f"), integers(RNG, 3, 3, 1, 2).astype("f")
 
     def loss(w):
         return anp.mean(ad.avg_pool(ad.max_pool(ad.conv(x, w), 2), 3))
@@ -129,8 +126,8 @@ def test_float32_stays_float32():
 
 
 def test_mixed_dtypes_are_refused():
-    x, w = integers(1, 4, 4, 1), integers(3, 3, 1, 1).astype("f")
-    for b in (None, integers(1)):
+    x, w = integers(RNG, 1, 4, 4, 1), integers(RNG, 3, 3, 1, 1).astype("f")
+    for b in (None, integers(RNG, 1)):
         with pytest.raises(TypeError, match="w has dtype float32, but x has float64"):
             ad.conv(x, w, b)
         with pytest.raises(TypeError, match="w has dtype float32, but x has float64"):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from strategies import integers
 
 from fastconv.adapters import coursera, cs231n
-
-
-def integers(seed, *shape, high=4, dtype=np.float64):
-    return np.random.default_rng(seed).integers(-high, high + 1, shape).astype(dtype)
 
 
 def naive_conv(x, w, b, stride, pad):

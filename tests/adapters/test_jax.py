@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import strategies
 from jax import lax
 
 from fastconv import reference
@@ -34,8 +35,7 @@ POOLS = [
 ]
 
 
-def integers(seed, *shape):
-    return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)
+integers = partial(strategies.integers, dtype=np.float32)
 
 
 def same(found, expected):

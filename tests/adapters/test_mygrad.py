@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from mygrad.nnet import layers
 from mygrad.nnet.losses import softmax_crossentropy
+from strategies import integers
 
 from fastconv import reference
 from fastconv.adapters import mygrad as ours
@@ -22,10 +23,6 @@ from fastconv.adapters import mygrad as ours
 LAST = (0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
 FIRST = (0, 3, 1, 2)
 KERNEL = (2, 3, 1, 0)  # (F, C, KH, KW) -> (KH, KW, C, F)
-
-
-def integers(seed, *shape, high=4, dtype=float):
-    return np.random.default_rng(seed).integers(-high, high + 1, shape).astype(dtype)
 
 
 def backward(function, *arrays, **options):

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+from functools import partial
 
 import numba
 import numpy as np
 import pytest
+import strategies
 from numba import njit, prange
 from numba.core.errors import TypingError
 
@@ -20,8 +22,7 @@ from fastconv.engine import launch as launching
 STEPS = {"stride": (2, 1), "padding": ((1, 0), (1, 1)), "dilation": (1, 2)}
 
 
-def integers(seed, *shape, dtype="f"):
-    return np.random.default_rng(seed).integers(-4, 5, shape).astype(dtype)
+integers = partial(strategies.integers, dtype=np.float32)
 
 
 @njit

@@ -12,11 +12,11 @@ from onnx.reference import ReferenceEvaluator
 
 from fastconv import nn
 from fastconv.adapters.onnx import OPS
-from fastconv.adapters.onnx.export import OUTPUTS, to_model
 from fastconv.cli import main
-from fastconv.cli.export import OUTPUTS as WORDS
+from fastconv.cli.commands.export import OUTPUTS as WORDS
 from fastconv.examples import binary_cnn, digits_cnn, two_conv_cnn
-from fastconv.nn import storage
+from fastconv.nn import registry
+from fastconv.nn.onnx.writer import OUTPUTS, to_model
 
 
 def image(*shape, m=3, seed=0):
@@ -114,7 +114,8 @@ def test_every_layer(name, path):
 
 def test_every_layer_is_among_them():
     inside = {type(layer) for top, _ in LAYERS.values() for _, layer in top.walk()}
-    assert inside | {nn.Sequential} >= set(storage.LAYERS.values())
+    kinds = {entry.kind for entry in registry.ENTRIES.values()}
+    assert inside | {nn.Sequential} >= {k for k in kinds if getattr(nn, k.__name__, None) is k}
 
 
 @pytest.mark.parametrize("build", [digits_cnn, binary_cnn, two_conv_cnn])
@@ -381,7 +382,7 @@ def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, capsys, monkeypatc
 def test_without_onnx_the_error_names_the_extra(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     binary_cnn(seed=0).save("model.npz")
-    for name in [name for name in sys.modules if name.startswith("fastconv.adapters")]:
+    for name in [name for name in sys.modules if name.startswith("fastconv.nn.onnx")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert main(["export", "model.npz"]) == 1

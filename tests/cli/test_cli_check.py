@@ -8,11 +8,14 @@ import pytest
 
 import fastconv
 from fastconv import reference
-from fastconv.cli import check, main
-from fastconv.cli.check_cases import Score, Trial
-from fastconv.cli.check_models import check_gradients, check_models, models
-from fastconv.cli.check_ops import CHECKS, check_ops, difference
+from fastconv.cli import main
+from fastconv.cli.commands import check
 from fastconv.problems import find_table, parse_problem, read_problems
+from fastconv.selfcheck.functions import CHECKS, check_ops, difference
+from fastconv.selfcheck.gradients import check_gradients
+from fastconv.selfcheck.models import check_models, models
+from fastconv.selfcheck.score import Score
+from fastconv.selfcheck.trials import Trial
 
 PROBLEMS = [
     parse_problem("m2 h5w6c3 f4 k3x2 s2x1 p0:1x1 d1x2 float32"),

@@ -12,10 +12,11 @@ import pytest
 
 import fastconv
 from fastconv import examples
-from fastconv.cli import COMMANDS, bench, main
-from fastconv.cli.bench_timing import measure
+from fastconv.cli import COMMANDS, main
+from fastconv.cli.commands import bench
 from fastconv.cli.output import print_table
 from fastconv.problems import parse_problem
+from fastconv.problems.timing import measure
 
 
 def one_error_line(capsys):

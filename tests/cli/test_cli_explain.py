@@ -10,9 +10,9 @@ import pytest
 import fastconv
 from fastconv import examples, nn, reference
 from fastconv.cli import main
-from fastconv.cli.explain import drawing, explain
-from fastconv.cli.explain_flow import EQUATIONS, Parameters, trace
-from fastconv.cli.explain_text import explanation
+from fastconv.explain.drawings import drawing
+from fastconv.explain.flow import EQUATIONS, Parameters, follow, trace
+from fastconv.explain.text import explanation
 
 MISSING = 'run: python -m pip install "fastconv[examples]"'
 
@@ -70,7 +70,7 @@ def test_json_obeys_the_equations(words, capsys):
 def test_numbers_are_those_of_training():
     """The same as the model's own forward and backward pass."""
     x = drawing(0)
-    flow = explain(x, 0, seed=5)
+    flow = follow(x, 0, seed=5)
     model, loss = examples.binary_cnn(seed=5, dtype=np.float64), nn.BinaryCrossEntropy()
     activations = model.activations(x[None, :, :, None])
     assert flow.loss == pytest.approx(loss.forward(activations[-1], np.array([0])), abs=1e-14)
@@ -118,7 +118,7 @@ def cells(lines):
 
 
 def test_grids_show_the_numbers_and_mark_the_winners():
-    flow = explain(drawing(1), 1, seed=2)
+    flow = follow(drawing(1), 1, seed=2)
     assert 0 < flow.passed.sum() < 9
     text = explanation(flow, "a drawing")
     for title, values in [("a2: ", flow.a1), ("dL/da1: ", flow.da1), ("delta1: ", flow.delta1)]:
@@ -143,7 +143,7 @@ def test_grids_show_the_numbers_and_mark_the_winners():
 
 
 def test_patches_sum_to_dw1():
-    flow = explain(drawing(1), 1, seed=2)
+    flow = follow(drawing(1), 1, seed=2)
     text = explanation(flow, "a drawing")
     named = re.findall(r"delta1\[(\d),(\d)\] \* x\[(\d):\d,(\d):\d\]", text)
     assert {(int(i), int(j)) for i, j, _, _ in named} == set(map(tuple, np.argwhere(flow.delta1)))
@@ -175,7 +175,7 @@ def test_figure(capsys, tmp_path):
 
 
 def test_figure_of_an_error_that_dies_everywhere(tmp_path):
-    from fastconv.cli.explain_figure import draw
+    from fastconv.explain.figure import draw
 
     parameters = Parameters(-np.ones((3, 3)), -1.0, np.ones(9), 0.0)
     draw(trace(drawing(0), 0, parameters, fastconv), "a drawing", tmp_path / "flow.png")
@@ -241,7 +241,7 @@ def test_a_figure_without_an_ending_is_a_png_of_that_name(tmp_path):
 def test_without_extras(capsys, monkeypatch):
     for name in ("sklearn", "sklearn.datasets", "matplotlib", "matplotlib.figure", "rich"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "fastconv.cli.explain_figure", raising=False)
+    monkeypatch.delitem(sys.modules, "fastconv.explain.figure", raising=False)
     found = explained(capsys, "--digit", "0")
     np.testing.assert_array_equal(found["x"], drawing(0))
     assert found["image"] == "the built-in drawing of a 0"

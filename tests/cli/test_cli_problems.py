@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from fastconv import reference
-from fastconv.cli.check_cases import random_problem
 from fastconv.problems import (
     EXAMPLE,
     find_table,
@@ -16,6 +15,7 @@ from fastconv.problems import (
     read_problems,
     table_names,
 )
+from fastconv.selfcheck.trials import random_problem
 
 
 def test_every_part_of_a_descriptor():

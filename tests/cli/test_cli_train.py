@@ -15,8 +15,8 @@ import pytest
 from fastconv import nn
 from fastconv.cli import main
 from fastconv.cli.progress import Progress
-from fastconv.cli.report import worst_mistakes
-from fastconv.cli.train_setup import prepare
+from fastconv.cli.training.report import worst_mistakes
+from fastconv.cli.training.setup import prepare
 from fastconv.examples import RECIPES
 
 MISSING = 'python -m pip install "fastconv[examples]"'
@@ -377,7 +377,7 @@ def test_floats_in_another_scale_are_said_in_one_line(capsys, data, tmp_path):
 
 
 def test_names_of_classes_in_the_report(tmp_path, monkeypatch):
-    from fastconv.cli import report_figures
+    from fastconv.cli.training import figures as report_figures
 
     names = ["<b>ant</b>", "$x_1$", "a name that is too long for any figure"]
     path = bars(tmp_path, np.array(names)[np.arange(60) % 3])

@@ -8,9 +8,11 @@ import itertools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
+import strategies
 
 import fastconv as fc
 from fastconv import conv_backward, reference
@@ -25,8 +27,7 @@ from fastconv.threads import num_threads
 F4, F8 = np.dtype("float32"), np.dtype("float64")
 
 
-def integers(rng, *shape, dtype=F4):
-    return rng.integers(-4, 5, shape).astype(dtype)
+integers = partial(strategies.integers, dtype=F4)
 
 
 def taps_of(g: Geometry):
@@ -82,30 +83,10 @@ def check(g: Geometry, dtype=F4, seed=0):
         np.testing.assert_array_equal(a, old)
 
 
-def random_geometry(rng) -> Geometry:
-    rank = int(rng.integers(1, 4))
-    groups = int(rng.choice([1, 1, 1, 2, 3]))
-    c, f = groups * int(rng.integers(1, 6)), groups * int(rng.integers(1, 6))
-    if rng.random() < 0.2:
-        groups, f = c, c
-    window = [int(rng.integers(1, 5 if rank < 3 else 3)) for _ in range(rank)]
-    stride = [int(rng.integers(1, 4)) for _ in range(rank)]
-    dilation = [int(rng.integers(1, 3)) for _ in range(rank)]
-    size = [int(rng.integers(1, 12 if rank < 3 else 7)) for _ in range(rank)]
-    pads = [[int(p) for p in rng.integers(0, 4, 2)] for _ in range(rank)]
-    for i in range(rank):
-        lack = (window[i] - 1) * dilation[i] + 1 - size[i] - sum(pads[i])
-        pads[i][1] += max(0, lack)
-    return conv_geometry(
-        (int(rng.integers(1, 4)), *size, c), (*window, c // groups, f), stride=tuple(stride),
-        padding=tuple(map(tuple, pads)), dilation=tuple(dilation), groups=groups,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("seed", range(120))
 def test_random_geometries(seed):
     rng = np.random.default_rng(seed)
-    check(random_geometry(rng), (F4, F8)[seed % 2], seed)
+    check(strategies.random_geometry(rng), (F4, F8)[seed % 2], seed)
 
 
 @pytest.mark.parametrize("seed", range(25))

@@ -50,7 +50,7 @@ SMALLER = {
 
 CHECKS = """
 import sys
-sys.path.insert(0, {here!r})
+sys.path[:0] = {here!r}, {above!r}  # test_engine, strategies
 import test_engine as t
 from fastconv.engine.tables.tiles import cpu_isa
 assert cpu_isa() == {isa!r}, cpu_isa()
@@ -70,7 +70,7 @@ for dtype in ("float16", "float32", "float64"):
     for a in (dy, np.ascontiguousarray(np.moveaxis(dy, -1, 1)).transpose(0, 2, 3, 1)):
         db = fastconv.conv_backward(a, a, np.zeros((1, 1, 19, 19), dtype), need=("b",)).db
         assert (db == dy.sum((0, 1, 2), "f8")).all()
-from fastconv.cli.deep.numbers import check_numbers
+from fastconv.selfcheck.deep.numbers import check_numbers
 for score in check_numbers(fastconv, 0, 6, lambda done, total: None):
     assert score.failures == 0, score.first_failure
     assert score.cases > 3
@@ -88,7 +88,7 @@ def test_smaller_hosts_compute_the_same_integers(name, tmp_path):
         NUMBA_CPU_FEATURES=features,
         FASTCONV_CACHE_DIR=str(tmp_path),
     )
-    code = CHECKS.format(here=HERE, isa=isa)
+    code = CHECKS.format(here=HERE, above=os.path.dirname(HERE), isa=isa)
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )

@@ -14,11 +14,6 @@ def spread(shape, seed=0, step=0.05):
     return values.reshape(shape)
 
 
-def integers(shape, seed=0, high=3, dtype=np.float64):
-    """Small integers: every sum of products is exact in float32, so fast equals naive exactly."""
-    return np.random.default_rng(seed).integers(-high, high + 1, shape).astype(dtype)
-
-
 @contextmanager
 def same_state(model):
     """What a forward pass in training mode changes (dropout, running means) is put back after."""

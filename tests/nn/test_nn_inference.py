@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from nn_checks import integers
+from strategies import integers
 
 from fastconv import nn, reference
 
@@ -217,7 +217,7 @@ def test_an_own_infer_is_called_inside_containers():
         def forward(self, x):  # leaves the inherited infer behind
             return x * 3
 
-    x = integers((2, 3))
+    x = integers(0, 2, 3)
     for layer, factor in ((Twice(), 2), (Other(), 3)):
         nested = nn.Sequential(nn.Residual(nn.Sequential(layer)))
         np.testing.assert_array_equal(nested.predict(x), x * (1 + factor))
@@ -230,7 +230,7 @@ def test_a_subclass_of_a_container_keeps_its_forward():
         def forward(self, x):
             return super().forward(x) * 10
 
-    x = integers((2, 3))
+    x = integers(0, 2, 3)
     np.testing.assert_array_equal(Scaled(nn.ReLU()).predict(x), np.maximum(x, 0) * 10)
     nested = nn.Sequential(Scaled(nn.Dropout(0.9)), nn.ReLU())
     np.testing.assert_array_equal(nested.predict(x), np.maximum(x, 0) * 10)
@@ -257,7 +257,7 @@ def test_predict_sees_weights_of_now():
 
 @pytest.mark.parametrize("layer", [nn.Residual(nn.ReLU()), nn.ReLU()])
 def test_evaluate_takes_any_layer(layer):
-    z = integers((6, 4), high=5)
+    z = integers(0, 6, 4, high=5)
     value, accuracy = nn.evaluate(layer, nn.SoftmaxCrossEntropy(), z, np.arange(6) % 4, 2)
     assert np.isfinite(value)
     assert 0 <= accuracy <= 1

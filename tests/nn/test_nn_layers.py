@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from nn_checks import check_gradients, forward, integers, spread
+from nn_checks import check_gradients, forward, spread
+from strategies import integers
 
 import fastconv
 from fastconv import nn, reference
@@ -97,13 +98,13 @@ def test_fast_equals_naive(case, dtype):
     make, shape, exact = case
     layers = make(dtype), make(dtype)
     layers[1].ops = reference
-    x = integers(shape, seed=1, dtype=dtype)
+    x = integers(1, *shape, dtype=dtype)
     results = []
     for layer in layers:
         for i, parameter in enumerate(layer.parameters()):
-            parameter.assign(integers(parameter.shape, seed=i, dtype=dtype))
+            parameter.assign(integers(i, *parameter.shape, dtype=dtype))
         y = layer.forward(x)
-        dy = integers(y.shape, seed=2, dtype=dtype)
+        dy = integers(2, *y.shape, dtype=dtype)
         dx = layer.backward(dy)
         gradients = [p.grad.copy() for p in layer.parameters()]
         layer.backward_parameters(dy)
@@ -295,8 +296,8 @@ def test_names_modes_and_summary():
 
 def test_predict_in_batches():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Dense(12, 3, rng=0))
-    x = integers((7, 2, 2, 3), dtype=np.float32)
-    model.layers[2].w.assign(integers((12, 3), dtype=np.float32))
+    x = integers(0, 7, 2, 2, 3, dtype=np.float32)
+    model.layers[2].w.assign(integers(0, 12, 3, dtype=np.float32))
     whole = model.predict(x)
     np.testing.assert_array_equal(whole, x.reshape(7, 12) @ model.layers[2].w.value)
     np.testing.assert_array_equal(model.predict(x, batch_size=3), whole)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from nn_checks import integers
+from strategies import integers
 
 from fastconv import nn
 
@@ -180,7 +180,7 @@ def test_augment_gets_batches_and_the_runs_generator():
 
 def test_regression_has_no_accuracy():
     model = nn.Sequential(nn.Flatten(), nn.Dense(4, 1, rng=0, dtype=np.float64))
-    x = integers((30, 2, 2, 1), high=1)
+    x = integers(0, 30, 2, 2, 1, high=1)
     y = x.reshape(30, 4) @ np.array([1.0, -2.0, 0.5, 3.0]) + 1.0
     optimizer = nn.SGD(model.parameters(), lr=0.1)
     options = {"epochs": 200, "validation": (x, y)}

@@ -11,8 +11,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from comparison.cases import Call, DeltaCase, PoolCase, UnsupportedError
 from comparison.networks import AnyCase, NetworkCase
-from fastconv.cli.bench_timing import blas_threads
 from fastconv.geometry import Geometry, effective
+from fastconv.problems.timing import blas_threads
 
 MAX_BYTES = 2**30  # of the im2col matrix
 

@@ -1,4 +1,4 @@
-"""ONNX: operators for its reference evaluator, and trained networks as ONNX files.
+"""ONNX: operators for its reference evaluator.
 
 ``ReferenceEvaluator(model, new_ops=OPS)`` computes convolutions and poolings with fastconv instead
 of Python loops; everything else stays ONNX's own. The operators take 1 to 3 spatial axes, float16,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
-from fastconv.adapters._numbers import as_float, exact
-from fastconv.adapters._transpose import conv_transpose
-from fastconv.adapters.onnx._op import DATA_FORMAT, Op, Window, kernel_view, split
+from fastconv.adapters.onnx.op import DATA_FORMAT, Op, Window, kernel_view, split
+from fastconv.adapters.shared.numbers import as_float, exact
+from fastconv.adapters.shared.transpose import conv_transpose
 
 __all__ = ["Col2Im", "Conv", "ConvInteger", "ConvTranspose", "QLinearConv"]
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 import fastconv as fc
-from fastconv.adapters._numbers import as_float
-from fastconv.adapters.onnx._op import DATA_FORMAT, Op, Window
+from fastconv.adapters.onnx.op import DATA_FORMAT, Op, Window
+from fastconv.adapters.shared.numbers import as_float
 
 __all__ = ["DeformConv"]
 

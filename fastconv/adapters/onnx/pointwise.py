@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fastconv.adapters.onnx._op import Op
+from fastconv.adapters.onnx.op import Op
 
 __all__ = ["BatchNormalization", "Softmax"]
 

@@ -1,0 +1,1 @@
+"""What the estimators of :mod:`fastconv.sklearn` are made of."""

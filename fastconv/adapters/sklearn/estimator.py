@@ -1,0 +1,230 @@
+"""What the estimators for scikit-learn share: parameters, images, training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from fastconv import nn
+from fastconv.adapters.sklearn.images import image_shape_of, small_cnn
+from fastconv.adapters.sklearn.parameters import Parameters, as_numpy, own_network
+from fastconv.nn.checks import Array
+
+__all__ = ["CNN"]
+
+# (input_shape, outputs, seed=...) -> network, as `fastconv.examples.digits_cnn`
+Network = Callable[..., nn.Sequential]
+
+
+class CNN(BaseEstimator):
+    """What classifier and regressor share: images, network, training."""
+
+    def __init__(
+        self,
+        filters: tuple[int, ...] | int = (16, 32),
+        hidden: tuple[int, ...] | int = (64,),
+        *,
+        network: Network | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        learning_rate_init: float = 3e-3,
+        alpha: float = 1e-4,
+        batch_size: int = 32,
+        max_iter: int = 50,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.filters = filters
+        self.hidden = hidden
+        self.network = network
+        self.image_shape = image_shape
+        self.learning_rate_init = learning_rate_init
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # What the two differ in ---------------------------------------------------------------------
+
+    def _targets(self, y: Any, classes: Any, first: bool) -> Array:
+        """`y` as the loss wants it; learns the classes when `first`."""
+        raise NotImplementedError
+
+    def _outputs(self) -> int:
+        """Outputs of the network."""
+        raise NotImplementedError
+
+    def _loss(self) -> nn.Loss:
+        raise NotImplementedError
+
+    # Training -----------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any) -> Any:
+        """Train a new network.
+
+        Parameters
+        ----------
+        X : array (m, features), (m, H, W) or (m, H, W, C)
+        y : array (m,)
+            For a regressor also (m, outputs).
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument.
+        FloatingPointError
+            If the loss is not finite any more.
+        """
+        asked = Parameters.of(self)
+        X, y = self._start(X, y, None, asked)
+        validation = None
+        patience, tol = asked.n_iter_no_change, asked.tol
+        stopping = nn.EarlyStopping(patience, "loss", tol, restore_best=False)
+        if asked.early_stopping:
+            stopping = nn.EarlyStopping(patience, "val_loss", tol)
+            X, y, *validation = self._held_out(X, y, asked.validation_fraction)
+        return self._train(X, y, asked.max_iter, validation, stopping, asked)
+
+    def _held_out(self, X: Array, y: Array, fraction: float) -> tuple[Array, Array, Array, Array]:
+        """Images and targets to train on, then those that are held out."""
+        stratify = y if isinstance(self, ClassifierMixin) else None
+        try:
+            X, x_held, y, y_held = train_test_split(
+                X, y, test_size=fraction, stratify=stratify, random_state=self._draw_seed()
+            )
+        except ValueError as error:
+            each = ", some of each class," if stratify is not None else ""
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction!r} of {len(X)} images cannot be "
+                f"held out{each} with others left: early_stopping needs more images"
+            ) from error
+        return X, y, x_held, y_held
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any) -> Any:
+        asked = Parameters.of(self)
+        if hasattr(self, "model_"):
+            X = self._images(X)
+            y = self._checked_length(X, self._targets(as_numpy("y", y), classes, first=False))
+        else:
+            X, y = self._start(X, y, classes, asked)
+        return self._train(X, y, 1, None, None, asked)
+
+    def _start(self, X: Any, y: Any, classes: Any, asked: Parameters) -> tuple[Array, Array]:
+        """Check the data and make a network for them."""
+        if y is None:
+            raise ValueError(
+                f"requires y to be passed, but the target y is None: {type(self).__name__}"
+            )
+        self._random_state = check_random_state(self.random_state)
+        X = self._images(X, first=asked)
+        y = self._checked_length(X, self._targets(as_numpy("y", y), classes, first=True))
+        shape, outputs, seed = X.shape[1:], self._outputs(), self._draw_seed()
+        if asked.network is None:
+            self.model_ = small_cnn(shape, outputs, asked.filters, asked.hidden, seed)
+        else:
+            self.model_ = own_network(asked.network, shape, outputs, seed)
+        self.optimizer_ = nn.Adam(
+            self.model_.parameters(), lr=asked.learning_rate_init, weight_decay=asked.alpha
+        )
+        self.history_ = nn.History()
+        return X, y
+
+    def _train(
+        self, X: Array, y: Array, epochs: int, validation: Any, stopping: Any, asked: Parameters
+    ) -> Any:
+        try:
+            history = nn.fit(
+                self.model_,
+                self._loss(),
+                self.optimizer_,
+                X,
+                y,
+                epochs=epochs,
+                batch_size=asked.batch_size,
+                validation=validation,
+                early_stopping=stopping,
+                seed=self._draw_seed(),
+                callbacks=[_Report()] if asked.verbose else [],
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                "the loss is not finite any more: scale X (and a regressor's y), or try a smaller "
+                f"learning_rate_init than {self.learning_rate_init!r}"
+            ) from error
+        done = len(self.history_)
+        self.history_.epochs += [{**row, "epoch": row["epoch"] + done} for row in history.epochs]
+        self.n_iter_ = len(self.history_)
+        self.loss_ = self.history_["loss"][-1]
+        return self
+
+    def _draw_seed(self) -> int:
+        return int(self._random_state.randint(2**31 - 1))
+
+    # Images -------------------------------------------------------------------------------------
+
+    def _images(self, X: Any, first: Parameters | None = None) -> Array:
+        """`X` as float32 images (m, H, W, C); learns their shape the first time."""
+        X = as_numpy("X", X)
+        if isinstance(X, (list, tuple)):  # of rows, or of images
+            try:
+                X = np.asarray(X)
+            except ValueError as error:
+                raise ValueError("X: rows or images of one shape are needed") from error
+        if getattr(X, "ndim", 2) > 2:
+            X = check_array(X, allow_nd=True, dtype=np.float32, input_name="X")
+            own_shape = (*X.shape[1:], 1) if X.ndim == 3 else X.shape[1:]
+            X = X.reshape(len(X), math.prod(own_shape))
+        else:
+            own_shape = None
+        X = validate_data(self, X, reset=first is not None, dtype=np.float32, order="C")
+        if first is not None:
+            self.image_shape_ = image_shape_of(X.shape[1], own_shape, first.image_shape)
+        elif own_shape not in (None, self.image_shape_):
+            raise ValueError(f"X has images of shape {own_shape}, fitted were {self.image_shape_}")
+        images: Array = X.reshape(len(X), *self.image_shape_)
+        return images
+
+    @staticmethod
+    def _checked_length(X: Array, y: Array) -> Array:
+        if len(y) != len(X):
+            raise ValueError(
+                "Found input variables with inconsistent numbers of samples: "
+                f"X has {len(X)}, y {len(y)}"
+            )
+        return y
+
+    def _forward(self, X: Any) -> Array:
+        check_is_fitted(self)
+        # Row by row the bits are the same whatever the batch: see `fastconv.conv`.
+        return self.model_.predict(self._images(X)).astype(np.float64)
+
+
+class _Report:
+    """Prints a line an epoch."""
+
+    def on_epoch_end(self, state: nn.FitState) -> None:
+        """Say how the epoch went."""
+        shown = ("loss", "accuracy", "val_loss", "val_accuracy")
+        rows = [
+            f"{name} {state.metrics[name]:.4f}" for name in shown if state.metrics[name] is not None
+        ]
+        print(f"epoch {state.epoch} of {state.epochs}: {', '.join(rows)}")

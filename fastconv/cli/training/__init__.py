@@ -1,0 +1,1 @@
+"""What ``fastconv train`` is made of: its set-up, and the page and figures of its report."""

@@ -1,0 +1,1 @@
+"""One image through ``binary_cnn`` and back, number by number: as numbers, text and a figure."""
