@@ -179,8 +179,8 @@ def launch(kernel: Callable[..., Any], count: int, *args: Any) -> Any:
             numba.set_num_threads(before)
         with _gate:
             _launches -= 1
-            if _forks:
-                _gate.notify_all()
+            if _forks:  # which another thread may have set meanwhile
+                _gate.notify_all()  # type: ignore[unreachable]
 
 
 def _start() -> None:

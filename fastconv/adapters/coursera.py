@@ -9,19 +9,27 @@ dtype are converted to float64, in which the notebook computes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 import fastconv as fc
 from fastconv.adapters._course import floats, tied
+from fastconv.typing import Array, ArrayLike
 
 __all__ = ["conv_backward", "conv_forward", "pool_backward", "pool_forward"]
 
-MODES = ("max", "average")
+Mode = Literal["max", "average"]
+Parameters = dict[str, int]
+ConvCache = tuple[ArrayLike, ArrayLike, ArrayLike, Parameters]
+PoolCache = tuple[ArrayLike, Parameters]
+
+MODES: tuple[Mode, ...] = ("max", "average")
 
 
-def conv_forward(A_prev: Any, W: Any, b: Any, hparameters: dict[str, int]) -> tuple[Any, Any]:
+def conv_forward(
+    A_prev: ArrayLike, W: ArrayLike, b: ArrayLike, hparameters: Parameters
+) -> tuple[Array, ConvCache]:
     """Convolution, forward.
 
     Parameters
@@ -55,7 +63,7 @@ def conv_forward(A_prev: Any, W: Any, b: Any, hparameters: dict[str, int]) -> tu
     return Z, (A_prev, W, b, hparameters)
 
 
-def conv_backward(dZ: Any, cache: Any) -> tuple[Any, Any, Any]:
+def conv_backward(dZ: ArrayLike, cache: ConvCache) -> tuple[Array, Array, Array]:
     """Gradients of :func:`conv_forward`.
 
     Parameters
@@ -78,12 +86,14 @@ def conv_backward(dZ: Any, cache: Any) -> tuple[Any, Any, Any]:
     """
     A_prev, W, b, hparameters = cache
     dy, x, w = floats(dZ=dZ, A_prev=A_prev, W=W)
-    steps = {"stride": hparameters["stride"], "padding": hparameters["pad"]}
-    dx, dw, db = fc.conv_backward(dy, x, w, **steps)
-    return dx, dw, np.asarray(db).reshape(np.shape(b))
+    s, p = hparameters["stride"], hparameters["pad"]
+    dx, dw, db = fc.conv_backward(dy, x, w, stride=s, padding=p)
+    return dx, dw, db.reshape(np.shape(b))
 
 
-def pool_forward(A_prev: Any, hparameters: dict[str, int], mode: str = "max") -> tuple[Any, Any]:
+def pool_forward(
+    A_prev: ArrayLike, hparameters: Parameters, mode: Mode = "max"
+) -> tuple[Array, PoolCache]:
     """Pooling, forward.
 
     Parameters
@@ -115,7 +125,7 @@ def pool_forward(A_prev: Any, hparameters: dict[str, int], mode: str = "max") ->
     return pool(x, hparameters["f"], stride=hparameters["stride"]), (A_prev, hparameters)
 
 
-def pool_backward(dA: Any, cache: Any, mode: str = "max") -> Any:
+def pool_backward(dA: ArrayLike, cache: PoolCache, mode: Mode = "max") -> Array:
     """Gradient of :func:`pool_forward`.
 
     With "max", every cell that equals its window's maximum gets the whole error, so tied maxima

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE
 from fastconv.adapters._host import host
-from fastconv.geometry.request import Int, Padding
+from fastconv.typing import Int, Padding
 
 host("jax", "jax")
 

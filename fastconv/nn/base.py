@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class Layer(Watched):
     def __init__(self) -> None:
         self.training = True
         self.output_shape: tuple[int, ...] | None = None
-        self._ops: Any = None
+        self._ops: ModuleType | None = None
         self._parameters: dict[str, Parameter] = {}
         self._buffers: dict[str, Array] = {}
         self._generators: dict[str, np.random.Generator] = {}
@@ -217,7 +218,7 @@ class Layer(Watched):
     # Switches -----------------------------------------------------------------------------------
 
     @property
-    def ops(self) -> Any:
+    def ops(self) -> ModuleType:
         """Module with the public functions: `fastconv`, or `fastconv.reference` for naive loops."""
         if self._ops is None:
             import fastconv  # here, because fastconv may be half imported when nn is
@@ -226,7 +227,7 @@ class Layer(Watched):
         return self._ops
 
     @ops.setter
-    def ops(self, module: Any) -> None:
+    def ops(self, module: ModuleType) -> None:
         for _, layer in self.walk():
             layer._ops = module
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from fastconv.nn.checks import (
     quiet,
     shown,
 )
+from fastconv.typing import DTypeLike
 
 
 class Sequential(Layer):
@@ -50,7 +52,9 @@ class Sequential(Layer):
     (2, 3)
     """
 
-    def __init__(self, *layers: Layer, name: str | None = None, ops: Any = None) -> None:
+    def __init__(
+        self, *layers: Layer, name: str | None = None, ops: ModuleType | None = None
+    ) -> None:
         super().__init__()
         if not layers:
             raise ValueError("layers: at least one layer is needed")
@@ -86,7 +90,7 @@ class Sequential(Layer):
     def _step(self, i: int, x: Array) -> Array:
         layer = self.layers[i]
         try:
-            y = layer.forward(x)
+            y: Any = layer.forward(x)
         except Exception as error:
             locate(error, str(i), layer)
             raise
@@ -169,7 +173,7 @@ class Sequential(Layer):
         save_model(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, ops: Any = None) -> Sequential:
+    def load(cls, path: str | os.PathLike[str], *, ops: ModuleType | None = None) -> Sequential:
         """Rebuild a saved model, architecture and all.
 
         Raises
@@ -189,8 +193,8 @@ class Sequential(Layer):
         path: str | os.PathLike[str],
         *,
         input_shape: tuple[int, ...] | None = None,
-        output: str = "logits",
-        dtype: Any = None,
+        output: Literal["logits", "softmax", "sigmoid"] = "logits",
+        dtype: DTypeLike | None = None,
     ) -> None:
         """Write the network, in evaluation mode, as an ONNX file.
 
@@ -268,7 +272,8 @@ class Residual(Layer):
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         super().__init__()
-        for name, layer in (("body", body), ("shortcut", shortcut)):
+        given: dict[str, Any] = {"body": body, "shortcut": shortcut}
+        for name, layer in given.items():
             if not isinstance(layer, Layer) and not (layer is None and name == "shortcut"):
                 raise TypeError(f"{name}: a fastconv.nn layer is needed, got {shown(layer)}")
         self.body = body

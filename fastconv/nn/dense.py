@@ -8,7 +8,8 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, check_input, layer_error, positive_int, quiet
-from fastconv.nn.init import initial_weights, parameter_dtype
+from fastconv.nn.init import Init, initial_weights, parameter_dtype
+from fastconv.typing import DTypeLike
 
 
 class Flatten(Layer):
@@ -85,9 +86,9 @@ class Dense(Layer):
         outputs: int,
         *,
         bias: bool = True,
-        init: str = "he",
+        init: Init = "he",
         rng: np.random.Generator | int | None = None,
-        dtype: Any = np.float32,
+        dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
         self.inputs = positive_int("inputs", inputs)

@@ -18,6 +18,7 @@ from fastconv.nn.checks import (
     unit_interval,
 )
 from fastconv.nn.init import parameter_dtype
+from fastconv.typing import DTypeLike
 
 
 class OneValueError(ValueError):
@@ -66,7 +67,7 @@ class BatchNorm(Layer):
         *,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
-        dtype: Any = np.float32,
+        dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
         self.channels = positive_int("channels", channels)

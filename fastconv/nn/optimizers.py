@@ -198,7 +198,8 @@ class Adam(Optimizer):
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        given: Any = betas
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
             raise ValueError(f"betas: two numbers are needed, got {betas!r}")
         self.betas = (unit_interval("betas", betas[0]), unit_interval("betas", betas[1]))
         self.epsilon = real_number("epsilon", epsilon, minimum=0.0)

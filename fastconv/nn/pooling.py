@@ -8,6 +8,7 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, layer_error, plain, quiet
+from fastconv.typing import Int, Padding
 
 
 class _Pool(Layer):
@@ -48,7 +49,12 @@ class MaxPool(_Pool):
     """
 
     def __init__(
-        self, window: Any, *, stride: Any = None, padding: Any = 0, ceil_mode: bool = False
+        self,
+        window: Int,
+        *,
+        stride: Int | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__(window, stride, padding, ceil_mode)
         self._cache: tuple[tuple[int, ...], Array, Array] | None = None
@@ -94,10 +100,10 @@ class AvgPool(_Pool):
 
     def __init__(
         self,
-        window: Any,
+        window: Int,
         *,
-        stride: Any = None,
-        padding: Any = 0,
+        stride: Int | None = None,
+        padding: Padding = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = False,
     ) -> None:

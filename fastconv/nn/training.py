@@ -211,7 +211,8 @@ class _Run:
         """Check and keep the rest of `fit`'s arguments."""
         self.validation = None
         if validation is not None:
-            if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+            given: Any = validation
+            if not isinstance(given, (tuple, list)) or len(given) != 2:
                 raise ValueError("validation: a pair (x, y) is needed")
             self.validation = arguments.check_data("validation x", "validation y", *validation)
         arguments.check_augment(augment)
