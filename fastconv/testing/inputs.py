@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -71,7 +71,7 @@ def integer_operands(
     ((2, 3, 3, 4), True)
     """
     rng = np.random.default_rng(seed)
-    given: dict[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
+    given: dict[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, **options}
     data_format = given.pop("data_format", "channels_last")
     shape = reference._shape("x_shape", x_shape, data_format, len(w_shape))
     w_sizes = tuple(operator.index(n) for n in w_shape)
