@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Unpack, overload
 
+import numpy as np  # noqa: F401 - the examples'
+
 from fastconv.operands import bias_operand, operand, same_dtype
 from fastconv.plans.conv import planned
 from fastconv.plans.gradients import OPERANDS, ConvGrads

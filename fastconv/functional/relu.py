@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np  # noqa: F401 - the examples'
+
 from fastconv.operands import expect_shape, operand, quiet, result, same_dtype
 from fastconv.plans import deltas
 from fastconv.typing import Array, ArrayLike
