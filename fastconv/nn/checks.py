@@ -58,7 +58,8 @@ def shown(value: Any, length: int = 60) -> str:
         return f"the class {value.__name__}"
     if inspect.isroutine(value):
         return f"the function {value.__name__}"
-    if type(value).__repr__ is object.__repr__ or hasattr(value, "named_parameters"):  # type: ignore[redundant-expr]
+    own: object = type(value).__repr__
+    if own is object.__repr__ or hasattr(value, "named_parameters"):
         # An address, or a whole network, would stand before the reason.
         return f"an object of {type(value).__name__}"
     return cut(repr(value), length)
