@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import positive_int, real_number
-from fastconv.nn.losses import Loss
-from fastconv.nn.optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from fastconv.nn.losses import Loss
+    from fastconv.nn.optimizers import Optimizer
 
 Row = dict[str, float | None]
 
