@@ -70,15 +70,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, SupportsIndex, overload
+from typing import Any, Generic, Literal, NamedTuple, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar  # which type checkers know: it need not be installed
-else:
-    from typing import TypeVar
 
 __all__ = [
     "ConvGrads",
@@ -108,13 +103,8 @@ Array = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 # Floating-point flags: no function warns or raises, whatever the caller's numpy.errstate.
 quiet = np.errstate(all="ignore")
+Gradient = TypeVar("Gradient", covariant=True)  # Array, or None where it was not needed
 Cells = Any  # an Array; mypy cannot type an index with a star, such as y[n, *i]
-
-
-if TYPE_CHECKING:
-    Gradient = TypeVar("Gradient", covariant=True, bound=Array | None, default=Array | None)
-else:
-    Gradient = TypeVar("Gradient", covariant=True)
 
 
 class ConvGrads(NamedTuple, Generic[Gradient]):

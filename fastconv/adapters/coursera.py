@@ -77,6 +77,11 @@ def conv_backward(dZ: ArrayLike, cache: ConvCache) -> tuple[Array, Array, Array]
     dA_prev, dW, db : arrays
         Of the shapes of ``A_prev``, ``W`` and ``b``.
 
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together.
+
     Examples
     --------
     >>> A_prev, W, b = np.ones((2, 4, 4, 1)), np.ones((3, 3, 1, 8)), np.zeros((1, 1, 1, 8))
@@ -142,6 +147,11 @@ def pool_backward(dA: ArrayLike, cache: PoolCache, mode: Mode = "max") -> Array:
     Returns
     -------
     dA_prev : array (m, n_H_prev, n_W_prev, n_C_prev)
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together.
 
     Examples
     --------

@@ -78,6 +78,11 @@ def conv_backward_fast(dout: ArrayLike, cache: ConvCache) -> tuple[Array, Array,
     dx, dw, db : arrays
         Of the shapes of ``x``, ``w`` and ``b``.
 
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together.
+
     Examples
     --------
     >>> x, w, b = np.ones((2, 3, 4, 4)), np.ones((3, 3, 4, 4)), np.zeros(3)
@@ -140,6 +145,11 @@ def max_pool_backward_fast(dout: ArrayLike, cache: PoolCache) -> Array:
     Returns
     -------
     dx : array (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together.
 
     Examples
     --------

@@ -53,6 +53,11 @@ def binary_cnn(
     -------
     Sequential
 
+    Raises
+    ------
+    TypeError
+        For another dtype.
+
     Examples
     --------
     >>> binary_cnn().forward(np.zeros((2, 8, 8, 1), np.float32)).shape

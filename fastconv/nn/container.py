@@ -262,6 +262,12 @@ class Residual(Layer):
     shortcut : Layer, optional
         What brings `x` to the shape of the body's output; None passes `x` on as it is.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no layer, or one layer appears twice; in the forward pass, if both outputs
+        differ in shape or dtype.
+
     Examples
     --------
     >>> from fastconv.nn import Conv
@@ -352,7 +358,22 @@ def predict(model: Layer, x: Array, batch_size: int = 256) -> Array:
 
 @contextmanager
 def evaluating(model: Layer) -> Iterator[None]:
-    """Evaluation mode inside a `with` block; every layer returns to the mode it was in."""
+    """Evaluation mode inside a `with` block; every layer returns to the mode it was in.
+
+    Parameters
+    ----------
+    model : Layer
+
+    Examples
+    --------
+    >>> from fastconv.nn import Dropout
+    >>> layer = Dropout(0.5)
+    >>> with evaluating(layer):
+    ...     layer.training
+    False
+    >>> layer.training
+    True
+    """
     modes = [(layer, layer.training) for _, layer in model.walk()]
     model.eval()
     try:

@@ -72,6 +72,11 @@ class Dense(Layer):
     w : Parameter (inputs, outputs)
     b : Parameter (outputs,), or None
 
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
+
     Examples
     --------
     >>> Dense(9, 1, rng=0).w.shape

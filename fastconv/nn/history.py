@@ -24,6 +24,10 @@ class History:
     Loss and accuracy are means over the epoch's images, each taken before its step. A value that
     does not exist (no validation data, a regression's accuracy) is None.
 
+    Attributes
+    ----------
+    epochs : list of dict
+
     Examples
     --------
     >>> history = History()
@@ -127,6 +131,11 @@ class EarlyStopping:
     restore_best : bool
         Whether the model ends with the weights of its best epoch.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
+
     Examples
     --------
     >>> EarlyStopping(patience=3).restore_best
@@ -157,6 +166,11 @@ class ExponentialDecay:
     lr : float
         Rate of the first epoch.
     factor : float in (0, 1]
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
 
     Examples
     --------

@@ -19,6 +19,11 @@ class Optimizer:
     parameters : list of Parameter
     lr : float
         Learning rate; callbacks may change it between steps. It is part of `state()`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument; for `parameters` that are not a model's, or listed twice.
     """
 
     def __init__(
@@ -110,6 +115,11 @@ class SGD(Optimizer):
     weight_decay : float
         Added to the gradient as `weight_decay * value`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
+
     Examples
     --------
     >>> p = Parameter(np.ones(3), "w")
@@ -180,6 +190,11 @@ class Adam(Optimizer):
     epsilon : float
     weight_decay : float
         Share of each weight, times `lr`, that a step takes away.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
 
     Examples
     --------

@@ -42,6 +42,11 @@ class MaxPool(_Pool):
     ceil_mode : bool
         Whether a last, partial window counts.
 
+    Raises
+    ------
+    TypeError, ValueError
+        At the first forward pass, naming the argument.
+
     Examples
     --------
     >>> MaxPool(2).window
@@ -91,6 +96,11 @@ class AvgPool(_Pool):
         As in `MaxPool`.
     count_include_pad : bool
         Whether padded cells count in the divisor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        At the first forward pass, naming the argument.
 
     Examples
     --------

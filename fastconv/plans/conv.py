@@ -46,8 +46,9 @@ CACHED_PLANS = 256
 class ConvPlan:
     """One convolution, ready to run: made by :func:`plan_conv`.
 
-    A plan holds what depends on the shapes alone. Once `out` is given, a call
-    allocates nothing. It may be used from several threads at once.
+    A plan holds what depends on the shapes alone. Once `out` is given, a call allocates nothing.
+    It may be used from several threads at once. Operands must have the plan's shapes and dtype: a
+    TypeError or ValueError names the one that has not.
 
     Attributes
     ----------
@@ -85,7 +86,7 @@ class ConvPlan:
     def forward(
         self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, out: Array | None = None
     ) -> Array:
-        """``y = conv(x, w) + b``, then the activation. See :func:`fastconv.conv`."""
+        """``y (m, OH, OW, F) = conv(x, w) + b``, then the activation. See :func:`fastconv.conv`."""
         x, w = self._operand("x", x, self.x_shape), self._operand("w", w, self.w_shape)
         if b is not None:
             b = bias_operand(b, self.geometry.F, self.dtype, "the plan")
@@ -95,7 +96,7 @@ class ConvPlan:
 
     @quiet
     def input_grad(self, dy: ArrayLike, w: ArrayLike, *, out: Array | None = None) -> Array:
-        """``dx``. See :func:`fastconv.conv_input_grad`."""
+        """``dx (m, H, W, C)``. See :func:`fastconv.conv_input_grad`."""
         dy, w = self._operand("dy", dy, self.y_shape), self._operand("w", w, self.w_shape)
         dx = result(out, self.x_shape, self.dtype, dy=dy, w=w)
         self._products.input_grad(self._last(dy), w, None, False, self._last(dx))
@@ -103,7 +104,7 @@ class ConvPlan:
 
     @quiet
     def kernel_grad(self, x: ArrayLike, dy: ArrayLike, *, out: Array | None = None) -> Array:
-        """``dw``. See :func:`fastconv.conv_kernel_grad`."""
+        """``dw (KH, KW, C/G, F)``. See :func:`fastconv.conv_kernel_grad`."""
         x, dy = self._operand("x", x, self.x_shape), self._operand("dy", dy, self.y_shape)
         dw = result(out, self.w_shape, self.dtype, x=x, dy=dy)
         self._products.kernel_grad(self._last(x), self._last(dy), dw)

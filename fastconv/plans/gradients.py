@@ -25,7 +25,16 @@ OPERANDS: tuple[Operand, ...] = ("x", "w", "b")
 
 
 class ConvGrads(NamedTuple, Generic[Gradient]):
-    """Gradients of the loss with respect to input, kernel and bias; None where not needed."""
+    """Gradients of the loss with respect to input, kernel and bias; None where not needed.
+
+    Attributes
+    ----------
+    dx : array, or None
+        Like `x`.
+    dw : array, or None
+        Like `w`.
+    db : array (F,), or None
+    """
 
     dx: Gradient
     dw: Gradient

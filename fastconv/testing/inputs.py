@@ -18,7 +18,15 @@ ACCUMULATIONS = 16384  # products of 32 * 32 that add up to 2**24
 
 
 class Operands(NamedTuple):
-    """Operands of one convolution, forward and backward."""
+    """Operands of one convolution, forward and backward.
+
+    Attributes
+    ----------
+    x : array (m, H, W, C)
+    w : array (KH, KW, C/G, F)
+    b : array (F,)
+    dy : array (m, OH, OW, F)
+    """
 
     x: Array
     w: Array

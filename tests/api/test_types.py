@@ -87,7 +87,10 @@ def test_every_public_name_is_used():
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_nothing_is_any(name):
     function = FUNCTIONS[name]
-    known = {**vars(fc.nn), **function.__globals__}  # some are imported for type checkers alone
+    known = {
+        **vars(fc.nn),
+        **inspect.unwrap(function).__globals__,
+    }  # some are imported for type checkers alone
     hints = typing.get_type_hints(function, known)
     parameters = set(inspect.signature(function).parameters) - {"self", "cls"}
     assert not parameters - set(hints), "not annotated"
