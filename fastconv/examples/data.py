@@ -97,9 +97,11 @@ def load_data(path: str | os.PathLike[str]) -> Dataset:
 
     Examples
     --------
-    >>> load_data("nowhere.npz")
-    Traceback (most recent call last):
-    FileNotFoundError: ...
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/images.npz", x=np.zeros((10, 8, 8)), y=np.arange(10) % 2)
+    ...     load_data(f"{folder}/images.npz").classes
+    2
     """
     path = Path(path)
     if path.is_dir():

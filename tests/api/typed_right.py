@@ -208,6 +208,9 @@ def networks(folder: Path) -> None:
         examples.stratified_split(np.arange(10) % 2), tuple[NDArray[Any], NDArray[Any]]
     )  # fmt: skip
     assert_type(examples.RandomShift(1)(data.x_train, rng), NDArray[Any])
+    recipe = assert_type(examples.DIGITS_RECIPE, examples.Recipe)
+    assert_type(examples.RECIPES, dict[str, examples.Recipe])
+    assert_type(recipe.optimizer(examples.digits_cnn()), nn.Adam)
     assert callable(examples.load_digits)
     assert callable(examples.load_idx)
 
