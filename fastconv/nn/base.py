@@ -25,7 +25,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -231,13 +231,13 @@ class Layer(Watched):
         for _, layer in self.walk():
             layer._ops = module
 
-    def train(self, mode: bool = True) -> Layer:
+    def train(self, mode: bool = True) -> Self:
         """Switch this layer and all below it to training (or, with False, to evaluation)."""
         for _, layer in self.walk():
             layer.training = bool(mode)
         return self
 
-    def eval(self) -> Layer:
+    def eval(self) -> Self:
         """Switch this layer and all below it to evaluation."""
         return self.train(False)
 

@@ -146,6 +146,7 @@ def layers() -> Iterator[nn.Layer]:
     assert_type(body.backward(y), NDArray[Any])
     assert_type(body.infer(x), NDArray[Any])
     assert_type(body.parameters(), list[nn.Parameter])
+    assert_type(nn.Dropout(0.5).eval(), nn.Dropout)
     assert_type(nn.sigmoid(y), NDArray[Any])
     yield from body.layers
 
