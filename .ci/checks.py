@@ -39,12 +39,14 @@ class Environment:
     """A virtual environment: its programs come first on the path."""
 
     def __init__(self, folder: Path, kernels: Path) -> None:
-        venv.create(folder, with_pip=True)
+        venv.create(folder, with_pip=True, symlinks=os.name != "nt")
         programs = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = str(programs / ("python.exe" if os.name == "nt" else "python"))
         path = f"{programs}{os.pathsep}{os.environ['PATH']}"
         self.variables = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(folder)}
         self.variables["FASTCONV_CACHE_DIR"] = str(kernels)
+        self.variables["PYTHONUTF8"] = "1"
+        self.variables.pop("PYTHONPATH", None)  # what is installed is tested
 
     def run(self, *words: str, folder: Path = ROOT) -> str:
         """Run Python with these arguments; what it printed, which is shown as it comes."""
@@ -56,8 +58,8 @@ class Environment:
 
     def _run(self, command: str | list[str], folder: Path, shell: bool = False) -> str:
         process = subprocess.Popen(
-            command, cwd=folder, env=self.variables, shell=shell, text=True, encoding="utf-8",
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command, cwd=folder, env=self.variables, shell=shell, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
         )  # fmt: skip
         lines = []
         for line in process.stdout or ():

@@ -32,8 +32,7 @@ reference  naive loops under the same names, and how backpropagation works
 ========== ======================================================================================
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastconv._version import __version__ as __version__
 from fastconv.config import show_config, warmup
@@ -80,15 +79,24 @@ __all__ = [
     "warmup",
 ]
 
-# Loaded when they are first asked for, as fastconv.nn or `from fastconv import nn`.
-_SUBMODULES = ("cache", "examples", "nn", "reference", "testing")
+# Loaded when they are first asked for, as fastconv.nn or `from fastconv import nn`. Type checkers
+# see plain imports, so that they know what is in them and report names that do not exist.
+if TYPE_CHECKING:
+    from fastconv import cache as cache
+    from fastconv import examples as examples
+    from fastconv import nn as nn
+    from fastconv import reference as reference
+    from fastconv import testing as testing
+    from fastconv import typing as typing
+else:
+    _SUBMODULES = ("cache", "examples", "nn", "reference", "testing", "typing")
 
+    def __getattr__(name):
+        if name in _SUBMODULES:
+            import importlib
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"fastconv.{name}")
-    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+            return importlib.import_module(f"fastconv.{name}")
+        raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
 
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_SUBMODULES])
+    def __dir__():
+        return sorted([*globals(), *_SUBMODULES])

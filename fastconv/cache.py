@@ -50,6 +50,11 @@ def clear() -> int:
     ------
     OSError
         If a kernel cannot be deleted.
+
+    Examples
+    --------
+    >>> clear()  # doctest: +SKIP
+    41
     """
     deleted = 0
     for place in root().glob("fastconv-*"):
@@ -65,7 +70,17 @@ def clear() -> int:
 
 
 def describe() -> str:
-    """The folder, or why there is none, in a line."""
+    """The folder, or why there is none, in a line.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> describe() == str(path()) or describe().startswith("none: ")
+    True
+    """
     try:
         place = kernel_folder()
     except (OSError, RuntimeError) as error:

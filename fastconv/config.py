@@ -6,7 +6,7 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from fastconv import threads
 from fastconv.operands import computing_dtype, float_dtype
 from fastconv.plans.compiled import compile_ahead
+from fastconv.typing import DTypeLike
 
 __all__ = ["show_config", "warmup"]
 
@@ -51,14 +52,16 @@ def _calls(dtype: np.dtype) -> dict[str, Callable[[], Any]]:
     }
 
 
-def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",)) -> None:
+def warmup(
+    ops: str | Iterable[str] | None = None, dtypes: DTypeLike | Iterable[DTypeLike] = ("float32",)
+) -> None:
     """Compile kernels now, or load them from disk, instead of at their first call.
 
     Parameters
     ----------
-    ops : iterable of str, optional
+    ops : str or iterable of str, optional
         Names of public functions, such as ``"conv"`` and ``"max_pool"``; all if None.
-    dtypes : sequence of dtype
+    dtypes : dtype, or iterable of dtypes
         What they will be used with.
 
     Raises

@@ -70,9 +70,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, SupportsIndex, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = [
     "ConvGrads",
@@ -91,21 +92,27 @@ __all__ = [
     "relu_backward",
 ]
 
-Ints = int | Sequence[int]
-Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
+Ints = SupportsIndex | Sequence[SupportsIndex]
+PaddingName = Literal["valid", "same", "full"]
+Padding = PaddingName | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
+DataFormat = Literal["channels_last", "channels_first"]
+Operand = Literal["x", "w", "b"]
+Sizes = Sequence[SupportsIndex]
 Index = tuple[int, ...]
-Array = np.ndarray
+Array = NDArray[np.floating[Any]]
+Indices = NDArray[np.int64]
 # Floating-point flags: no function warns or raises, whatever the caller's numpy.errstate.
 quiet = np.errstate(all="ignore")
+Gradient = TypeVar("Gradient", covariant=True)  # Array, or None where it was not needed
 Cells = Any  # an Array; mypy cannot type an index with a star, such as y[n, *i]
 
 
-class ConvGrads(NamedTuple):
+class ConvGrads(NamedTuple, Generic[Gradient]):
     """Gradients with respect to x, w and b; None for one that was not in ``need``."""
 
-    dx: Array | None
-    dw: Array | None
-    db: Array | None
+    dx: Gradient
+    dw: Gradient
+    db: Gradient
 
 
 # ---- geometry: which input cell lies under which tap ------------------------------------------
@@ -244,7 +251,7 @@ def _is_first(data_format: str) -> bool:
     return data_format == "channels_first"
 
 
-def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callable[..., Array]]:
+def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callable[..., Any]]:
     """Operands in the dtype that sums are kept in, images channels last; and the way back."""
     first = _is_first(data_format)
     given = {name: np.asanyarray(a) for name, a in operands.items() if a is not None}
@@ -261,7 +268,7 @@ def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callab
             operand = np.moveaxis(operand, 1, -1) if first and name in ("x", "dy") else operand
         arrays.append(operand)
 
-    def store(result: Array, out: Array | None, image: bool = True, dtype: Any = dtype) -> Array:
+    def store(result: Array, out: Array | None, image: bool = True, dtype: Any = dtype) -> Any:
         """``result`` in the caller's dtype and data format, in ``out`` if there is one."""
         result = np.moveaxis(result, -1, 1) if first and image else result
         result = np.ascontiguousarray(result, dtype)
@@ -277,13 +284,13 @@ def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callab
     return arrays, store
 
 
-def _shape(name: str, shape: Sequence[int], data_format: str, ndim: int) -> Index:
+def _shape(name: str, shape: Ints, data_format: str, ndim: int) -> Index:
     """A shape argument as a tuple, channels last."""
     sizes = _ints(name, shape if isinstance(shape, (Sequence, np.ndarray)) else (shape,), ndim, 0)
     return (sizes[0], *sizes[2:], sizes[1]) if _is_first(data_format) else sizes
 
 
-def _expect(name: str, array: Array, shape: Index) -> None:
+def _expect(name: str, array: NDArray[Any], shape: Index) -> None:
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape} (channels last); got {array.shape}")
 
@@ -352,7 +359,7 @@ def _bias_grad(dy: Array) -> Array:
 def _backward(
     need: Iterable[str], out: Sequence[Array | None] | None, store: Callable[..., Array],
     **sums: Callable[[], Array],
-) -> ConvGrads:  # fmt: skip
+) -> ConvGrads[Array | None]:  # fmt: skip
     """Run the sums (x=, w=, b=) whose results are needed."""
     names = {need} if isinstance(need, str) else set(need)
     if not names <= set(sums):
@@ -368,8 +375,8 @@ def _backward(
 @quiet
 def conv(
     x: Array, w: Array, b: Array | None = None, *, stride: Ints = 1, padding: Padding = 0,
-    dilation: Ints = 1, groups: int = 1, data_format: str = "channels_last",
-    activation: str | None = None, out: Array | None = None,
+    dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
+    activation: Literal["relu"] | None = None, out: Array | None = None,
 ) -> Array:  # fmt: skip
     """Convolution, equation (1): x (m, H, W, C), w (KH, KW, C/G, F), b (F,) -> y (m, OH, OW, F).
 
@@ -390,8 +397,8 @@ def conv(
 
 @quiet
 def conv_input_grad(
-    dy: Array, w: Array, x_shape: Sequence[int], *, stride: Ints = 1, padding: Padding = 0,
-    dilation: Ints = 1, groups: int = 1, data_format: str = "channels_last",
+    dy: Array, w: Array, x_shape: Sizes, *, stride: Ints = 1, padding: Padding = 0,
+    dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
     out: Array | None = None,
 ) -> Array:  # fmt: skip
     """How a layer's delta reaches the layer below: dy (m, OH, OW, F), w -> dx (m, H, W, C).
@@ -416,8 +423,8 @@ def conv_input_grad(
 
 @quiet
 def conv_kernel_grad(
-    x: Array, dy: Array, w_shape: Sequence[int], *, stride: Ints = 1, padding: Padding = 0,
-    dilation: Ints = 1, groups: int = 1, data_format: str = "channels_last",
+    x: Array, dy: Array, w_shape: Sizes, *, stride: Ints = 1, padding: Padding = 0,
+    dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
     out: Array | None = None,
 ) -> Array:  # fmt: skip
     """Equation (11), the input convolved with the delta: x, dy -> dw (KH, KW, C/G, F).
@@ -436,12 +443,28 @@ def conv_kernel_grad(
     return store(_kernel_grad(x, dy, grid, groups), out, image=False)
 
 
+@overload
+def conv_backward(
+    dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
+    groups: int = 1, data_format: DataFormat = "channels_last",
+    out: Sequence[Array | None] | None = None,
+) -> ConvGrads[Array]: ...  # fmt: skip
+
+
+@overload
+def conv_backward(
+    dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
+    groups: int = 1, data_format: DataFormat = "channels_last",
+    need: Operand | Iterable[Operand], out: Sequence[Array | None] | None = None,
+) -> ConvGrads[Array | None]: ...  # fmt: skip
+
+
 @quiet
 def conv_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
-    groups: int = 1, data_format: str = "channels_last", need: Iterable[str] = ("x", "w", "b"),
-    out: Sequence[Array | None] | None = None,
-) -> ConvGrads:  # fmt: skip
+    groups: int = 1, data_format: DataFormat = "channels_last",
+    need: Operand | Iterable[Operand] = ("x", "w", "b"), out: Sequence[Array | None] | None = None,
+) -> ConvGrads[Array | None]:  # fmt: skip
     """All gradients of `conv`; ``db[f]`` is the sum of dy over images and pixels.
 
     >>> x, w = np.ones((2, 5, 5, 3)), np.ones((3, 3, 3, 4))
@@ -463,7 +486,8 @@ def conv_backward(
 def conv_transpose(
     x: Array, w: Array, b: Array | None = None, *, stride: Ints = 1, padding: Padding = 0,
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
-    data_format: str = "channels_last", activation: str | None = None, out: Array | None = None,
+    data_format: DataFormat = "channels_last", activation: Literal["relu"] | None = None,
+    out: Array | None = None,
 ) -> Array:  # fmt: skip
     """A convolution's input gradient as a layer: x (m, H, W, C), w (KH, KW, F/G, C) -> y.
 
@@ -482,13 +506,30 @@ def conv_transpose(
     return store(_finish(_input_grad(x, w, grid, groups), b, activation), out)
 
 
+@overload
+def conv_transpose_backward(
+    dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0,
+    output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
+    data_format: DataFormat = "channels_last", out: Sequence[Array | None] | None = None,
+) -> ConvGrads[Array]: ...  # fmt: skip
+
+
+@overload
+def conv_transpose_backward(
+    dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0,
+    output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
+    data_format: DataFormat = "channels_last", need: Operand | Iterable[Operand],
+    out: Sequence[Array | None] | None = None,
+) -> ConvGrads[Array | None]: ...  # fmt: skip
+
+
 @quiet
 def conv_transpose_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0,
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
-    data_format: str = "channels_last", need: Iterable[str] = ("x", "w", "b"),
+    data_format: DataFormat = "channels_last", need: Operand | Iterable[Operand] = ("x", "w", "b"),
     out: Sequence[Array | None] | None = None,
-) -> ConvGrads:  # fmt: skip
+) -> ConvGrads[Array | None]:  # fmt: skip
     """All gradients of `conv_transpose`: those of a convolution, x and dy exchanged.
 
     Forward walked the convolution from y to x backwards. So ``dx`` is that convolution of dy, and
@@ -525,12 +566,28 @@ def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
 # ---- pooling ----------------------------------------------------------------------------------
 
 
+@overload
+def max_pool(
+    x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = 0,
+    dilation: Ints = 1, ceil_mode: bool = False, return_argmax: Literal[False] = False,
+    data_format: DataFormat = "channels_last", out: Array | None = None,
+) -> Array: ...  # fmt: skip
+
+
+@overload
+def max_pool(
+    x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = 0,
+    dilation: Ints = 1, ceil_mode: bool = False, return_argmax: Literal[True],
+    data_format: DataFormat = "channels_last", out: Array | None = None,
+) -> tuple[Array, Indices]: ...  # fmt: skip
+
+
 @quiet
 def max_pool(
     x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = 0,
     dilation: Ints = 1, ceil_mode: bool = False, return_argmax: bool = False,
-    data_format: str = "channels_last", out: Array | None = None,
-) -> Any:  # fmt: skip
+    data_format: DataFormat = "channels_last", out: Array | None = None,
+) -> Array | tuple[Array, Indices]:  # fmt: skip
     """Equation (3), the largest cell of each window: x (m, H, W, C) -> y (m, OH, OW, C).
 
     With ``return_argmax`` also an int64 array like y: where the winner was, as h*W + w. The first
@@ -559,9 +616,9 @@ def max_pool(
 
 @quiet
 def max_pool_backward(
-    dy: Array, argmax: Array, x_shape: Sequence[int], window: Ints, *, stride: Ints | None = None,
+    dy: Array, argmax: Indices, x_shape: Sizes, window: Ints, *, stride: Ints | None = None,
     padding: Padding = 0, dilation: Ints = 1, ceil_mode: bool = False,
-    data_format: str = "channels_last", out: Array | None = None,
+    data_format: DataFormat = "channels_last", out: Array | None = None,
 ) -> Array:  # fmt: skip
     """Equation (9): each window's error goes to its winner, every other cell gets exactly zero.
 
@@ -596,7 +653,7 @@ def max_pool_backward(
 def avg_pool(
     x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = 0,
     dilation: Ints = 1, ceil_mode: bool = False, count_include_pad: bool = False,
-    data_format: str = "channels_last", out: Array | None = None,
+    data_format: DataFormat = "channels_last", out: Array | None = None,
 ) -> Array:  # fmt: skip
     """Mean of each window, the sum of its cells inside x over a count: x -> y (m, OH, OW, C).
 
@@ -619,9 +676,10 @@ def avg_pool(
 
 @quiet
 def avg_pool_backward(
-    dy: Array, x_shape: Sequence[int], window: Ints, *, stride: Ints | None = None,
+    dy: Array, x_shape: Sizes, window: Ints, *, stride: Ints | None = None,
     padding: Padding = 0, dilation: Ints = 1, ceil_mode: bool = False,
-    count_include_pad: bool = False, data_format: str = "channels_last", out: Array | None = None,
+    count_include_pad: bool = False, data_format: DataFormat = "channels_last",
+    out: Array | None = None,
 ) -> Array:  # fmt: skip
     """Each window's error spread evenly: every cell inside x gets dy divided by the count.
 
@@ -649,7 +707,7 @@ def avg_pool_backward(
 @quiet
 def im2col(
     x: Array, window: Ints, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
-    data_format: str = "channels_last",
+    data_format: DataFormat = "channels_last",
 ) -> Array:  # fmt: skip
     """What each window sees, as a row: x (m, H, W, C) -> cols (m, OH, OW, KH*KW*C).
 
@@ -672,8 +730,8 @@ def im2col(
 
 @quiet
 def col2im(
-    cols: Array, x_shape: Sequence[int], window: Ints, *, stride: Ints = 1, padding: Padding = 0,
-    dilation: Ints = 1, data_format: str = "channels_last",
+    cols: Array, x_shape: Sizes, window: Ints, *, stride: Ints = 1, padding: Padding = 0,
+    dilation: Ints = 1, data_format: DataFormat = "channels_last",
 ) -> Array:  # fmt: skip
     """Adjoint of `im2col`: every row goes back where it came from, and overlapping taps add up.
 

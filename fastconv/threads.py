@@ -82,6 +82,10 @@ def get_num_threads() -> int:
     By default FASTCONV_NUM_THREADS if the environment has it, else the least of the processors,
     NUMBA_NUM_THREADS, OMP_NUM_THREADS and the CPU quota of the container.
 
+    Returns
+    -------
+    int
+
     Raises
     ------
     ValueError
@@ -111,6 +115,10 @@ def set_num_threads(n: int) -> None:
     ------
     TypeError, ValueError
         If `n` is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> set_num_threads(2)  # doctest: +SKIP
     """
     global _default
     _default = _checked(n)
@@ -119,6 +127,16 @@ def set_num_threads(n: int) -> None:
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
     """Use at most `n` threads inside the ``with`` block, in this Python thread.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; see :func:`set_num_threads`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not an integer of at least 1.
 
     Examples
     --------
@@ -179,8 +197,8 @@ def launch(kernel: Callable[..., Any], count: int, *args: Any) -> Any:
             numba.set_num_threads(before)
         with _gate:
             _launches -= 1
-            if _forks:
-                _gate.notify_all()
+            if _forks:  # which another thread may have set meanwhile
+                _gate.notify_all()  # type: ignore[unreachable]
 
 
 def _start() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from importlib import metadata, resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +58,8 @@ def test_reference_imports_nothing_of_the_package():
 def test_typed_and_versioned():
     assert resources.files("fastconv").joinpath("py.typed").is_file()
     assert metadata.version("fastconv") == fc.__version__
+    citation = Path(__file__).parents[1] / ".github" / "CITATION.cff"
+    assert f"version: {fc.__version__}\n" in citation.read_text(encoding="utf-8")
 
 
 def test_threads():

@@ -9,19 +9,27 @@ dtype are converted to float64, in which the notebook computes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 import fastconv as fc
 from fastconv.adapters.shared.course import floats, tied
+from fastconv.typing import Array, ArrayLike
 
 __all__ = ["conv_backward", "conv_forward", "pool_backward", "pool_forward"]
 
-MODES = ("max", "average")
+Mode = Literal["max", "average"]
+Parameters = dict[str, int]
+ConvCache = tuple[ArrayLike, ArrayLike, ArrayLike, Parameters]
+PoolCache = tuple[ArrayLike, Parameters]
+
+MODES: tuple[Mode, ...] = ("max", "average")
 
 
-def conv_forward(A_prev: Any, W: Any, b: Any, hparameters: dict[str, int]) -> tuple[Any, Any]:
+def conv_forward(
+    A_prev: ArrayLike, W: ArrayLike, b: ArrayLike, hparameters: Parameters
+) -> tuple[Array, ConvCache]:
     """Convolution, forward.
 
     Parameters
@@ -55,7 +63,7 @@ def conv_forward(A_prev: Any, W: Any, b: Any, hparameters: dict[str, int]) -> tu
     return Z, (A_prev, W, b, hparameters)
 
 
-def conv_backward(dZ: Any, cache: Any) -> tuple[Any, Any, Any]:
+def conv_backward(dZ: ArrayLike, cache: ConvCache) -> tuple[Array, Array, Array]:
     """Gradients of :func:`conv_forward`.
 
     Parameters
@@ -69,6 +77,11 @@ def conv_backward(dZ: Any, cache: Any) -> tuple[Any, Any, Any]:
     dA_prev, dW, db : arrays
         Of the shapes of ``A_prev``, ``W`` and ``b``.
 
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together.
+
     Examples
     --------
     >>> A_prev, W, b = np.ones((2, 4, 4, 1)), np.ones((3, 3, 1, 8)), np.zeros((1, 1, 1, 8))
@@ -78,12 +91,14 @@ def conv_backward(dZ: Any, cache: Any) -> tuple[Any, Any, Any]:
     """
     A_prev, W, b, hparameters = cache
     dy, x, w = floats(dZ=dZ, A_prev=A_prev, W=W)
-    steps = {"stride": hparameters["stride"], "padding": hparameters["pad"]}
-    dx, dw, db = fc.conv_backward(dy, x, w, **steps)
-    return dx, dw, np.asarray(db).reshape(np.shape(b))
+    s, p = hparameters["stride"], hparameters["pad"]
+    dx, dw, db = fc.conv_backward(dy, x, w, stride=s, padding=p)
+    return dx, dw, db.reshape(np.shape(b))
 
 
-def pool_forward(A_prev: Any, hparameters: dict[str, int], mode: str = "max") -> tuple[Any, Any]:
+def pool_forward(
+    A_prev: ArrayLike, hparameters: Parameters, mode: Mode = "max"
+) -> tuple[Array, PoolCache]:
     """Pooling, forward.
 
     Parameters
@@ -115,7 +130,7 @@ def pool_forward(A_prev: Any, hparameters: dict[str, int], mode: str = "max") ->
     return pool(x, hparameters["f"], stride=hparameters["stride"]), (A_prev, hparameters)
 
 
-def pool_backward(dA: Any, cache: Any, mode: str = "max") -> Any:
+def pool_backward(dA: ArrayLike, cache: PoolCache, mode: Mode = "max") -> Array:
     """Gradient of :func:`pool_forward`.
 
     With "max", every cell that equals its window's maximum gets the whole error, so tied maxima
@@ -132,6 +147,11 @@ def pool_backward(dA: Any, cache: Any, mode: str = "max") -> Any:
     Returns
     -------
     dA_prev : array (m, n_H_prev, n_W_prev, n_C_prev)
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together.
 
     Examples
     --------

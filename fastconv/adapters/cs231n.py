@@ -7,13 +7,12 @@ Arrays that are not of one floating-point dtype are converted to float64.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 import fastconv as fc
 from fastconv.adapters.shared.course import floats, tied
 from fastconv.operands import channels_last
+from fastconv.typing import Array, ArrayLike, ConvOptions, DataFormat, Indices
 
 __all__ = [
     "conv_backward_fast",
@@ -22,10 +21,16 @@ __all__ = [
     "max_pool_forward_fast",
 ]
 
-NCHW = "channels_first"
+Parameters = dict[str, int]
+ConvCache = tuple[ArrayLike, ArrayLike, ArrayLike, Parameters]
+PoolCache = tuple[ArrayLike, Array, Indices, Parameters]
+
+NCHW: DataFormat = "channels_first"
 
 
-def conv_forward_fast(x: Any, w: Any, b: Any, conv_param: dict[str, int]) -> tuple[Any, Any]:
+def conv_forward_fast(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Parameters
+) -> tuple[Array, ConvCache]:
     """Convolution, forward; the result of the course's ``conv_forward_naive``.
 
     Parameters
@@ -59,7 +64,7 @@ def conv_forward_fast(x: Any, w: Any, b: Any, conv_param: dict[str, int]) -> tup
     return out, (x, w, b, conv_param)
 
 
-def conv_backward_fast(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
+def conv_backward_fast(dout: ArrayLike, cache: ConvCache) -> tuple[Array, Array, Array]:
     """Gradients of :func:`conv_forward_fast`.
 
     Parameters
@@ -73,6 +78,11 @@ def conv_backward_fast(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
     dx, dw, db : arrays
         Of the shapes of ``x``, ``w`` and ``b``.
 
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together.
+
     Examples
     --------
     >>> x, w, b = np.ones((2, 3, 4, 4)), np.ones((3, 3, 4, 4)), np.zeros(3)
@@ -83,11 +93,11 @@ def conv_backward_fast(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
     x, w, _, conv_param = cache
     dy, images, filters = floats(dout=dout, x=x, w=w)
     grads = fc.conv_backward(dy, images, _kernel(filters), **_steps(conv_param))
-    dw = np.asarray(grads.dw).transpose(3, 2, 0, 1)  # (HH, WW, C, F) -> (F, C, HH, WW)
+    dw = grads.dw.transpose(3, 2, 0, 1)  # (HH, WW, C, F) -> (F, C, HH, WW)
     return grads.dx, np.ascontiguousarray(dw), grads.db
 
 
-def max_pool_forward_fast(x: Any, pool_param: dict[str, int]) -> tuple[Any, Any]:
+def max_pool_forward_fast(x: ArrayLike, pool_param: Parameters) -> tuple[Array, PoolCache]:
     """Max pooling, forward.
 
     Parameters
@@ -120,7 +130,7 @@ def max_pool_forward_fast(x: Any, pool_param: dict[str, int]) -> tuple[Any, Any]
     return out, (x, out, argmax, pool_param)
 
 
-def max_pool_backward_fast(dout: Any, cache: Any) -> Any:
+def max_pool_backward_fast(dout: ArrayLike, cache: PoolCache) -> Array:
     """Gradient of :func:`max_pool_forward_fast`.
 
     As in the course, tied maxima share the error where square windows tile the image; elsewhere
@@ -135,6 +145,11 @@ def max_pool_backward_fast(dout: Any, cache: Any) -> Any:
     Returns
     -------
     dx : array (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together.
 
     Examples
     --------
@@ -159,9 +174,9 @@ def _kernel(w: np.ndarray) -> np.ndarray:
     return w.transpose(2, 3, 1, 0)  # (F, C, HH, WW) -> (HH, WW, C, F)
 
 
-def _steps(conv_param: dict[str, int]) -> dict[str, Any]:
+def _steps(conv_param: Parameters) -> ConvOptions:
     return {"stride": conv_param["stride"], "padding": conv_param["pad"], "data_format": NCHW}
 
 
-def _window(pool_param: dict[str, int]) -> tuple[tuple[int, int], int]:
+def _window(pool_param: Parameters) -> tuple[tuple[int, int], int]:
     return (pool_param["pool_height"], pool_param["pool_width"]), pool_param["stride"]

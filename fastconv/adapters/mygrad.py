@@ -16,8 +16,9 @@ import fastconv as fc
 from fastconv._extras import host
 from fastconv.adapters.shared.bilinear import CONV, CONV_TRANSPOSE, Bilinear
 from fastconv.geometry import effective
-from fastconv.geometry.request import Int, integer, is_sequence
+from fastconv.geometry.request import integer, is_sequence
 from fastconv.operands import FLOATS, refuse_foreign
+from fastconv.typing import Int
 
 host("mygrad", "mygrad")
 

@@ -20,6 +20,11 @@ class RandomShift:
     pixels : float in [0, 1]
         Largest shift along each axis, to either side.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no number in [0, 1].
+
     Examples
     --------
     >>> x = np.ones((5, 8, 8, 1), np.float32)

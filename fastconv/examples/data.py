@@ -27,9 +27,16 @@ INSTALL_EXAMPLES = 'python -m pip install "fastconv[examples]"'
 
 
 class Dataset(NamedTuple):
-    """Images (m, H, W, C) as float32 and labels (m,) as int64, for training and held out.
+    """Images and their labels, for training and held out.
 
-    `class_names` has the name of each class where the labels were strings.
+    Attributes
+    ----------
+    x_train, x_test : ndarray (m, H, W, C) of float32
+    y_train, y_test : ndarray (m,) of int64
+        From 0 to ``classes - 1``.
+    classes : int
+    class_names : tuple of str, or None
+        Name of each class, where the labels were strings.
     """
 
     x_train: Array
@@ -45,6 +52,10 @@ def load_digits() -> Dataset:
 
     A fixed fifth of each class is held out: the same images on every machine, whatever the seed of
     the training.
+
+    Returns
+    -------
+    Dataset
 
     Raises
     ------
@@ -70,10 +81,27 @@ def load_digits() -> Dataset:
 def load_data(path: str | os.PathLike[str]) -> Dataset:
     """Load an .npz file or a folder of IDX files, whichever `path` is.
 
+    Parameters
+    ----------
+    path : path
+        For `load_npz` or `load_idx`.
+
+    Returns
+    -------
+    Dataset
+
     Raises
     ------
     FileNotFoundError, ValueError, TypeError
         Saying what was expected.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/images.npz", x=np.zeros((10, 8, 8)), y=np.arange(10) % 2)
+    ...     load_data(f"{folder}/images.npz").classes
+    2
     """
     path = Path(path)
     if path.is_dir():
@@ -104,10 +132,23 @@ def load_npz(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Dat
         Largest array to read. Compressed arrays that grow by more than 200 times, as only nearly
         empty ones do, are read up to 256 MiB.
 
+    Returns
+    -------
+    Dataset
+
     Raises
     ------
     FileNotFoundError, ValueError, TypeError
         Saying what was expected.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/images.npz", x=np.zeros((10, 8, 8), np.uint8), y=np.arange(10) % 2)
+    ...     data = load_npz(f"{folder}/images.npz")
+    >>> data.x_train.shape, data.x_train.dtype, data.classes
+    ((8, 8, 8, 1), dtype('float32'), 2)
     """
     what = "an .npz file with images x (m, H, W) or (m, H, W, C) and labels y (m,)"
     with NpzReader(path, what, limit=max_bytes, stored=False) as reader:
@@ -140,10 +181,26 @@ def load_idx(folder: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> D
     as EMNIST's and QMNIST's have (whose labels are ``...-labels-idx2-int``). Without test files a
     fixed fifth of each class is held out. EMNIST's images stay transposed, as they are stored.
 
+    Parameters
+    ----------
+    folder : path
+    max_bytes : int
+        Largest array to read.
+
+    Returns
+    -------
+    Dataset
+
     Raises
     ------
     FileNotFoundError, ValueError
         Naming the file and saying what was expected.
+
+    Examples
+    --------
+    >>> data = load_idx("fashion-mnist")  # doctest: +SKIP
+    >>> data.x_train.shape  # doctest: +SKIP
+    (60000, 28, 28, 1)
     """
     folder = Path(folder)
     pairs = []
@@ -176,6 +233,11 @@ def stratified_split(y: Array, fraction: float = 0.2, seed: int = 0) -> tuple[Ar
     -------
     kept, held : ndarray of int64
         Both in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If `fraction` is not between 0 and 1.
 
     Examples
     --------

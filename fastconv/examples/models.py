@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,9 +20,12 @@ from fastconv.nn import (
     Sigmoid,
 )
 from fastconv.nn.checks import positive_int
+from fastconv.typing import DTypeLike, Padding
 
 
-def binary_cnn(*, seed: int = 0, dtype: Any = np.float32, ops: Any = None) -> Sequential:
+def binary_cnn(
+    *, seed: int = 0, dtype: DTypeLike = np.float32, ops: ModuleType | None = None
+) -> Sequential:
     """The smallest CNN that shows every step of backpropagation: yes or no for an 8x8 image.
 
     ::
@@ -49,6 +53,11 @@ def binary_cnn(*, seed: int = 0, dtype: Any = np.float32, ops: Any = None) -> Se
     -------
     Sequential
 
+    Raises
+    ------
+    TypeError
+        For another dtype.
+
     Examples
     --------
     >>> binary_cnn().forward(np.zeros((2, 8, 8, 1), np.float32)).shape
@@ -70,11 +79,11 @@ def two_conv_cnn(
     input_shape: tuple[int, int, int] = (28, 28, 1),
     classes: int = 10,
     *,
-    subsampling: str = "max",
-    activation: str = "sigmoid",
+    subsampling: Literal["max", "mean"] = "max",
+    activation: Literal["sigmoid", "relu"] = "sigmoid",
     seed: int = 0,
-    dtype: Any = np.float32,
-    ops: Any = None,
+    dtype: DTypeLike = np.float32,
+    ops: ModuleType | None = None,
 ) -> Sequential:
     """Two convolutions c1, c2, each with an activation and 2x2 subsampling, then h1, h2 and output.
 
@@ -117,7 +126,8 @@ def two_conv_cnn(
     pool = pools[subsampling]
     active, init = (Sigmoid, "glorot") if activation == "sigmoid" else (ReLU, "he")
     large = min(H, W) >= 16
-    window, padding = (5, 0) if large else (3, "same")
+    window = 5 if large else 3
+    padding: Padding = 0 if large else "same"
     left = [((n - 4) // 2 - 4) // 2 if large else n // 2 // 2 for n in (H, W)]
     rng = np.random.default_rng(seed)
     options: dict[str, Any] = {"init": init, "rng": rng, "dtype": dtype}
@@ -144,8 +154,8 @@ def digits_cnn(
     classes: int = 10,
     *,
     seed: int = 0,
-    dtype: Any = np.float32,
-    ops: Any = None,
+    dtype: DTypeLike = np.float32,
+    ops: ModuleType | None = None,
 ) -> Sequential:
     """A small modern CNN: three 3x3 convolutions, two of them with batch normalisation.
 

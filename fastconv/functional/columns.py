@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
-from fastconv.geometry.request import Int, Padding
 from fastconv.geometry.resolve import window_geometry
 from fastconv.operands import (
     channels_last,
@@ -19,20 +15,21 @@ from fastconv.operands import (
     user_shape,
 )
 from fastconv.plans.columns import add_col2im, boxes, gather_cols, grouped, region_size
+from fastconv.typing import Array, ArrayLike, DataFormat, Int, Padding, Shape
 
 __all__ = ["col2im", "im2col"]
 
 
 @quiet
 def im2col(
-    x: Any,
+    x: ArrayLike,
     window: Int,
     *,
     stride: Int = 1,
     padding: Padding = 0,
     dilation: Int = 1,
-    data_format: str = "channels_last",
-) -> np.ndarray:
+    data_format: DataFormat = "channels_last",
+) -> Array:
     """Every window of `x` written out as a row.
 
     Parameters
@@ -85,15 +82,15 @@ def im2col(
 
 @quiet
 def col2im(
-    cols: Any,
-    x_shape: Sequence[int],
+    cols: ArrayLike,
+    x_shape: Shape,
     window: Int,
     *,
     stride: Int = 1,
     padding: Padding = 0,
     dilation: Int = 1,
-    data_format: str = "channels_last",
-) -> np.ndarray:
+    data_format: DataFormat = "channels_last",
+) -> Array:
     """Adjoint of :func:`im2col`: every row goes back to its window, overlapping taps add up.
 
     Parameters

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Unpack, overload
 
-import numpy as np
+import numpy as np  # noqa: F401 - the examples'
 
-from fastconv.geometry.request import Int, Padding
 from fastconv.operands import bias_operand, operand, same_dtype
 from fastconv.plans.conv import planned
 from fastconv.plans.gradients import OPERANDS, ConvGrads
+from fastconv.typing import (
+    Activation,
+    Array,
+    ArrayLike,
+    ConvOptions,
+    DataFormat,
+    Int,
+    Operand,
+    Padding,
+    Shape,
+)
 
 __all__ = ["conv", "conv_backward", "conv_input_grad", "conv_kernel_grad"]
 
 
 def conv(
-    x: Any,
-    w: Any,
-    b: Any = None,
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
     *,
     stride: Int = 1,
     padding: Padding = 0,
     dilation: Int = 1,
     groups: int = 1,
-    data_format: str = "channels_last",
-    activation: str | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    data_format: DataFormat = "channels_last",
+    activation: Activation | None = None,
+    out: Array | None = None,
+) -> Array:
     """Convolution (cross-correlation) of a batch of images, 1-D, 2-D or 3-D.
 
     ``y[n,i,j,f] = b[f] + sum over u,v,c of x[n, i*s+u*d-p, j*s+v*d-p, c] * w[u,v,c,f]``: the
@@ -88,17 +98,17 @@ def conv(
 
 
 def conv_input_grad(
-    dy: Any,
-    w: Any,
-    x_shape: Sequence[int],
+    dy: ArrayLike,
+    w: ArrayLike,
+    x_shape: Shape,
     *,
     stride: Int = 1,
     padding: Padding = 0,
     dilation: Int = 1,
     groups: int = 1,
-    data_format: str = "channels_last",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    data_format: DataFormat = "channels_last",
+    out: Array | None = None,
+) -> Array:
     """Gradient of the loss with respect to the input of :func:`conv`.
 
     ``dx = col2im(dy @ w.T)``. At stride 1 this is the full convolution of `dy` with the flipped,
@@ -146,17 +156,17 @@ def conv_input_grad(
 
 
 def conv_kernel_grad(
-    x: Any,
-    dy: Any,
-    w_shape: Sequence[int],
+    x: ArrayLike,
+    dy: ArrayLike,
+    w_shape: Shape,
     *,
     stride: Int = 1,
     padding: Padding = 0,
     dilation: Int = 1,
     groups: int = 1,
-    data_format: str = "channels_last",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    data_format: DataFormat = "channels_last",
+    out: Array | None = None,
+) -> Array:
     """Gradient of the loss with respect to the kernel of :func:`conv`.
 
     ``dw[u,v,c,f] = sum over n,i,j of dy[n,i,j,f] * x[n, i*s+u*d-p, j*s+v*d-p, c]``: the product
@@ -204,19 +214,42 @@ def conv_kernel_grad(
     return plan.kernel_grad(x, dy, out=out)
 
 
+@overload
 def conv_backward(
-    dy: Any,
-    x: Any,
-    w: Any,
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
+    *,
+    out: Sequence[Array | None] | None = None,
+    **options: Unpack[ConvOptions],
+) -> ConvGrads[Array]: ...
+
+
+@overload
+def conv_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
+    *,
+    need: Operand | Iterable[Operand],
+    out: Sequence[Array | None] | None = None,
+    **options: Unpack[ConvOptions],
+) -> ConvGrads[Array | None]: ...
+
+
+def conv_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
     *,
     stride: Int = 1,
     padding: Padding = 0,
     dilation: Int = 1,
     groups: int = 1,
-    data_format: str = "channels_last",
-    need: Sequence[str] = OPERANDS,
-    out: Sequence[np.ndarray | None] | None = None,
-) -> ConvGrads:
+    data_format: DataFormat = "channels_last",
+    need: Operand | Iterable[Operand] = OPERANDS,
+    out: Sequence[Array | None] | None = None,
+) -> ConvGrads[Array | None]:
     """All gradients of :func:`conv`.
 
     Parameters
@@ -227,7 +260,7 @@ def conv_backward(
         Operands of the forward call.
     stride, padding, dilation, groups, data_format
         As in the forward call.
-    need : sequence of {"x", "w", "b"}
+    need : {"x", "w", "b"}, or several of them
         The gradients to compute; the others are None.
     out : sequence of three arrays or None, optional
         Where dx, dw and db go.

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Unpack, overload
 
-import numpy as np
+import numpy as np  # noqa: F401 - the examples'
 
-from fastconv.geometry.request import Int, Padding
 from fastconv.operands import operand, quiet, same_dtype
 from fastconv.plans.conv_transpose import planned
 from fastconv.plans.gradients import OPERANDS, ConvGrads
+from fastconv.typing import (
+    Activation,
+    Array,
+    ArrayLike,
+    ConvTransposeOptions,
+    DataFormat,
+    Int,
+    Operand,
+    Padding,
+)
 
 __all__ = ["conv_transpose", "conv_transpose_backward"]
 
 
 @quiet
 def conv_transpose(
-    x: Any,
-    w: Any,
-    b: Any = None,
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
     *,
     stride: Int = 1,
     padding: Padding = 0,
     output_padding: Int = 0,
     dilation: Int = 1,
     groups: int = 1,
-    data_format: str = "channels_last",
-    activation: str | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    data_format: DataFormat = "channels_last",
+    activation: Activation | None = None,
+    out: Array | None = None,
+) -> Array:
     """Transposed convolution: the input gradient of a convolution, used as a forward step.
 
     Parameters
@@ -79,21 +88,44 @@ def conv_transpose(
     return plan.forward(x, w, b, out=out)
 
 
+@overload
+def conv_transpose_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
+    *,
+    out: Sequence[Array | None] | None = None,
+    **options: Unpack[ConvTransposeOptions],
+) -> ConvGrads[Array]: ...
+
+
+@overload
+def conv_transpose_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
+    *,
+    need: Operand | Iterable[Operand],
+    out: Sequence[Array | None] | None = None,
+    **options: Unpack[ConvTransposeOptions],
+) -> ConvGrads[Array | None]: ...
+
+
 @quiet
 def conv_transpose_backward(
-    dy: Any,
-    x: Any,
-    w: Any,
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
     *,
     stride: Int = 1,
     padding: Padding = 0,
     output_padding: Int = 0,
     dilation: Int = 1,
     groups: int = 1,
-    data_format: str = "channels_last",
-    need: Sequence[str] = OPERANDS,
-    out: Sequence[np.ndarray | None] | None = None,
-) -> ConvGrads:
+    data_format: DataFormat = "channels_last",
+    need: Operand | Iterable[Operand] = OPERANDS,
+    out: Sequence[Array | None] | None = None,
+) -> ConvGrads[Array | None]:
     """All gradients of :func:`conv_transpose`.
 
     The step forward was an input gradient, so ``dx`` is a convolution of `dy`, and ``dw`` a kernel

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Literal, Unpack, overload
 
 import numpy as np
 
-from fastconv.geometry.request import Int, Padding, boolean
+from fastconv.geometry.request import boolean
 from fastconv.operands import as_array, expect_shape, native_dtype, operand, quiet, result
 from fastconv.plans.pool import planned
+from fastconv.typing import (
+    Array,
+    ArrayLike,
+    DataFormat,
+    Indices,
+    Int,
+    Padding,
+    PoolOptions,
+    Shape,
+)
 
 # Of an argmax, in either byte order.
 WINNERS = (np.dtype("<i8"), np.dtype(">i8"))
@@ -18,9 +27,42 @@ WINNERS = (np.dtype("<i8"), np.dtype(">i8"))
 __all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward"]
 
 
+@overload
+def max_pool(
+    x: ArrayLike,
+    window: Int,
+    *,
+    return_argmax: Literal[False] = False,
+    out: Array | None = None,
+    **options: Unpack[PoolOptions],
+) -> Array: ...
+
+
+@overload
+def max_pool(
+    x: ArrayLike,
+    window: Int,
+    *,
+    return_argmax: Literal[True],
+    out: Array | None = None,
+    **options: Unpack[PoolOptions],
+) -> tuple[Array, Indices]: ...
+
+
+@overload
+def max_pool(
+    x: ArrayLike,
+    window: Int,
+    *,
+    return_argmax: bool,
+    out: Array | None = None,
+    **options: Unpack[PoolOptions],
+) -> Array | tuple[Array, Indices]: ...
+
+
 @quiet
 def max_pool(
-    x: Any,
+    x: ArrayLike,
     window: Int,
     *,
     stride: Int | None = None,
@@ -28,9 +70,9 @@ def max_pool(
     dilation: Int = 1,
     ceil_mode: bool = False,
     return_argmax: bool = False,
-    data_format: str = "channels_last",
-    out: np.ndarray | None = None,
-) -> Any:
+    data_format: DataFormat = "channels_last",
+    out: Array | None = None,
+) -> Array | tuple[Array, Indices]:
     """Maximum over each window, per channel.
 
     Ties go to the first cell in scan order, a NaN is chosen and propagates, and padding is minus
@@ -96,18 +138,18 @@ def max_pool(
 
 @quiet
 def max_pool_backward(
-    dy: Any,
-    argmax: Any,
-    x_shape: Sequence[int],
+    dy: ArrayLike,
+    argmax: ArrayLike,
+    x_shape: Shape,
     window: Int,
     *,
     stride: Int | None = None,
     padding: Padding = 0,
     dilation: Int = 1,
     ceil_mode: bool = False,
-    data_format: str = "channels_last",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    data_format: DataFormat = "channels_last",
+    out: Array | None = None,
+) -> Array:
     """Gradient of :func:`max_pool`: each error goes to its window's winner, the rest get zero.
 
     Parameters
@@ -167,7 +209,7 @@ def max_pool_backward(
 
 @quiet
 def avg_pool(
-    x: Any,
+    x: ArrayLike,
     window: Int,
     *,
     stride: Int | None = None,
@@ -175,9 +217,9 @@ def avg_pool(
     dilation: Int = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = False,
-    data_format: str = "channels_last",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    data_format: DataFormat = "channels_last",
+    out: Array | None = None,
+) -> Array:
     """Mean over each window, per channel.
 
     Parameters
@@ -226,8 +268,8 @@ def avg_pool(
 
 @quiet
 def avg_pool_backward(
-    dy: Any,
-    x_shape: Sequence[int],
+    dy: ArrayLike,
+    x_shape: Shape,
     window: Int,
     *,
     stride: Int | None = None,
@@ -235,9 +277,9 @@ def avg_pool_backward(
     dilation: Int = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = False,
-    data_format: str = "channels_last",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    data_format: DataFormat = "channels_last",
+    out: Array | None = None,
+) -> Array:
     """Gradient of :func:`avg_pool`: each error is spread evenly over its window.
 
     Parameters

@@ -17,8 +17,6 @@ from fastconv.geometry.cures import format_cure, name_cure
 __all__ = [
     "DATA_FORMATS",
     "PADDING_NAMES",
-    "Int",
-    "Padding",
     "Request",
     "boolean",
     "channels_last_shape",
@@ -28,8 +26,6 @@ __all__ = [
 DATA_FORMATS = ("channels_last", "channels_first")
 PADDING_NAMES = ("valid", "same", "full")
 
-Int = int | Sequence[int]
-Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
 
 

@@ -15,8 +15,9 @@ from fastconv.geometry.cures import (
 )
 from fastconv.geometry.geometry import Geometry
 from fastconv.geometry.memo import remembered
-from fastconv.geometry.request import Int, Padding, Request, boolean, integer
+from fastconv.geometry.request import Request, boolean, integer
 from fastconv.geometry.sizes import effective, output_size, resolved_pads, transposed_pad
+from fastconv.typing import Int, Padding
 
 __all__ = ["conv_geometry", "pool_geometry", "transpose_geometry", "window_geometry"]
 

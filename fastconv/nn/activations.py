@@ -16,6 +16,15 @@ from fastconv.nn.registry import register
 def sigmoid(z: Array) -> Array:
     """1 / (1 + exp(-z)), without overflow and in the dtype of `z`.
 
+    Parameters
+    ----------
+    z : ndarray of any shape
+
+    Returns
+    -------
+    ndarray
+        Of the same shape, in 0 .. 1; NaN where `z` is NaN.
+
     Examples
     --------
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
@@ -132,6 +141,11 @@ class Dropout(Layer):
         Seed of the layer's own generator. None draws one: no two layers drop the same elements,
         and `fit` reseeds the generator from its own seed and the layer's place in the network, so
         that the same `fit` gives the same weights. Checkpoints save the generator's state.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `rate` is not in [0, 1), or `seed` no integer of at least 0.
 
     Examples
     --------

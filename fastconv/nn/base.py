@@ -25,7 +25,8 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import ModuleType
+from typing import Any, Self
 
 import numpy as np
 
@@ -81,7 +82,7 @@ class Layer(Watched):
     def __init__(self) -> None:
         self.training = True
         self.output_shape: tuple[int, ...] | None = None
-        self._ops: Any = None
+        self._ops: ModuleType | None = None
         self._parameters: dict[str, Parameter] = {}
         self._buffers: dict[str, Array] = {}
         self._generators: dict[str, np.random.Generator] = {}
@@ -154,7 +155,7 @@ class Layer(Watched):
         self._parameters[name] = Parameter(value, name)
         return self._parameters[name]
 
-    def add_buffer(self, name: str, value: Array) -> Array:
+    def add_buffer(self, name: str, value: object) -> Array:
         """Register an array that is saved and loaded but not trained, and return it.
 
         It is the layer's to change in place, as BatchNorm does with its running statistics.
@@ -240,24 +241,24 @@ class Layer(Watched):
     # Switches -----------------------------------------------------------------------------------
 
     @property
-    def ops(self) -> Any:
+    def ops(self) -> ModuleType:
         """Module with the public functions: `fastconv`, or `fastconv.reference` for naive loops."""
         if self._ops is None:
             return sys.modules["fastconv"]  # it lies above, and is there: it holds this module
         return self._ops
 
     @ops.setter
-    def ops(self, module: Any) -> None:
+    def ops(self, module: ModuleType) -> None:
         for _, layer in self.walk():
             layer._ops = module
 
-    def train(self, mode: bool = True) -> Layer:
+    def train(self, mode: bool = True) -> Self:
         """Switch this layer and all below it to training (or, with False, to evaluation)."""
         for _, layer in self.walk():
             layer.training = bool(mode)
         return self
 
-    def eval(self) -> Layer:
+    def eval(self) -> Self:
         """Switch this layer and all below it to evaluation."""
         return self.train(False)
 

@@ -55,6 +55,15 @@ class Checkpoint:
 def previous_path(path: str | os.PathLike[str]) -> Path:
     """Where `save_checkpoint` keeps the checkpoint before the last one.
 
+    Parameters
+    ----------
+    path : path
+        Of the last one.
+
+    Returns
+    -------
+    pathlib.Path
+
     Examples
     --------
     >>> previous_path("run.npz").name
@@ -69,6 +78,16 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 
     Where the file system has no hard links there is, for a moment, only the previous one;
     `load_checkpoint` then takes that.
+
+    Parameters
+    ----------
+    path : path
+    checkpoint : Checkpoint
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was at `path` is still there.
     """
     text = {
         "epoch": checkpoint.epoch,
@@ -87,6 +106,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     If there is no file at `path` but there is a previous one, the process was killed between two
     renames: the previous one is read.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Checkpoint
 
     Raises
     ------

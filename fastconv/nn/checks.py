@@ -6,12 +6,14 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-Function = TypeVar("Function", bound=Callable[..., Any])
+Array: TypeAlias = NDArray[Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Longest text of an error: what a terminal shows in a few lines.
 LONGEST = 280
@@ -22,7 +24,7 @@ FOREIGN = {
 }
 
 
-def quiet(function: Function) -> Function:
+def quiet(function: Callable[P, R]) -> Callable[P, R]:
     """`function` without floating-point warnings and errors, whatever `numpy.seterr` says.
 
     Underflow and overflow belong to training: exp(-1000) is 0. What is not finite in the end is
@@ -30,11 +32,11 @@ def quiet(function: Function) -> Function:
     """
 
     @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         with np.errstate(all="ignore"):
             return function(*args, **kwargs)
 
-    return run  # type: ignore[return-value]
+    return run
 
 
 # Errors -----------------------------------------------------------------------------------------
@@ -56,7 +58,8 @@ def shown(value: Any, length: int = 60) -> str:
         return f"the class {value.__name__}"
     if inspect.isroutine(value):
         return f"the function {value.__name__}"
-    if type(value).__repr__ is object.__repr__ or hasattr(value, "named_parameters"):
+    own: object = type(value).__repr__
+    if own is object.__repr__ or hasattr(value, "named_parameters"):
         # An address, or a whole network, would stand before the reason.
         return f"an object of {type(value).__name__}"
     return cut(repr(value), length)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from fastconv.nn.checks import (
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import built, described, register
 from fastconv.nn.storage import load_model, save_model
+from fastconv.typing import DTypeLike
 
 
 @register(onnx=onnx.sequential)
@@ -54,7 +56,9 @@ class Sequential(Layer):
     (2, 3)
     """
 
-    def __init__(self, *layers: Layer, name: str | None = None, ops: Any = None) -> None:
+    def __init__(
+        self, *layers: Layer, name: str | None = None, ops: ModuleType | None = None
+    ) -> None:
         super().__init__()
         if not layers:
             raise ValueError("layers: at least one layer is needed")
@@ -96,7 +100,7 @@ class Sequential(Layer):
     def _step(self, i: int, x: Array) -> Array:
         layer = self.layers[i]
         try:
-            y = layer.forward(x)
+            y: Any = layer.forward(x)
         except Exception as error:
             locate(error, str(i), layer)
             raise
@@ -177,7 +181,7 @@ class Sequential(Layer):
         save_model(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, ops: Any = None) -> Sequential:
+    def load(cls, path: str | os.PathLike[str], *, ops: ModuleType | None = None) -> Sequential:
         """Rebuild a saved model, architecture and all.
 
         Raises
@@ -195,8 +199,8 @@ class Sequential(Layer):
         path: str | os.PathLike[str],
         *,
         input_shape: tuple[int, ...] | None = None,
-        output: str = "logits",
-        dtype: Any = None,
+        output: Literal["logits", "softmax", "sigmoid"] = "logits",
+        dtype: DTypeLike | None = None,
     ) -> None:
         """Write the network, in evaluation mode, as an ONNX file.
 
@@ -265,6 +269,12 @@ class Residual(Layer):
     shortcut : Layer, optional
         What brings `x` to the shape of the body's output; None passes `x` on as it is.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no layer, or one layer appears twice; in the forward pass, if both outputs
+        differ in shape or dtype.
+
     Examples
     --------
     >>> from fastconv.nn import Conv
@@ -275,7 +285,8 @@ class Residual(Layer):
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         super().__init__()
-        for name, layer in (("body", body), ("shortcut", shortcut)):
+        given: dict[str, Any] = {"body": body, "shortcut": shortcut}
+        for name, layer in given.items():
             if not isinstance(layer, Layer) and not (layer is None and name == "shortcut"):
                 raise TypeError(f"{name}: a fastconv.nn layer is needed, got {shown(layer)}")
         self.body = body
@@ -356,7 +367,22 @@ def predict(model: Layer, x: Array, batch_size: int = 256) -> Array:
 
 @contextmanager
 def evaluating(model: Layer) -> Iterator[None]:
-    """Evaluation mode inside a `with` block; every layer returns to the mode it was in."""
+    """Evaluation mode inside a `with` block; every layer returns to the mode it was in.
+
+    Parameters
+    ----------
+    model : Layer
+
+    Examples
+    --------
+    >>> from fastconv.nn import Dropout
+    >>> layer = Dropout(0.5)
+    >>> with evaluating(layer):
+    ...     layer.training
+    False
+    >>> layer.training
+    True
+    """
     modes = [(layer, layer.training) for _, layer in model.walk()]
     model.eval()
     try:

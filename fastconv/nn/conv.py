@@ -9,9 +9,10 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_input, plain, positive_int, quiet
-from fastconv.nn.init import initial_weights, parameter_dtype
+from fastconv.nn.init import Init, initial_weights, parameter_dtype
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.typing import Activation, DTypeLike, Int, Padding
 
 AXES = {1: "m, W", 2: "m, H, W", 3: "m, D, H, W"}
 
@@ -142,19 +143,19 @@ class Conv(_ConvBase):
         self,
         channels: int,
         filters: int,
-        window: Any,
+        window: Int,
         *,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
+        stride: Int = 1,
+        padding: Padding = 0,
+        dilation: Int = 1,
         groups: int = 1,
         bias: bool = True,
-        activation: str | None = None,
-        init: str = "he",
+        activation: Activation | None = None,
+        init: Init = "he",
         rng: np.random.Generator | int | None = None,
-        dtype: Any = np.float32,
+        dtype: DTypeLike = np.float32,
     ) -> None:
-        settings = {"stride": stride, "padding": padding, "dilation": dilation}
+        settings: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
         build: dict[str, Any] = {"groups": groups, "bias": bias, "activation": activation}
         build |= {"init": init, "rng": rng, "dtype": dtype}
         super().__init__(channels, filters, window, settings, build)
@@ -213,20 +214,20 @@ class ConvTranspose(_ConvBase):
         self,
         channels: int,
         filters: int,
-        window: Any,
+        window: Int,
         *,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
-        dilation: Any = 1,
+        stride: Int = 1,
+        padding: Padding = 0,
+        output_padding: Int = 0,
+        dilation: Int = 1,
         groups: int = 1,
         bias: bool = True,
-        activation: str | None = None,
-        init: str = "he",
+        activation: Activation | None = None,
+        init: Init = "he",
         rng: np.random.Generator | int | None = None,
-        dtype: Any = np.float32,
+        dtype: DTypeLike = np.float32,
     ) -> None:
-        settings = {"stride": stride, "padding": padding, "dilation": dilation}
+        settings: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
         settings["output_padding"] = output_padding
         build: dict[str, Any] = {"groups": groups, "bias": bias, "activation": activation}
         build |= {"init": init, "rng": rng, "dtype": dtype}

@@ -8,9 +8,10 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, check_input, layer_error, positive_int, quiet
-from fastconv.nn.init import initial_weights, parameter_dtype
+from fastconv.nn.init import Init, initial_weights, parameter_dtype
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.typing import DTypeLike
 
 
 @register(onnx=onnx.flatten, takes=onnx.nothing_of)
@@ -75,6 +76,11 @@ class Dense(Layer):
     w : Parameter (inputs, outputs)
     b : Parameter (outputs,), or None
 
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
+
     Examples
     --------
     >>> Dense(9, 1, rng=0).w.shape
@@ -89,9 +95,9 @@ class Dense(Layer):
         outputs: int,
         *,
         bias: bool = True,
-        init: str = "he",
+        init: Init = "he",
         rng: np.random.Generator | int | None = None,
-        dtype: Any = np.float32,
+        dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
         self.inputs = positive_int("inputs", inputs)

@@ -16,12 +16,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 try:
-    import fcntl
+    import fcntl as _fcntl
+
+    fcntl: Any = _fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 # Temporary files in the folder of the target, one name for all targets: whoever writes next clears
 # away what killed writers left. (The target's own name may be as long as names can be.)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import positive_int, real_number
+
+if TYPE_CHECKING:
+    from fastconv.nn.losses import Loss
+    from fastconv.nn.optimizers import Optimizer
+
+Row = dict[str, float | None]
 
 
 @dataclass
@@ -17,6 +23,10 @@ class History:
     Keys: epoch (from 1), loss, accuracy, val_loss, val_accuracy, lr, seconds, images_per_second.
     Loss and accuracy are means over the epoch's images, each taken before its step. A value that
     does not exist (no validation data, a regression's accuracy) is None.
+
+    Attributes
+    ----------
+    epochs : list of dict
 
     Examples
     --------
@@ -28,7 +38,7 @@ class History:
     [0.5]
     """
 
-    epochs: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[Row] = field(default_factory=list)
 
     @property
     def best_epoch(self) -> int | None:
@@ -39,16 +49,28 @@ class History:
         if not self.epochs:
             return None
         key = "loss" if self.epochs[-1].get("val_loss") is None else "val_loss"
-        rows = [row for row in self.epochs if row[key] is not None and row[key] == row[key]]
+        rows: list[dict[str, Any]] = [*self.epochs]
+        rows = [row for row in rows if row[key] is not None and row[key] == row[key]]
         return int(min(rows, key=lambda row: row[key])["epoch"]) if rows else None
 
-    def __getitem__(self, key: str | int) -> Any:
+    @overload
+    def __getitem__(
+        self, key: Literal["epoch", "loss", "lr", "seconds", "images_per_second"]
+    ) -> list[float]: ...
+
+    @overload
+    def __getitem__(self, key: str) -> list[float | None]: ...
+
+    @overload
+    def __getitem__(self, key: int) -> Row: ...
+
+    def __getitem__(self, key: str | int) -> list[Any] | Row:
         """One figure of all epochs, by its name, or all figures of one epoch, by its index."""
         if isinstance(key, str):
             return [row[key] for row in self.epochs]
         return self.epochs[key]
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Row]:
         """The epochs' rows, so that ``pandas.DataFrame(history)`` is the table of the run."""
         return iter(self.epochs)
 
@@ -80,8 +102,8 @@ class FitState:
     """
 
     model: Layer
-    loss: Any
-    optimizer: Any
+    loss: Loss
+    optimizer: Optimizer
     epochs: int
     steps_per_epoch: int
     images: int
@@ -89,7 +111,7 @@ class FitState:
     epoch: int = 0
     step: int = 0
     images_seen: int = 0
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: Row = field(default_factory=dict)
     stop: bool = False
 
 
@@ -108,6 +130,11 @@ class EarlyStopping:
         What counts as improvement.
     restore_best : bool
         Whether the model ends with the weights of its best epoch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
 
     Examples
     --------
@@ -139,6 +166,11 @@ class ExponentialDecay:
     lr : float
         Rate of the first epoch.
     factor : float in (0, 1]
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
 
     Examples
     --------

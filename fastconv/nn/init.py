@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fastconv.nn.checks import Array
+from fastconv.typing import DTypeLike
 
-INITS = ("he", "glorot", "zeros")
+Init = Literal["he", "glorot", "zeros"]
+INITS: tuple[Init, ...] = ("he", "glorot", "zeros")
 
 
 def generator(rng: np.random.Generator | int | None) -> np.random.Generator:
@@ -32,7 +34,7 @@ def generator(rng: np.random.Generator | int | None) -> np.random.Generator:
     raise TypeError(f"rng: a numpy.random.Generator, a seed or None is needed, got {rng!r}")
 
 
-def parameter_dtype(dtype: Any) -> np.dtype[Any]:
+def parameter_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """float32 or float64 as a native dtype; anything else is a TypeError."""
     result = np.dtype(dtype)
     if result not in (np.float32, np.float64):
@@ -43,9 +45,9 @@ def parameter_dtype(dtype: Any) -> np.dtype[Any]:
 def initial_weights(
     shape: tuple[int, ...],
     fans: tuple[int, int],
-    init: str,
+    init: Init,
     rng: np.random.Generator | int | None,
-    dtype: Any,
+    dtype: DTypeLike,
 ) -> Array:
     """Draw a kernel.
 

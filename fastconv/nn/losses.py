@@ -40,7 +40,7 @@ class Loss(Watched):
         """Number of images whose prediction is right; None where the word has no meaning."""
         return None
 
-    def check(self, z: Array, y: Any, name: str = "y") -> None:
+    def check(self, z: Array, y: Array, name: str = "y") -> None:
         """Raise ValueError or TypeError, naming `name`, if the labels `y` do not fit the outputs.
 
         `fit` calls it with all labels before its first step; only the shape and dtype of `z` count
@@ -109,12 +109,12 @@ class SoftmaxCrossEntropy(Loss):
         """Images whose largest logit is the label's."""
         return int(np.count_nonzero(z.argmax(axis=1) == as_array("y", y)))
 
-    def check(self, z: Array, y: Any, name: str = "y") -> None:
+    def check(self, z: Array, y: Array, name: str = "y") -> None:
         """Raise unless `y` holds an integer class for each row of `z`."""
         self._checked(z, y, name)
 
     @staticmethod
-    def _checked(z: Array, y: Any, name: str) -> Array:
+    def _checked(z: Array, y: Array, name: str) -> Array:
         if z.ndim != 2:
             raise ValueError(f"z: expected (m, classes), got {z.shape}")
         y = as_array(name, y)
@@ -160,7 +160,7 @@ class BinaryCrossEntropy(Loss):
         self._dz = (sigmoid(z) - y) / z.dtype.type(z.size)
         return float(losses.mean(dtype=np.float64))
 
-    def check(self, z: Array, y: Any, name: str = "y") -> None:
+    def check(self, z: Array, y: Array, name: str = "y") -> None:
         """Raise unless `y` holds a number in 0 .. 1 for each element of `z`."""
         y = _targets(z, y, name)
         if not ((y >= 0) & (y <= 1)).all():
@@ -198,12 +198,12 @@ class MeanSquaredError(Loss):
         self._dz = error * z.dtype.type(2 / z.size)
         return float(np.square(error).mean(dtype=np.float64))
 
-    def check(self, z: Array, y: Any, name: str = "y") -> None:
+    def check(self, z: Array, y: Array, name: str = "y") -> None:
         """Raise unless `y` holds a number for each element of `z`."""
         _targets(z, y, name)
 
 
-def _targets(z: Array, y: Any, name: str = "y") -> Array:
+def _targets(z: Array, y: Array, name: str = "y") -> Array:
     """`y` in the shape and dtype of `z`; (m,) stands for (m, 1)."""
     y = as_array(name, y)
     if y.dtype.kind not in "biuf":

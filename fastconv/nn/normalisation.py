@@ -20,6 +20,7 @@ from fastconv.nn.checks import (
 from fastconv.nn.init import parameter_dtype
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.typing import DTypeLike
 
 
 class OneValueError(ValueError):
@@ -69,7 +70,7 @@ class BatchNorm(Layer):
         *,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
-        dtype: Any = np.float32,
+        dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
         self.channels = positive_int("channels", channels)

@@ -19,6 +19,11 @@ class Optimizer:
     parameters : list of Parameter
     lr : float
         Learning rate; callbacks may change it between steps. It is part of `state()`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument; for `parameters` that are not a model's, or listed twice.
     """
 
     def __init__(
@@ -110,6 +115,11 @@ class SGD(Optimizer):
     weight_decay : float
         Added to the gradient as `weight_decay * value`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
+
     Examples
     --------
     >>> p = Parameter(np.ones(3), "w")
@@ -181,6 +191,11 @@ class Adam(Optimizer):
     weight_decay : float
         Share of each weight, times `lr`, that a step takes away.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
+
     Examples
     --------
     >>> p = Parameter(np.ones(3), "w")
@@ -198,7 +213,8 @@ class Adam(Optimizer):
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        given: Any = betas
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
             raise ValueError(f"betas: two numbers are needed, got {betas!r}")
         self.betas = (unit_interval("betas", betas[0]), unit_interval("betas", betas[1]))
         self.epsilon = real_number("epsilon", epsilon, minimum=0.0)

@@ -36,7 +36,8 @@ class Parameter:
     """
 
     def __init__(self, value: Array, name: str) -> None:
-        if not isinstance(value, np.ndarray) or value.dtype not in (np.float32, np.float64):
+        given: Any = value
+        if not isinstance(given, np.ndarray) or given.dtype not in (np.float32, np.float64):
             kind = getattr(value, "dtype", type(value).__name__)
             raise TypeError(f"value: a float32 or float64 array is needed for {name!r}, got {kind}")
         self.value: Array = np.require(value, requirements=("C", "A", "W"))

@@ -10,6 +10,7 @@ from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, layer_error, plain, quiet
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.typing import Int, Padding
 
 
 class _Pool(Layer):
@@ -44,6 +45,11 @@ class MaxPool(_Pool):
     ceil_mode : bool
         Whether a last, partial window counts.
 
+    Raises
+    ------
+    TypeError, ValueError
+        At the first forward pass, naming the argument.
+
     Examples
     --------
     >>> MaxPool(2).window
@@ -51,7 +57,12 @@ class MaxPool(_Pool):
     """
 
     def __init__(
-        self, window: Any, *, stride: Any = None, padding: Any = 0, ceil_mode: bool = False
+        self,
+        window: Int,
+        *,
+        stride: Int | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__(window, stride, padding, ceil_mode)
         self._cache: tuple[tuple[int, ...], Array, Array] | None = None
@@ -90,6 +101,11 @@ class AvgPool(_Pool):
     count_include_pad : bool
         Whether padded cells count in the divisor.
 
+    Raises
+    ------
+    TypeError, ValueError
+        At the first forward pass, naming the argument.
+
     Examples
     --------
     >>> AvgPool((2, 2)).window
@@ -98,10 +114,10 @@ class AvgPool(_Pool):
 
     def __init__(
         self,
-        window: Any,
+        window: Int,
         *,
-        stride: Any = None,
-        padding: Any = 0,
+        stride: Int | None = None,
+        padding: Padding = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = False,
     ) -> None:

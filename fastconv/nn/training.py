@@ -34,12 +34,33 @@ def train_step(
 ) -> tuple[float, Array]:
     """One step on one batch: forward, loss, backward, update.
 
+    Parameters
+    ----------
+    model, loss, optimizer
+        As in `fit`.
+    x, y : ndarray (m, ...)
+        Images and labels of the batch.
+
     Returns
     -------
     value : float
         The loss before the update. When it is not finite, nothing is updated.
     z : ndarray
         The network's outputs before the update.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the layer or the argument; the parameters are as before.
+
+    Examples
+    --------
+    >>> from fastconv import nn
+    >>> model = nn.Sequential(nn.Flatten(), nn.Dense(4, 2, init="zeros"))
+    >>> x, y = np.ones((6, 2, 2, 1), np.float32), np.array([0, 1, 0, 1, 0, 0])
+    >>> value, z = train_step(model, nn.SoftmaxCrossEntropy(), nn.SGD(model.parameters()), x, y)
+    >>> round(value, 4), z.shape
+    (0.6931, (6, 2))
     """
     z = model.forward(x)
     value = loss.forward(z, y)
@@ -56,6 +77,20 @@ def evaluate(
     """Loss and accuracy (None where the loss has none) on data, in evaluation mode.
 
     Neither the model nor the loss changes: it may be called while another thread trains them.
+
+    Parameters
+    ----------
+    model, loss
+        As in `fit`.
+    x, y : ndarray (m, ...)
+        Images and labels.
+    batch_size : int
+        How many images go through the network at a time.
+
+    Returns
+    -------
+    loss, accuracy : float
+        Of all images; the accuracy is a share.
 
     Raises
     ------
@@ -211,7 +246,8 @@ class _Run:
         """Check and keep the rest of `fit`'s arguments."""
         self.validation = None
         if validation is not None:
-            if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+            given: Any = validation
+            if not isinstance(given, (tuple, list)) or len(given) != 2:
                 raise ValueError("validation: a pair (x, y) is needed")
             self.validation = arguments.check_data("validation x", "validation y", *validation)
         arguments.check_augment(augment)

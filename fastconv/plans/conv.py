@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
 
 import numpy as np
 
 from fastconv.geometry import Geometry
 from fastconv.geometry.memo import remembered
-from fastconv.geometry.request import Int, Padding
 from fastconv.geometry.resolve import conv_geometry
 from fastconv.operands import (
     bias_operand,
@@ -26,6 +25,17 @@ from fastconv.operands import (
 from fastconv.plans.compiled import products
 from fastconv.plans.deltas import bias_grad
 from fastconv.plans.gradients import OPERANDS, ConvGrads, check_need, grad_results
+from fastconv.typing import (
+    Activation,
+    Array,
+    ArrayLike,
+    DataFormat,
+    DTypeLike,
+    Int,
+    Operand,
+    Padding,
+    Shape,
+)
 
 __all__ = ["ConvPlan", "plan_conv", "planned"]
 
@@ -36,8 +46,9 @@ CACHED_PLANS = 256
 class ConvPlan:
     """One convolution, ready to run: made by :func:`plan_conv`.
 
-    A plan holds what depends on the shapes alone. Once `out` is given, a call
-    allocates nothing. It may be used from several threads at once.
+    A plan holds what depends on the shapes alone. Once `out` is given, a call allocates nothing.
+    It may be used from several threads at once. Operands must have the plan's shapes and dtype: a
+    TypeError or ValueError names the one that has not.
 
     Attributes
     ----------
@@ -72,8 +83,10 @@ class ConvPlan:
         return self._products.workspace_nbytes
 
     @quiet
-    def forward(self, x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None) -> Any:
-        """``y = conv(x, w) + b``, then the activation. See :func:`fastconv.conv`."""
+    def forward(
+        self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, out: Array | None = None
+    ) -> Array:
+        """``y (m, OH, OW, F) = conv(x, w) + b``, then the activation. See :func:`fastconv.conv`."""
         x, w = self._operand("x", x, self.x_shape), self._operand("w", w, self.w_shape)
         if b is not None:
             b = bias_operand(b, self.geometry.F, self.dtype, "the plan")
@@ -82,31 +95,52 @@ class ConvPlan:
         return y
 
     @quiet
-    def input_grad(self, dy: Any, w: Any, *, out: np.ndarray | None = None) -> Any:
-        """``dx``. See :func:`fastconv.conv_input_grad`."""
+    def input_grad(self, dy: ArrayLike, w: ArrayLike, *, out: Array | None = None) -> Array:
+        """``dx (m, H, W, C)``. See :func:`fastconv.conv_input_grad`."""
         dy, w = self._operand("dy", dy, self.y_shape), self._operand("w", w, self.w_shape)
         dx = result(out, self.x_shape, self.dtype, dy=dy, w=w)
         self._products.input_grad(self._last(dy), w, None, False, self._last(dx))
         return dx
 
     @quiet
-    def kernel_grad(self, x: Any, dy: Any, *, out: np.ndarray | None = None) -> Any:
-        """``dw``. See :func:`fastconv.conv_kernel_grad`."""
+    def kernel_grad(self, x: ArrayLike, dy: ArrayLike, *, out: Array | None = None) -> Array:
+        """``dw (KH, KW, C/G, F)``. See :func:`fastconv.conv_kernel_grad`."""
         x, dy = self._operand("x", x, self.x_shape), self._operand("dy", dy, self.y_shape)
         dw = result(out, self.w_shape, self.dtype, x=x, dy=dy)
         self._products.kernel_grad(self._last(x), self._last(dy), dw)
         return dw
 
+    @overload
+    def backward(
+        self,
+        dy: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
+        *,
+        out: Sequence[Array | None] | None = None,
+    ) -> ConvGrads[Array]: ...
+
+    @overload
+    def backward(
+        self,
+        dy: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
+        *,
+        need: Operand | Iterable[Operand],
+        out: Sequence[Array | None] | None = None,
+    ) -> ConvGrads[Array | None]: ...
+
     @quiet
     def backward(
         self,
-        dy: Any,
-        x: Any,
-        w: Any,
+        dy: ArrayLike,
+        x: ArrayLike,
+        w: ArrayLike,
         *,
-        need: Sequence[str] = OPERANDS,
-        out: Sequence[np.ndarray | None] | None = None,
-    ) -> ConvGrads:
+        need: Operand | Iterable[Operand] = OPERANDS,
+        out: Sequence[Array | None] | None = None,
+    ) -> ConvGrads[Array | None]:
         """All gradients, or those of `need`. See :func:`fastconv.conv_backward`.
 
         `out` holds up to three arrays (dx, dw, db) for the results.
@@ -160,16 +194,16 @@ def planned(
 
 
 def plan_conv(
-    x_shape: Sequence[int],
-    w_shape: Sequence[int],
-    dtype: Any = np.float32,
+    x_shape: Shape,
+    w_shape: Shape,
+    dtype: DTypeLike = np.float32,
     *,
     stride: Int = 1,
     padding: Padding = 0,
     dilation: Int = 1,
     groups: int = 1,
-    data_format: str = "channels_last",
-    activation: str | None = None,
+    data_format: DataFormat = "channels_last",
+    activation: Activation | None = None,
 ) -> ConvPlan:
     """Prepare a convolution that will be run many times.
 

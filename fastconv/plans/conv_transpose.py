@@ -7,7 +7,7 @@ convolution's, in which `x` and `dy` change places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from fastconv.operands import (
 from fastconv.plans.compiled import products
 from fastconv.plans.deltas import bias_grad
 from fastconv.plans.gradients import OPERANDS, ConvGrads, check_need, grad_results
+from fastconv.typing import Operand
 
 __all__ = ["ConvTransposePlan", "planned"]
 
@@ -76,7 +77,7 @@ class ConvTransposePlan:
         x: np.ndarray,
         w: np.ndarray,
         *,
-        need: Sequence[str] = OPERANDS,
+        need: Operand | Iterable[Operand] = OPERANDS,
         out: Sequence[np.ndarray | None] | None = None,
     ) -> ConvGrads:
         """All gradients, or those of `need`. See :func:`fastconv.conv_transpose_backward`."""

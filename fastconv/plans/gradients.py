@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import numpy as np
 
 from fastconv.operands import overlap, result
+from fastconv.typing import Array, Operand
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # type checkers know it; it need not be installed
+
+    Gradient = TypeVar("Gradient", covariant=True, bound=Array | None, default=Array | None)
+else:
+    from typing import TypeVar
+
+    Gradient = TypeVar("Gradient", covariant=True)
 
 __all__ = ["OPERANDS", "ConvGrads", "check_need", "grad_results"]
 
-OPERANDS = ("x", "w", "b")
+OPERANDS: tuple[Operand, ...] = ("x", "w", "b")
 
 
-class ConvGrads(NamedTuple):
-    """Gradients of the loss with respect to input, kernel and bias; None where not needed."""
+class ConvGrads(NamedTuple, Generic[Gradient]):
+    """Gradients of the loss with respect to input, kernel and bias; None where not needed.
 
-    dx: np.ndarray | None
-    dw: np.ndarray | None
-    db: np.ndarray | None
+    Attributes
+    ----------
+    dx : array, or None
+        Like `x`.
+    dw : array, or None
+        Like `w`.
+    db : array (F,), or None
+    """
+
+    dx: Gradient
+    dw: Gradient
+    db: Gradient
 
 
 def check_need(need: Any) -> frozenset[str]:

@@ -17,11 +17,11 @@ import numpy as np
 from fastconv.geometry import Geometry
 from fastconv.geometry.geometry import windows_with_cells
 from fastconv.geometry.memo import remembered
-from fastconv.geometry.request import Int
 from fastconv.geometry.resolve import pool_geometry
 from fastconv.operands import channels_last, computing_dtype, user_shape
 from fastconv.plans.compiled import pools
 from fastconv.plans.layout import blocks, contiguous, in_place, native
+from fastconv.typing import Int
 
 __all__ = ["Pooling", "planned"]
 

@@ -19,7 +19,7 @@ can be exact, and `untied`, with which no window of a max pool is undecided.
 Traceback (most recent call last):
 AssertionError: y: 1 of 64 elements wrong, worst at (1, 7, 3): got ..., expected ..., exactly
 
-Only NumPy and `fastconv.reference` are used.
+Only NumPy and `fastconv.reference` are used, and the types of `fastconv.typing`.
 """
 
 from fastconv.testing.comparison import assert_conv_backward_equal, assert_conv_equal

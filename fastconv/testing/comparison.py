@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from fastconv import reference
 from fastconv.testing.report import EXACT, expect_array, worst
+from fastconv.typing import Activation, Array, ConvOptions, Operand
 
 __all__ = ["assert_conv_backward_equal", "assert_conv_equal"]
+
+
+class ForwardOptions(ConvOptions, total=False):
+    """What the convolution under test was asked for."""
+
+    activation: Activation | None
+
 
 EPS = {"float16": 2.0**-23, "float32": 2.0**-23, "float64": 2.0**-52}
 
 
 def assert_conv_equal(
-    y: np.ndarray | Callable[..., np.ndarray],
-    x: np.ndarray,
-    w: np.ndarray,
-    b: np.ndarray | None = None,
-    **options: Any,
+    y: Array | Callable[..., Array],
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    **options: Unpack[ForwardOptions],
 ) -> None:
     """Assert that y is the convolution of x and w: exact on integers, within a bound on reals.
 
@@ -58,19 +66,19 @@ def assert_conv_equal(
     operands = [x, w] if b is None else [x, w, b]
     actual = y(*operands, **options) if callable(y) else y
     exact = reference.conv(*_wide(*operands), **options)
-    plain = {key: value for key, value in options.items() if key != "activation"}
+    plain: Any = {key: value for key, value in options.items() if key != "activation"}
     G = reference.conv(*(abs(a) for a in _wide(*operands)), **plain)
     _compare("y", actual, exact, G, operands)
 
 
 def assert_conv_backward_equal(
-    grads: Sequence[np.ndarray | None] | Callable[..., Sequence[np.ndarray | None]],
-    dy: np.ndarray,
-    x: np.ndarray,
-    w: np.ndarray,
+    grads: Sequence[Array | None] | Callable[..., Sequence[Array | None]],
+    dy: Array,
+    x: Array,
+    w: Array,
     *,
-    need: Iterable[str] = ("x", "w", "b"),
-    **options: Any,
+    need: Operand | Iterable[Operand] = ("x", "w", "b"),
+    **options: Unpack[ConvOptions],
 ) -> None:
     """Assert that ``grads = (dx, dw, db)`` are the gradients of the convolution of x and w.
 
@@ -103,14 +111,14 @@ def assert_conv_backward_equal(
     >>> assert_conv_backward_equal((None, None, db), dy, x, w, need="b")
     """
     actual = grads(dy, x, w, **options) if callable(grads) else grads
-    need = set(need)
-    if not need or not need <= {"x", "w", "b"}:
-        raise ValueError(f"need must hold some of 'x', 'w' and 'b'; got {need!r}")
+    wanted: set[str] = set(need)
+    if not wanted or not wanted <= {"x", "w", "b"}:
+        raise ValueError(f"need must hold some of 'x', 'w' and 'b'; got {wanted!r}")
     exact = reference.conv_backward(*_wide(dy, x, w), **options)
     G = reference.conv_backward(*(abs(a) for a in _wide(dy, x, w)), **options)
     pairs = {"x": [dy, w], "w": [x, dy], "b": [dy]}
     for name, got, expected, bound in zip("xwb", actual, exact, G, strict=True):
-        if name in need:
+        if name in wanted:
             _compare(f"d{name}", got, expected, bound, pairs[name])
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastconv.testing.report import EXACT, expect_array, worst
 
 __all__ = ["assert_adjoint", "gradcheck"]
 
 
-def assert_adjoint(*pairs: tuple[np.ndarray, np.ndarray]) -> None:
+def assert_adjoint(*pairs: tuple[NDArray[Any], NDArray[Any]]) -> None:
     """Assert that all pairs of arrays have the same inner product, exactly.
 
     A gradient of a linear map is its adjoint: ``<conv(x, w), dy> = <x, dx> = <w, dw>``, where y
@@ -69,7 +70,7 @@ def _inner(k: int, a: np.ndarray, b: np.ndarray) -> int:
 def gradcheck(
     function: Callable[..., Any],
     gradient: Callable[..., Any],
-    *inputs: np.ndarray,
+    *inputs: NDArray[np.float64],
     eps: float = 1e-6,
     atol: float = 1e-5,
     rtol: float = 1e-3,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import operator
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
 from fastconv import reference
+from fastconv.typing import Array, ConvOptions, DTypeLike, Shape
 
 __all__ = ["Operands", "integer_operands", "untied"]
 
@@ -17,21 +18,29 @@ ACCUMULATIONS = 16384  # products of 32 * 32 that add up to 2**24
 
 
 class Operands(NamedTuple):
-    """Operands of one convolution, forward and backward."""
+    """Operands of one convolution, forward and backward.
 
-    x: np.ndarray
-    w: np.ndarray
-    b: np.ndarray
-    dy: np.ndarray
+    Attributes
+    ----------
+    x : array (m, H, W, C)
+    w : array (KH, KW, C/G, F)
+    b : array (F,)
+    dy : array (m, OH, OW, F)
+    """
+
+    x: Array
+    w: Array
+    b: Array
+    dy: Array
 
 
 def integer_operands(
-    x_shape: Sequence[int],
-    w_shape: Sequence[int],
+    x_shape: Shape,
+    w_shape: Shape,
     *,
-    dtype: Any = np.float32,
+    dtype: DTypeLike = np.float32,
     seed: int = 0,
-    **options: Any,
+    **options: Unpack[ConvOptions],
 ) -> Operands:
     """Integers in [-32, 32] for which every partial sum of a convolution is exact in float32.
 
@@ -70,16 +79,17 @@ def integer_operands(
     ((2, 3, 3, 4), True)
     """
     rng = np.random.default_rng(seed)
-    data_format = options.pop("data_format", "channels_last")
+    given: dict[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, **options}
+    data_format = given.pop("data_format", "channels_last")
     shape = reference._shape("x_shape", x_shape, data_format, len(w_shape))
-    options = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
-    _, y_shape = reference._conv_grid(shape, tuple(w_shape), **options)
+    w_sizes = tuple(operator.index(n) for n in w_shape)
+    _, y_shape = reference._conv_grid(shape, w_sizes, **given)
     *taps, channel, filters = range(len(w_shape))
-    w = _sparse_integers(rng, tuple(w_shape), (*taps, channel), (*taps, filters))  # for y, dx
+    w = _sparse_integers(rng, w_sizes, (*taps, channel), (*taps, filters))  # for y, dx
     dy = _sparse_integers(rng, y_shape, tuple(range(len(y_shape) - 1)))  # for dw
     dy = np.moveaxis(dy, -1, 1) if data_format == "channels_first" else dy
-    x = rng.integers(-LARGEST, LARGEST + 1, tuple(x_shape))
-    b = rng.integers(-LARGEST, LARGEST + 1, w_shape[-1])
+    x = rng.integers(-LARGEST, LARGEST + 1, tuple(operator.index(n) for n in x_shape))
+    b = rng.integers(-LARGEST, LARGEST + 1, w_sizes[-1])
     return Operands(*(a.astype(dtype, order="C") for a in (x, w, b, dy)))
 
 
@@ -96,7 +106,7 @@ def _sparse_integers(
     return values
 
 
-def untied(shape: Sequence[int], *, dtype: Any = np.float64, seed: int = 0) -> np.ndarray:
+def untied(shape: Shape, *, dtype: DTypeLike = np.float64, seed: int = 0) -> Array:
     """Distinct values, at least 1/64 apart and away from zero, in random order.
 
     A step of `gradcheck` then changes no winner of a max pool and crosses no kink of a ReLU.
@@ -125,8 +135,9 @@ def untied(shape: Sequence[int], *, dtype: Any = np.float64, seed: int = 0) -> n
     >>> np.sort(untied((2, 2)), axis=None)
     array([-0.0234375, -0.0078125,  0.0078125,  0.0234375])
     """
-    size = math.prod(shape)
+    sizes = tuple(operator.index(n) for n in shape)
+    size = math.prod(sizes)
     if size > 2 ** (np.finfo(dtype).nmant + 1):
         raise ValueError(f"{size} values are more than {np.dtype(dtype)} can keep apart")
     odd = 2 * np.random.default_rng(seed).permutation(size) - size + 1 - size % 2
-    return (odd / 128).astype(dtype).reshape(tuple(shape))
+    return (odd / 128).astype(dtype).reshape(sizes)

@@ -11,7 +11,7 @@ from typing import Any
 
 import fastconv as fc
 from fastconv._extras import host
-from fastconv.geometry.request import Int, Padding
+from fastconv.typing import Int, Padding
 
 host("autograd", "autograd")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastconv._extras import host
 from fastconv.adapters.shared.bilinear import CONV, CONV_TRANSPOSE
-from fastconv.geometry.request import Int, Padding
+from fastconv.typing import Int, Padding
 
 host("jax", "jax")
 

@@ -180,7 +180,7 @@ def _callback(
     return jax.pure_callback(run, like, first, second, *more, vmap_method="expand_dims")
 
 
-def _joined(function, arrays, ranks, extra, keywords, shape):  # type: ignore[no-untyped-def]
+def _joined(function: Any, arrays: Any, ranks: Any, extra: Any, keywords: Any, shape: Any) -> Any:
     """One call for all mapped images: their axes join the batch."""
     first, *others = arrays
     axes = first.shape[: first.ndim - ranks[0]]

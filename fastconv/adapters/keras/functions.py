@@ -7,7 +7,7 @@ float32, integers exactly. An output without elements is a ValueError.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import fft as scipy_fft
@@ -17,6 +17,7 @@ from fastconv._extras import host
 from fastconv.adapters.shared.numbers import as_float, product
 from fastconv.adapters.shared.transpose import conv_transpose as transposed
 from fastconv.operands import quiet
+from fastconv.typing import DataFormat, PaddingName
 
 __all__ = ["FUNCTIONS", "TRANSFORMS"]
 
@@ -42,7 +43,7 @@ def conv(
             x,
             w,
             stride=_integers(strides),
-            padding=padding.lower(),
+            padding=cast(PaddingName, padding.lower()),
             dilation=_integers(dilation_rate),
             groups=C // c_group,
             data_format=layout,
@@ -169,9 +170,9 @@ def _operands(inputs: Any, kernel: Any) -> tuple[np.ndarray, np.ndarray]:
     return x, w
 
 
-def _layout(data_format: str | None) -> str:
-    layout: str = data_format or host("keras", "keras").config.image_data_format()
-    return layout
+def _layout(data_format: str | None) -> DataFormat:
+    layout: Any = data_format or host("keras", "keras").config.image_data_format()
+    return cast(DataFormat, layout)
 
 
 def _channels(x: np.ndarray, layout: str) -> int:

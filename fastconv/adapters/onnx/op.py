@@ -10,13 +10,14 @@ import numpy as np
 from fastconv._extras import host
 from fastconv.geometry import effective
 from fastconv.operands import quiet
+from fastconv.typing import DataFormat
 
 __all__ = ["DATA_FORMAT", "Op", "Window", "kernel_view"]
 
 onnx = host("onnx", "onnx")
 _OpRun: Any = host("onnx.reference.op_run", "onnx").OpRun
 
-DATA_FORMAT = "channels_first"  # NCHW
+DATA_FORMAT: DataFormat = "channels_first"  # NCHW
 AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 

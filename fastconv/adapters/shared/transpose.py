@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import fastconv as fc
+from fastconv.typing import DataFormat
 
 __all__ = ["conv_transpose"]
 
@@ -20,7 +21,7 @@ def conv_transpose(
     cut: Sequence[tuple[int, int]],
     dilation: Sequence[int],
     groups: int = 1,
-    data_format: str,
+    data_format: DataFormat,
 ) -> np.ndarray:
     """``fastconv.conv_transpose``, of whose full result `cut` is taken off.
 

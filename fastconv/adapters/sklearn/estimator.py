@@ -171,7 +171,8 @@ class CNN(BaseEstimator):
                 f"learning_rate_init than {self.learning_rate_init!r}"
             ) from error
         done = len(self.history_)
-        self.history_.epochs += [{**row, "epoch": row["epoch"] + done} for row in history.epochs]
+        rows = enumerate(history.epochs, done + 1)
+        self.history_.epochs += [{**row, "epoch": epoch} for epoch, row in rows]
         self.n_iter_ = len(self.history_)
         self.loss_ = self.history_["loss"][-1]
         return self

@@ -7,7 +7,7 @@ import itertools
 import math
 import mmap
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ def with_out(ops: Any, t: Trial) -> Iterator[tuple[str, Any, list[np.ndarray]]]:
     y, argmax = ops.max_pool(t.x, t.window, return_argmax=True, **t.pool_options)
     shape, pool = t.x.shape, t.pool_options
     up = ops.conv_transpose(t.dy, t.w, **t.transpose_options)
-    calls = {
+    calls: dict[str, Callable[[Any], Any]] = {
         "conv": lambda out: ops.conv(t.x, t.w, t.b, out=out, **t.conv_options),
         "conv_input_grad": lambda out: ops.conv_input_grad(
             t.dy, t.w, shape, out=out, **t.conv_options

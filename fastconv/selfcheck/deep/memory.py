@@ -45,7 +45,8 @@ def resident() -> int:
     import resource
     from pathlib import Path
 
-    if sys.platform.startswith("linux"):  # its largest size would be that of the parent process
+    linux = sys.platform.startswith("linux")
+    if linux:  # its largest size would be that of the parent process
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * resource.getpagesize()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
