@@ -1,0 +1,210 @@
+"""Vectors of elements as values of compiled code: loops that are all arithmetic read like it.
+
+    v = load(at, lanes, like)
+    store(to, choose(v > zero, v * scale + shift, zero))
+
+Contract
+--------
+`lanes` is a tuple of VL zeros and `like` an element: their types are the vector's. ``+ - * /`` and
+comparisons work element by element. No operation carries a fast-math flag: a product and a sum are
+two roundings, `fma` is one, whatever stands around them, so that a kernel gives the same bits in
+every entry and in every lane. Addresses are int64, nothing checks bounds, and every access has the
+alignment of one byte.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.datamodel import models, register_default
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic
+
+from fastconv.engine.emit.product import PTR
+
+__all__ = ["choose", "fma", "load", "narrow", "root", "spread", "store", "total", "widen"]
+
+ARITHMETIC = {
+    operator.add: "fadd",
+    operator.sub: "fsub",
+    operator.mul: "fmul",
+    operator.truediv: "fdiv",
+}
+# A NaN fulfils no comparison but "!=".
+COMPARISONS = {
+    operator.gt: ("ordered", ">"),
+    operator.ge: ("ordered", ">="),
+    operator.lt: ("ordered", "<"),
+    operator.le: ("ordered", "<="),
+    operator.eq: ("ordered", "=="),
+    operator.ne: ("unordered", "!="),
+}
+
+
+class Vector(types.Type):
+    """`lanes` elements of a Numba type; of booleans, what a comparison gives."""
+
+    def __init__(self, lanes: int, element: Any) -> None:
+        self.lanes, self.element = lanes, element
+        super().__init__(name=f"Vector({lanes}, {element})")
+
+
+@register_default(Vector)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        bits = kind.element == types.boolean
+        element = ir.IntType(1) if bits else manager.lookup(kind.element).get_value_type()
+        super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
+
+
+def _operation(function: Any, result: Any, lower: Any) -> None:
+    """Give an operator of Python a meaning between two vectors of one kind."""
+
+    @infer_global(function)
+    class _Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            a, b = args
+            return signature(result(a), a, b) if isinstance(a, Vector) and a == b else None
+
+    @lower_builtin(function, Vector, Vector)
+    def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return lower(builder, *args)
+
+
+for _function, _method in ARITHMETIC.items():
+    _operation(
+        _function,
+        lambda kind: kind,
+        lambda builder, a, b, method=_method: getattr(builder, method)(a, b),
+    )
+for _function, (_order, _sign) in COMPARISONS.items():
+    _operation(
+        _function,
+        lambda kind: Vector(kind.lanes, types.boolean),
+        lambda builder, a, b, order=_order, sign=_sign: getattr(builder, f"fcmp_{order}")(
+            sign, a, b
+        ),
+    )
+
+
+def _call(builder: Any, name: str, *args: Any) -> Any:
+    """Call an LLVM intrinsic that is overloaded on the type of its first operand."""
+    kind = args[0].type
+    element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[kind.element]
+    function = builder.module.globals.get(f"llvm.{name}.v{kind.count}{element}")
+    if function is None:
+        of = ir.FunctionType(kind, [a.type for a in args])
+        function = ir.Function(builder.module, of, f"llvm.{name}.v{kind.count}{element}")
+    return builder.call(function, args)
+
+
+@intrinsic
+def load(typingctx, at, lanes, like):
+    """The vector at address `at`."""
+    kind = Vector(len(lanes), like)
+
+    def codegen(context, builder, signature, args):
+        where = builder.inttoptr(args[0], PTR)
+        return builder.load(where, align=1, typ=context.get_value_type(kind))
+
+    return kind(types.int64, lanes, like), codegen
+
+
+@intrinsic
+def store(typingctx, to, value):
+    """Write a vector to address `to`."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[1], builder.inttoptr(args[0], PTR), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, value), codegen
+
+
+@intrinsic
+def spread(typingctx, value, lanes):
+    """A vector of one value."""
+    kind = Vector(len(lanes), value)
+
+    def codegen(context, builder, signature, args):
+        vector = context.get_value_type(kind)
+        one = builder.insert_element(ir.Constant(vector, ir.Undefined), args[0], ir.IntType(32)(0))
+        order = ir.Constant(ir.VectorType(ir.IntType(32), kind.lanes), None)
+        return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), order)
+
+    return kind(value, lanes), codegen
+
+
+@intrinsic
+def choose(typingctx, condition, a, b):
+    """The elements of `a` where the condition holds, those of `b` elsewhere."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(*args)
+
+    return a(condition, a, b), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """``a * b + c``, rounded once."""
+
+    def codegen(context, builder, signature, args):
+        return _call(builder, "fma", *args)
+
+    return a(a, b, c), codegen
+
+
+@intrinsic
+def root(typingctx, a):
+    """The square root."""
+
+    def codegen(context, builder, signature, args):
+        return _call(builder, "sqrt", *args)
+
+    return a(a), codegen
+
+
+@intrinsic
+def widen(typingctx, a):
+    """The same numbers as doubles."""
+    kind = Vector(a.lanes, types.float64)
+
+    def codegen(context, builder, signature, args):
+        return args[0] if kind == a else builder.fpext(args[0], context.get_value_type(kind))
+
+    return kind(a), codegen
+
+
+@intrinsic
+def narrow(typingctx, a, like):
+    """Doubles rounded to the dtype of `like`."""
+    kind = Vector(a.lanes, like)
+
+    def codegen(context, builder, signature, args):
+        return args[0] if kind == a else builder.fptrunc(args[0], context.get_value_type(kind))
+
+    return kind(a, like), codegen
+
+
+@intrinsic
+def total(typingctx, a):
+    """The sum of a vector's elements: halves are added until one is left."""
+
+    def codegen(context, builder, signature, args):
+        value = args[0]
+        while value.type.count > 1:
+            half = value.type.count // 2
+            kind = ir.VectorType(ir.IntType(32), half)
+            low, high = (
+                builder.shuffle_vector(value, value, ir.Constant(kind, list(range(i, i + half))))
+                for i in (0, half)
+            )
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, ir.IntType(32)(0))
+
+    return a.element(a), codegen
