@@ -163,6 +163,24 @@ OUTSIDE, ELSEWHERE = 1, 2
     DELTA_CALL_WORDS,
 ) = range(PLAN, PLAN + 9)
 
+# ------------------------------------------------------------------------- a program's call
+(
+    STEPS,  # address of the table of steps
+    STEP_COUNT,
+    PROGRAM_CALL_WORDS,
+) = range(PLAN, PLAN + 3)
+
+# ------------------------------------------------------------------------- a step of a program
+(
+    STEP_ENTERED,  # counters: threads that have entered it, and that have left it
+    STEP_LEFT,
+    STEP_ENTRY,  # address of the compiled entry, and of its call
+    STEP_CALL,
+    STEP_THREADS,  # how many threads take part
+    STEP_CHECKED,  # address of a double that must be finite for the program to go on, or 0
+    STEP_WORDS,
+) = range(7)
+
 # ------------------------------------------------------------------------- a phase
 (
     PHASE_K,
