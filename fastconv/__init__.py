@@ -9,6 +9,7 @@
 import importlib
 from typing import Any
 
+from fastconv._version import __version__ as __version__
 from fastconv.config import show_config, warmup
 from fastconv.functional import (
     avg_pool,
@@ -25,10 +26,9 @@ from fastconv.functional import (
     max_pool_backward,
     relu_backward,
 )
-from fastconv.plans.conv import ConvGrads, ConvPlan, plan_conv
+from fastconv.plans.conv import ConvPlan, plan_conv
+from fastconv.plans.gradients import ConvGrads
 from fastconv.threads import get_num_threads, num_threads, set_num_threads
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ConvGrads",

@@ -13,20 +13,11 @@ True
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
-import sys
-from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["clear", "path"]
+from fastconv.compiler.folder import ENDINGS, kernel_folder, problem, root
 
-# Everything that machine code is made from, below the package: what compiled functions consist of
-# and what says how they are compiled.
-PACKAGES = ("compiler", "engine")
-# The ends of the names of the files that are ours to delete.
-ENDINGS = (".kernel", ".lock", ".tmp")
+__all__ = ["clear", "describe", "path"]
 
 
 def path() -> Path:
@@ -43,7 +34,7 @@ def path() -> Path:
     >>> path().is_absolute()
     True
     """
-    return _root() / _version()
+    return kernel_folder()
 
 
 def clear() -> int:
@@ -60,115 +51,23 @@ def clear() -> int:
         If a kernel cannot be deleted.
     """
     deleted = 0
-    for folder in _root().glob("fastconv-*"):
-        if problem(folder):
+    for place in root().glob("fastconv-*"):
+        if problem(place):
             continue
-        for file in folder.iterdir():
+        for file in place.iterdir():
             if file.suffix in ENDINGS:
                 file.unlink(missing_ok=True)
                 deleted += file.suffix == ".kernel"
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        if not any(place.iterdir()):
+            place.rmdir()
     return deleted
 
 
 def describe() -> str:
     """The folder, or why there is none, in a line."""
     try:
-        folder = path()
+        place = kernel_folder()
     except (OSError, RuntimeError) as error:
         return f"none: {error}"
-    wrong = problem(folder)
-    return f"none: {wrong}" if wrong else str(folder)
-
-
-def _root() -> Path:
-    asked = os.environ.get("FASTCONV_CACHE_DIR")
-    if asked:
-        return Path(asked).absolute()
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "fastconv"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "fastconv"
-    xdg = os.environ.get("XDG_CACHE_HOME", "")  # a relative path has no meaning there
-    return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache") / "fastconv"
-
-
-@lru_cache(1)
-def _version() -> str:
-    """Name of the folder; it changes with everything that machine code or its files depend on."""
-    import llvmlite
-    import numba
-    import numpy
-
-    from fastconv import __version__
-
-    digest = hashlib.sha256(f"{llvmlite.__version__} {numpy.__version__}".encode())
-    for name in sources():
-        digest.update(_source(name))
-    tag = sys.implementation.cache_tag
-    return f"fastconv-{__version__}-numba-{numba.__version__}-{tag}-{digest.hexdigest()[:16]}"
-
-
-def sources() -> list[str]:
-    """The source files that machine code is made from, as paths below the package."""
-    root = Path(__file__).parent
-    found = (p.relative_to(root) for name in PACKAGES for p in (root / name).rglob("*.py"))
-    return sorted(p.as_posix() for p in found)
-
-
-def _source(name: str) -> bytes:
-    """A source file of the package, which may lie in a zip file."""
-    from fastconv import __spec__
-
-    at = os.path.join(os.path.dirname(__file__), *name.split("/"))
-    data: bytes = __spec__.loader.get_data(at)  # type: ignore[union-attr]
-    return data
-
-
-def problem(folder: Path) -> str:
-    """Why a folder cannot be trusted, or "": it must be ours, and nobody else's to write to.
-
-    Both the folder and the one it lies in are looked at: whoever may write to that could put
-    another in its place.
-    """
-    for place in (folder.parent, folder):
-        try:
-            found = place.lstat()
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            return f"{place}: {error.strerror}"
-        if stat.S_ISLNK(found.st_mode):
-            return f"{place} is a symbolic link"
-        if not stat.S_ISDIR(found.st_mode):
-            return f"{place} is not a folder"
-        if not_private(found):
-            return f"{place} {not_private(found)}"
-    return ""
-
-
-def not_private(found: os.stat_result) -> str:
-    """What is wrong with the owner or the permissions of a file or folder, or ""."""
-    if os.name == "nt":  # the user's folders are private there, and the numbers mean nothing
-        return ""
-    if found.st_uid != os.geteuid():
-        return f"belongs to another user ({found.st_uid})"
-    return "is writable by other users" if found.st_mode & 0o022 else ""
-
-
-def prepare(folder: Path) -> None:
-    """Make the folder if there is none.
-
-    Raises
-    ------
-    OSError
-        If there can be none.
-    """
-    folder.parent.parent.mkdir(parents=True, exist_ok=True)
-    for place in (folder.parent, folder):
-        place.mkdir(mode=0o700, exist_ok=True)
-    found = problem(folder)
-    if found:
-        raise OSError(found)
+    wrong = problem(place)
+    return f"none: {wrong}" if wrong else str(place)

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastconv import threads
 from fastconv.operands import computing_dtype, float_dtype
+from fastconv.plans.compiled import compile_ahead
 
 __all__ = ["show_config", "warmup"]
 
@@ -49,32 +50,6 @@ def _calls(dtype: np.dtype) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _compile_tiles(dtype: np.dtype) -> None:
-    """The micro-kernel of every tile, which the calls choose by their numbers of channels."""
-    from fastconv.engine.entries import sweep_address
-    from fastconv.engine.tables.tiles import all_tiles
-
-    for tile in all_tiles(dtype):
-        sweep_address(tile)
-
-
-# Kernels for vectors of channels; the call itself compiles those that take single elements.
-POOLS = {"max_pool": ("max", "argmax"), "avg_pool": ("mean",),
-         "avg_pool_backward": ("spread", "fill")}  # fmt: skip
-
-
-def _compile_pools(op: str, dtype: np.dtype) -> None:
-    """A pooling's kernels for any number of channels: vectors of 1, 2, 4, ... of them."""
-    from fastconv.engine.entries import pool_address
-    from fastconv.engine.tables.tiles import host_lanes
-
-    lanes = host_lanes(dtype)
-    while lanes:
-        for name in POOLS[op]:
-            pool_address(name, lanes, dtype)
-        lanes //= 2
-
-
 def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",)) -> None:
     """Compile kernels now, or load them from disk, instead of at their first call.
 
@@ -105,10 +80,7 @@ def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",
     for dtype in natives:
         calls = _calls(dtype)
         for op in known if chosen is None else chosen:
-            if op.startswith("conv"):
-                _compile_tiles(computing_dtype(dtype))
-            elif op in POOLS:
-                _compile_pools(op, computing_dtype(dtype))
+            compile_ahead(op, computing_dtype(dtype))
             for count in {1, threads.get_num_threads()}:
                 with threads.num_threads(count):
                     calls[op]()
@@ -134,7 +106,8 @@ def show_config() -> None:
     import scipy
     from llvmlite import binding
 
-    from fastconv import __version__, cache
+    from fastconv import cache
+    from fastconv._version import __version__
 
     features = binding.get_host_cpu_features()
     width = 512 if features.get("avx512f") else 256 if features.get("avx") else 128

@@ -13,8 +13,11 @@ from fastconv.geometry.request import DATA_FORMATS
 
 __all__ = [
     "as_array",
+    "bias_operand",
     "channels_last",
+    "check_activation",
     "computing_dtype",
+    "expect_shape",
     "float_dtype",
     "native_dtype",
     "operand",
@@ -24,6 +27,7 @@ __all__ = [
     "user_shape",
 ]
 
+ACTIVATIONS = (None, "relu")
 FLOATS = frozenset(np.dtype(name) for name in ("float32", "float64", "float16"))
 # Work bound of the exact overlap test; numbers beyond it are treated as an overlap.
 OVERLAP_WORK = 100_000
@@ -173,3 +177,21 @@ def user_shape(shape: tuple[int, ...], data_format: str) -> tuple[int, ...]:
         return shape
     m, *size, channels = shape
     return (m, channels, *size)
+
+
+def check_activation(activation: Any) -> bool:
+    """Whether `activation` is ReLU."""
+    if activation is not None and not isinstance(activation, str):
+        raise TypeError(f"activation={activation!r} must be None or a string")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation={activation!r} must be one of {ACTIVATIONS}")
+    return activation == "relu"
+
+
+def bias_operand(b: Any, F: int) -> np.ndarray | None:
+    """`b` as an array of length F, or None."""
+    if b is None:
+        return None
+    b = operand("b", b)
+    expect_shape("b", b, (F,), "the shape for F filters, (F,),")
+    return b

@@ -9,9 +9,11 @@ from geometries import integers, random_conv
 from numpy.testing import assert_array_equal
 
 import fastconv as fc
-from fastconv import lowering, reference
+from fastconv import reference
 from fastconv.geometry.resolve import conv_geometry
-from fastconv.lowering import Im2colPlan, boxes
+from fastconv.lowering import Im2colPlan
+from fastconv.plans import columns
+from fastconv.plans.columns import boxes
 from fastconv.problems import find_table, read_problems
 
 TAILS = {problem.name: problem for problem in read_problems(find_table("tails"))}
@@ -27,10 +29,10 @@ def products(g, x, w, b, dy):
     return y, dx, dw
 
 
-@pytest.fixture(params=[lowering.COLS_NBYTES, 2000, 1])
+@pytest.fixture(params=[columns.COLS_NBYTES, 2000, 1])
 def cols_nbytes(request, monkeypatch):
     """The usual workspace, one of a few windows, and one window at a time."""
-    monkeypatch.setattr(lowering, "COLS_NBYTES", request.param)
+    monkeypatch.setattr(columns, "COLS_NBYTES", request.param)
 
 
 @pytest.mark.parametrize("name", TAILS)
@@ -64,7 +66,7 @@ def test_boxes_cover_every_output_once(seed, cols_nbytes):
     count = np.zeros((g.m, *g.y_size), int)
     for box in boxes(g, 4):
         pixels = math.prod(s.stop - s.start for s in box)
-        assert pixels == 1 or pixels * g.T * g.C * 4 <= lowering.COLS_NBYTES
+        assert pixels == 1 or pixels * g.T * g.C * 4 <= columns.COLS_NBYTES
         count[box] += 1
     assert (count == 1).all()
 

@@ -192,8 +192,8 @@ def test_after_warmup_no_pooling_kernel_is_missing(monkeypatch):
 def test_a_long_compilation_says_what_is_happening(level, tmp_path):
     """On an empty cache; through logging, so it can be silenced."""
     code = f"""
-import logging, numpy as np, fastconv as fc, fastconv.compiler.kernel as jit
-jit.PATIENCE = 0.05
+import logging, numpy as np, fastconv as fc, fastconv.compiler.once as once
+once.PATIENCE = 0.05
 logging.getLogger("fastconv").setLevel("{level}")
 a = np.ones(4, np.float32)
 fc.relu_backward(a, a)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fastconv import cache
+from fastconv.compiler.folder import kernel_folder, not_private, prepare, problem
 
 __all__ = ["KernelFile", "load"]
 
@@ -67,7 +67,7 @@ class KernelFile:
     @property
     def path(self) -> Path:
         """Where the file is, or would be."""
-        return cache.path() / f"{self.stem}.kernel"
+        return kernel_folder() / f"{self.stem}.kernel"
 
     def exists(self) -> bool:
         """Whether there is a file, good or bad."""
@@ -85,23 +85,23 @@ class KernelFile:
             If there is one that cannot be read or trusted.
         """
         try:
-            folder = cache.path()
+            place = kernel_folder()
         except (OSError, RuntimeError) as error:  # no sources, no home
             _not_kept(str(error))
             return None
-        wrong = cache.problem(folder)
+        wrong = problem(place)
         if wrong:
             _not_kept(wrong)
             return None
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         try:
-            number = os.open(folder / f"{self.stem}.kernel", flags)
+            number = os.open(place / f"{self.stem}.kernel", flags)
         except FileNotFoundError:
             return None
         with open(number, "rb") as file:
             found = os.fstat(number)
-            if not stat.S_ISREG(found.st_mode) or cache.not_private(found):
-                raise ValueError(cache.not_private(found) or "is not a file")
+            if not stat.S_ISREG(found.st_mode) or not_private(found):
+                raise ValueError(not_private(found) or "is not a file")
             data = file.read()
         if data[:HEADER] != self._header(data[HEADER:]):
             raise ValueError("is damaged")
@@ -116,9 +116,9 @@ class KernelFile:
         """Keep the machine code; warn, once a process, if that cannot be."""
         temporary = None
         try:
-            folder = cache.path()
-            cache.prepare(folder)
-            temporary = folder / f"{self.stem}-{uuid.uuid4().hex}.tmp"
+            place = kernel_folder()
+            prepare(place)
+            temporary = place / f"{self.stem}-{uuid.uuid4().hex}.tmp"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             with open(os.open(temporary, flags, 0o600), "wb") as file:
                 file.write(self._header(code) + code)
@@ -146,9 +146,9 @@ class KernelFile:
 
         held = None
         try:
-            folder = cache.path()
-            cache.prepare(folder)
-            held = FileLock(folder / f"{self.stem}.lock", mode=0o600)
+            place = kernel_folder()
+            prepare(place)
+            held = FileLock(place / f"{self.stem}.lock", mode=0o600)
             held.acquire(timeout=LOCK_TIMEOUT)
         except (OSError, RuntimeError, NotImplementedError):  # also filelock's Timeout
             held = None

@@ -18,10 +18,9 @@ from numba.core.compiler_machinery import AnalysisPass, register_pass
 from numba.core.typed_passes import IRLegalization, NativeLowering
 from numba.core.types.misc import unliteral
 
-__all__ = ["OPTIONS", "inner"]
+from fastconv.compiler.options import OPTIONS
 
-# ``contract`` is the only relaxation of floating-point rules (see `compiler.kernel`).
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+__all__ = ["inner"]
 
 
 class _LinkOnlyLibrary(JITCodeLibrary):

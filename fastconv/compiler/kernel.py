@@ -1,66 +1,49 @@
-"""The one decorator of compiled kernels, and a word to the user when compiling takes long."""
+"""The decorator of compiled functions that Python calls."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import pickle
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numba
-from numba.core import caching, config
+from numba.core import caching
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
+from fastconv.compiler import once
 from fastconv.compiler.files import KernelFile, load
+from fastconv.compiler.options import OPTIONS, build_key
 
-__all__ = ["build_key", "kernel", "once_on_this_machine"]
+__all__ = ["Works", "kernel"]
 
-log = logging.getLogger("fastconv")
-
-# Seconds of compiling in this process after which the user is told, once, on stderr.
-PATIENCE = 2.0
-# ``contract`` is the only relaxation of floating-point rules: the others would delete the tests
-# for NaN or change the order of sums.
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-# Numba's settings that change machine code, besides the processor's name and features.
-SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT",
-            "ENABLE_PROFILING", "EXTEND_VARIABLE_LIFETIMES", "DEBUG_NRT", "NRT_STATS",
-            "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS", "DISABLE_INTEL_SVML",
-            "PARFOR_MAX_TUPLE_SIZE")  # fmt: skip
+# Whether the compiled function, called with arguments of these types, gives a known answer.
+Works = Callable[[Callable[..., Any], tuple[Any, ...]], bool]
 
 
-def build_key() -> tuple[Any, ...]:
-    """What machine code depends on besides its sources: the processor, and Numba's settings."""
-    processor = cpu_target.target_context.codegen().magic_tuple()
-    return (*processor, *(str(getattr(config, name, None)) for name in SETTINGS))
-
-
-def kernel(
-    function: Callable[..., Any] | None = None, *, parallel: bool = False, keep: bool = True
-) -> Any:
-    """Compile `function` at its first call and keep the machine code on disk (see `cache`).
+def kernel(*, works: Works, parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function at its first call and keep the machine code on disk (see `folder`).
 
     Parameters
     ----------
+    works : callable
+        ``works(call, signature)``: the proof that machine code from disk must pass before it is
+        used. A signature that is not that of the known problem must not be called: nothing would
+        check the types of the arguments.
     parallel : bool
         Whether it has a ``prange``.
-    keep : bool
-        False for a function that only other kernels call: they contain it.
     """
-    if function is None:
-        return lambda f: kernel(f, parallel=parallel, keep=keep)
-    dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
-    if keep:
-        dispatcher._cache = _Kept(function)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
+        dispatcher._cache = _Kept(function, works)
         dispatcher.compile = partial(_compile, dispatcher, dispatcher.compile)
-    return dispatcher
+        return dispatcher
+
+    return decorate
 
 
 def _compile(dispatcher: Any, compile_: Callable[..., Any], types: Any) -> Any:
@@ -73,7 +56,7 @@ def _compile(dispatcher: Any, compile_: Callable[..., Any], types: Any) -> Any:
         kept.ready = kept.load(types)
         if kept.ready is not None:
             return compile_(types)
-        with once_on_this_machine(kept.file(types)):
+        with once.once_on_this_machine(kept.file(types)):
             return compile_(types)
 
 
@@ -85,7 +68,8 @@ class _Kept(caching._Cache):
     code for new sources; truncated files raise at the call.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], works: Works) -> None:
+        self.works = works
         self.name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
         self.ready: Any = None  # what `load` found for the call of `load_overload` that follows
 
@@ -105,17 +89,15 @@ class _Kept(caching._Cache):
         def rebuild(code: bytes) -> Any:
             return CompileResult._rebuild(context, *pickle.loads(code))
 
-        return load(self.file(types), rebuild, self._works)
+        def works(compiled: Any) -> bool:
+            return self.works(compiled.entry_point, tuple(compiled.signature.args))
+
+        return load(self.file(types), rebuild, works)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """What has just been loaded, or what another process has kept meanwhile, or None."""
         ready, self.ready = self.ready, None
         return self.load(sig) if ready is None else ready
-
-    def _works(self, compiled: Any) -> bool:
-        from fastconv.engine.known_calls import works
-
-        return works(self.name, compiled.entry_point, compiled.signature.args)
 
     def save_overload(self, sig: Any, compiled: Any) -> None:
         """Keep what Numba compiled for the types `sig`."""
@@ -126,45 +108,3 @@ class _Kept(caching._Cache):
         """Nothing is done."""
 
     disable = flush = enable
-
-
-class _Patience:
-    """Says that kernels are being compiled, while they are, once PATIENCE has been used up."""
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._spent = 0.0
-        self._said = False
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._depth += 1
-            if self._depth == 1 and not self._said:
-                self._begin = time.perf_counter()
-                self._timer = threading.Timer(max(0.0, PATIENCE - self._spent), self._say)
-                self._timer.daemon = True
-                self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0 and not self._said:
-                self._timer.cancel()
-                self._spent += time.perf_counter() - self._begin
-
-    def _say(self) -> None:
-        with self._lock:
-            first, self._said = not self._said, True
-        if first:
-            log.warning("fastconv is compiling its kernels: some seconds, once on this machine")
-
-
-_patience = _Patience()
-
-
-@contextlib.contextmanager
-def once_on_this_machine(file: KernelFile) -> Iterator[None]:
-    """Around compiling a kernel: other processes wait for it, and the user is told if it lasts."""
-    with _patience, file.lock():
-        yield

@@ -6,7 +6,8 @@ import struct
 from functools import cache
 from typing import NamedTuple
 
-from fastconv.engine.tables.product import call_entry, workspace
+from fastconv.engine.launch import start
+from fastconv.engine.tables.workspace import workspace
 from fastconv.threads import parts
 
 __all__ = ["Call", "perform"]
@@ -43,6 +44,6 @@ def perform(call: Call) -> list[int]:
     """Make the call, on as many threads as its work is worth; returns its words afterwards."""
     threads = max(1, min(parts(call.work, call.grain), call.items))
     space = workspace()
-    address = space.write(_form(len(call.words) + 3), 0, 0, 0, *call.words)
-    call_entry(call.entry, address, threads)
+    address = space.write(_form(len(call.words) + 3), (0, 0, 0, *call.words))
+    start(call.entry, address, threads)
     return space.words[: len(call.words) + 3].tolist()

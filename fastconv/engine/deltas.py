@@ -1,15 +1,17 @@
-"""Calls of the batched deltas' loops, on contiguous arrays in the machine's byte order."""
+"""Calls of the batched deltas' loops, on contiguous arrays in the machine's byte order.
+
+A delta is a gradient with respect to an activation, as in books on backpropagation.
+"""
 
 from __future__ import annotations
 
 import math
-import struct
 
 import numpy as np
 
 from fastconv.engine import words as s
-from fastconv.engine.entries import delta_address
-from fastconv.engine.tables.product import address_of, call_entry, workspace
+from fastconv.engine.launch import start
+from fastconv.engine.tables.workspace import address_of, workspace
 from fastconv.threads import parts
 
 __all__ = ["bias_sums", "relu_delta"]
@@ -17,24 +19,33 @@ __all__ = ["bias_sums", "relu_delta"]
 # Elements that are worth another thread; blocks of a thread.
 GRAIN = 100_000
 BLOCKS = 4
-CALL = struct.Struct(f"{s.DELTA_CALL_WORDS}q")
 
 
-def bias_sums(dy: np.ndarray, sums: np.ndarray, entry: int = 0) -> None:
-    """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64, by an entry to try."""
+def bias_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
+    """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64, by a compiled loop."""
     m, *size, F = dy.shape
     threads = min(parts(dy.size, GRAIN), m) or 1
-    words = (0, address_of(sums), m, m, math.prod(size), F)
-    _call(entry or delta_address("bias_sums", dy.dtype), threads, dy, words)
+    words = s.delta_words(
+        element=dy.dtype.itemsize,
+        dy=address_of(dy),
+        result=address_of(sums),
+        total=m,
+        items=m,
+        pixels=math.prod(size),
+        columns=F,
+    )
+    start(entry, workspace().write(s.DELTA_CALL, words), threads)
 
 
-def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray, entry: int = 0) -> None:
-    """``dx = dy`` where ``y > 0``, else 0, by an entry to try."""
+def relu_delta(entry: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
+    """``dx = dy`` where ``y > 0``, else 0, by a compiled loop; all of one shape."""
     threads = parts(dy.size, GRAIN)
-    words = (address_of(y), address_of(dx), dy.size, BLOCKS * threads, 0, 0)
-    _call(entry or delta_address("relu_delta", dy.dtype), threads, dy, words)
-
-
-def _call(entry: int, threads: int, dy: np.ndarray, words: tuple[int, ...]) -> None:
-    call = workspace().write(CALL, 0, 0, 0, dy.dtype.itemsize, address_of(dy), *words)
-    call_entry(entry, call, threads)
+    words = s.delta_words(
+        element=dy.dtype.itemsize,
+        dy=address_of(dy),
+        y=address_of(y),
+        result=address_of(dx),
+        total=dy.size,
+        items=BLOCKS * threads,
+    )
+    start(entry, workspace().write(s.DELTA_CALL, words), threads)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numba.core import types
 
+from fastconv.engine import deltas
 from fastconv.engine import words as s
-from fastconv.engine.tables.tiles import DOT, ELEMENTWISE, PAIR, TWIN, Tile
+from fastconv.engine.emit.kinds import DOT, ELEMENTWISE, PAIR, TWIN
+from fastconv.engine.pools import Pools
+from fastconv.engine.products import Convolution, KernelGradient
+from fastconv.engine.tables.conv import forward_choice
+from fastconv.engine.tables.kernel_grad import kernel_choice
+from fastconv.engine.tables.tiles import Tile
+from fastconv.geometry.resolve import conv_geometry, pool_geometry
 
-__all__ = ["delta_works", "pool_works", "product_works", "runs", "sweep_works"]
+__all__ = ["delta_works", "pool_works", "product_works", "sweep_works"]
 
 # Two images of 2x3 cells; windows of 2x2, stride 1, which gives two windows an image, and the cells
 # of each window.
@@ -25,19 +30,19 @@ def _integers(dtype: np.dtype, *shape: int) -> np.ndarray:
 
 
 def sweep_works(address: int, tile: Tile) -> bool:
-    """Whether a sweep multiplies: a row more than a tile (TWIN: two), by the contract of `emit.product`.
+    """Whether a sweep multiplies: a row more than a tile (TWIN: two), see `emit.product`.
 
     First ``C = A @ B + bias`` of all columns, then of all but the last, then
     ``max(C + A @ B, 0)``.
     """
-    at_once = 2 if tile.kind == TWIN else 1
+    at_once = tile.kind.at_once
     rows, k, nr, dtype = tile.rows + at_once, 3, tile.columns, tile.dtype
     width = {ELEMENTWISE: nr, DOT: tile.lanes, PAIR: 2, TWIN: 2}.get(tile.kind, 1)
     a, bias = _integers(dtype, rows // at_once, k, width), _integers(dtype, nr)
     b = _integers(dtype, k, tile.line)
     if tile.kind in (DOT, PAIR):
         product = np.einsum("iql,qcl->ic", a, b.reshape(k, nr, width))
-    elif tile.kind == TWIN:
+    elif tile.kind is TWIN:
         product = np.einsum("iql,qc->ilc", a, b).reshape(rows, nr)
     else:
         product = (a * b).sum(1)
@@ -60,7 +65,7 @@ def sweep_works(address: int, tile: Tile) -> bool:
 
     if not np.array_equal(sweep(nr, rows, False), product + bias):
         return False
-    if tile.kind != DOT and nr > 1:
+    if tile.kind is not DOT and nr > 1:
         c[:] = -77
         if not np.array_equal(sweep(nr - 1, 0, False)[:, :-1], (product + bias)[:, :-1]):
             return False
@@ -70,19 +75,15 @@ def sweep_works(address: int, tile: Tile) -> bool:
     return np.array_equal(sweep(nr, rows, True), np.maximum(2 * product + bias, 0))
 
 
-def product_works(name: str, tile: Tile) -> bool:
+def product_works(entry: int, name: str, tile: Tile, sweep_of: Callable[[Tile], int]) -> bool:
     """Whether a control loop, "convolve" or "kernel_gradient", gives a product.
 
     Lines of pixels, two taps, and a cell of padding. The geometry is one for which the engine takes
     `tile`, which is in memory already; any other would do as well.
     """
-    from fastconv.engine.tables.conv import Convolution
-    from fastconv.engine.tables.kernel_grad import KernelGradient
-    from fastconv.geometry.resolve import conv_geometry
-
     width, F, dtype = tile.rows, tile.columns, tile.dtype
-    m = 64 if tile.kind == TWIN else 1  # twins are taken where many pixels are summed in parts
-    depthwise = tile.kind == ELEMENTWISE and F > 1
+    m = 64 if tile.kind is TWIN else 1  # twins are taken where many pixels are summed in parts
+    depthwise = tile.kind is ELEMENTWISE and F > 1
     C = F if depthwise else tile.lanes
     x, w = _integers(dtype, m, width, C), _integers(dtype, 2, 1 if depthwise else C, F)
     g = conv_geometry(x.shape, w.shape, padding=((0, 1),), groups=C if depthwise else 1)
@@ -90,11 +91,13 @@ def product_works(name: str, tile: Tile) -> bool:
     taps = np.stack([x, after])  # (2, m, width, C)
     if name == "kernel_gradient":
         dy, dw = _integers(dtype, m, width, F), np.full(w.shape, np.nan, dtype)
-        KernelGradient(g, dtype).run(x, dy, dw)
+        kernel = kernel_choice(g, dtype)
+        KernelGradient(kernel, entry, sweep_of(kernel.tile)).run(x, dy, dw)
         right = np.einsum("tmpc,mpc->tc" if depthwise else "tmpc,mpf->tcf", taps, dy)
         return np.array_equal(dw, right.reshape(w.shape))
     b, y = _integers(dtype, F), np.full((m, width, F), np.nan, dtype)
-    Convolution(g, dtype).run(x, w, b, False, y)
+    choice = forward_choice(g, dtype)
+    Convolution(choice, entry, sweep_of(choice.tile)).run(x, w, b, False, y)
     subscripts = "tmpc,tc->mpc" if depthwise else "tmpc,tcf->mpf"
     return np.array_equal(y, np.einsum(subscripts, taps, w[:, 0] if depthwise else w) + b)
 
@@ -105,25 +108,23 @@ def pool_works(address: int, name: str, lanes: int, dtype: np.dtype) -> bool:
     Channels are one less than two vectors: there is a rest, which a vector of half the lanes and
     single elements make.
     """
-    from fastconv.engine.pools import PoolPlan
-    from fastconv.geometry.resolve import pool_geometry
-
     apart = name in ("fill", "place")  # one window an image, and cells that are in none
     C, windows = 2 * lanes - 1, CELLS[:1] if apart else CELLS
-    plan = PoolPlan(pool_geometry((*X_SIZE, C), 2, stride=1 + apart), dtype, False)
+    g = pool_geometry((*X_SIZE, C), 2, stride=1 + apart)
+    pools = Pools(g, dtype, False, lambda *_: address)
     x, dy = 4 * _integers(dtype, 2, 6, C), 4 * _integers(dtype, 2, len(windows), C)
     seen = x[:, windows]  # (images, windows, cells, C)
     winners = windows[np.arange(len(windows))[:, None], seen.argmax(2)]
     y, argmax, dx = np.full_like(dy, -77), np.full_like(winners, -77), np.full_like(x, -77)
     if name in ("scatter", "place"):
         wrong = np.where(np.arange(C) < C - 1, winners, 6)
-        if plan.call(address, 2, dx, dy, wrong) != s.OUTSIDE or (dx != -77).any():
+        if pools.call(address, 2, dx, dy, wrong) != s.OUTSIDE or (dx != -77).any():
             return False  # it has not seen the wrong winner, or not before it began
     elsewhere = np.full_like(winners, 2)
-    if name == "place" and plan.call(address, 2, dx, dy, elsewhere) != s.ELSEWHERE:
+    if name == "place" and pools.call(address, 2, dx, dy, elsewhere) != s.ELSEWHERE:
         return False
     if name in ("spread", "scatter", "fill", "place"):
-        plan.call(address, 2, dx, dy, winners)
+        pools.call(address, 2, dx, dy, winners)
         share = np.repeat(dy[:, :, None] / dtype.type(4), 4, 2)
         if name in ("scatter", "place"):
             share = dy[:, :, None] * (winners[:, :, None] == windows[:, :, None])
@@ -131,36 +132,18 @@ def pool_works(address: int, name: str, lanes: int, dtype: np.dtype) -> bool:
         for o, u in np.ndindex(windows.shape):
             answer[:, windows[o, u]] += share[:, o, u]
         return np.array_equal(dx, answer)
-    plan.call(address, 2, x, y, argmax if name == "argmax" else None)
+    pools.call(address, 2, x, y, argmax if name == "argmax" else None)
     answer = seen.sum(2) / dtype.type(4) if name == "mean" else seen.max(2)
     return np.array_equal(y, answer) and (name != "argmax" or np.array_equal(argmax, winners))
 
 
 def delta_works(address: int, name: str, dtype: np.dtype) -> bool:
     """Whether an entry gives a bias's sums, or masks an error."""
-    from fastconv.engine import deltas as delta
-
     dy = _integers(dtype, 2, 6, 23)
     if name == "bias_sums":
         sums = np.full((2, 23), np.nan)
-        delta.bias_sums(dy, sums, address)
+        deltas.bias_sums(address, dy, sums)
         return np.array_equal(sums, dy.sum(1, np.float64))
     y, dx = dy[::-1].copy(), np.full_like(dy, -77)
-    delta.relu_delta(dy, y, dx, address)
+    deltas.relu_delta(address, dy, y, dx)
     return np.array_equal(dx, np.where(y > 0, dy, 0))
-
-
-def runs(serial: bool, call: Callable[..., Any], signature: tuple[Any, ...]) -> bool:
-    """Whether `entries.run` or `run_serial` calls an entry on every thread once."""
-    if tuple(signature) != (types.int64,) * (2 if serial else 3):
-        return False
-    seen: list[tuple[int, int]] = []
-    entry = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(
-        lambda at, thread: seen.append((at, thread))
-    )
-    address = ctypes.cast(entry, ctypes.c_void_p).value
-    if serial:
-        call(address, 5)
-        return seen == [(5, 0)]
-    call(3, address, 5)
-    return sorted(seen) == [(5, 0), (5, 1), (5, 2)]

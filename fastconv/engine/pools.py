@@ -1,4 +1,4 @@
-"""Pooling of one geometry: the table that the compiled loops read, and the calls.
+"""Pooling of one geometry, ready to run: what plans call.
 
 Arrays are contiguous, in the machine's byte order, of the computing dtype; nothing is validated
 but the argmax of a gradient, whose every element would be an address.
@@ -6,70 +6,60 @@ but the argmax of a gradient, whose every element would be an address.
 
 from __future__ import annotations
 
-import math
-import struct
-from functools import lru_cache
+from collections.abc import Callable
 
 import numpy as np
 
 from fastconv.engine import words as s
-from fastconv.engine.entries import pool_address
-from fastconv.engine.tables.boxes import Table
-from fastconv.engine.tables.product import address_of, call_entry, workspace
-from fastconv.engine.tables.tiles import host_lanes
+from fastconv.engine.launch import start
+from fastconv.engine.tables.pool import PoolChoice, pool_table
+from fastconv.engine.tables.workspace import address_of, workspace
 from fastconv.geometry import Geometry
 from fastconv.threads import parts
 
-__all__ = ["PoolPlan", "pool_plan"]
+__all__ = ["Pools"]
 
 # Elements, read or written, that are worth a thread; blocks of a thread, at least.
 GRAIN = 100_000
 BLOCKS = 8
-CACHED_PLANS = 256
-POOL_CALL = struct.Struct(f"{s.POOL_CALL_WORDS}q")
 
 
-class PoolPlan:
+class Pools:
     """Max and average pooling, and their gradients, of one geometry and computing dtype.
+
+    Parameters
+    ----------
+    g : Geometry
+    dtype : numpy.dtype
+    include_pad : bool
+        Whether means count the padding.
+    entry_of : callable
+        ``entry_of(name, lanes, dtype)``: the address of a compiled loop, a key of `entries.POOLS`.
 
     Examples
     --------
     >>> from fastconv.geometry.resolve import pool_geometry
-    >>> plan = PoolPlan(pool_geometry((1, 4, 4, 1), 2), np.dtype("float32"), False)
+    >>> from fastconv.plans.compiled import pools
+    >>> pool = pools(pool_geometry((1, 4, 4, 1), 2), np.dtype("float32"), False)
     >>> y = np.empty((1, 2, 2, 1), "float32")
-    >>> plan.reduce("max", np.arange(16, dtype="float32"), y, None)
+    >>> pool.reduce("max", np.arange(16, dtype="float32"), y, None)
     >>> y.ravel()
     array([ 5.,  7., 13., 15.], dtype=float32)
     """
 
-    def __init__(self, g: Geometry, dtype: np.dtype, include_pad: bool) -> None:
-        self.dtype = dtype
-        self.lanes = host_lanes(dtype)
-        while self.lanes > g.C:
-            self.lanes //= 2
-        self.m, self.rows = g.m, math.prod(g.y_size[:-1])
-        cells = math.prod(g.x_size)
-        self.work = g.m * g.C * max(cells, math.prod(g.y_size))
-        # indices of taps that lie in the padding are computed too, and must not wrap around
-        reach = math.prod(n + sum(pair) for n, pair in zip(g.x_size, g.pads, strict=True))
-        highs = [0] * (3 - g.rank) + [hi for _, hi in g.pads]
-        axes = [(*a, hi) for a, hi in zip(g.axes3, highs, strict=True)]
-        pixel = g.C * dtype.itemsize
-        # most cells that a window has inside the input: its padding may be far larger
-        inside = math.prod(min(k, (n - 1) // d + 1) for n, k, _, d, _, _ in g.axes)
-        self.scratch_bytes = -(-16 * inside // 64) * 64
-        self._table = Table(s.POOL_WORDS)
-        self._table.set(s.POOL_AXES, *(n for a in axes for n in a))
-        self._table.set(s.POOL_C, g.C, pixel, dtype.itemsize, inside, cells, self.rows)
-        ends = [min(o, (n - 1 - (k - 1) * d + lo) // step + 1) for n, k, step, d, lo, o in g.axes]
-        whole = all(
-            n == k * o and step in (k, 1) and d == 1 and lo == 0 for n, k, step, d, lo, o in g.axes
-        )
-        self._table.set(s.POOL_PADDED, include_pad, reach >= 2**31, ends[-1], whole)
-        self._table.set(s.POOL_SCRATCH, self.scratch_bytes)
-        # whether no two windows share a cell
-        self.apart = all(step > (k - 1) * d or o == 1 for _, k, step, d, _, o in g.axes)
-        self.vectors = self.lanes == host_lanes(dtype) and reach < 2**31
+    def __init__(
+        self,
+        g: Geometry,
+        dtype: np.dtype,
+        include_pad: bool,
+        entry_of: Callable[[str, int, np.dtype], int],
+    ) -> None:
+        choice = PoolChoice(g, dtype, include_pad)
+        self.dtype, self.lanes, self.m, self.rows = dtype, choice.lanes, g.m, choice.rows
+        self.work, self.scratch_bytes = choice.work, choice.scratch_bytes
+        self.apart, self.vectors = choice.apart, choice.vectors
+        self._entry_of = entry_of
+        self._table = pool_table(choice)
         self._address = self._table.address
 
     def reduce(self, name: str, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:
@@ -89,25 +79,46 @@ class PoolPlan:
         return not self.call(self._entry("scatter"), self.m, dx, dy, argmax)
 
     def _entry(self, name: str) -> int:
-        return pool_address(name, 1 if name == "scatter" else self.lanes, self.dtype)
+        return self._entry_of(name, 1 if name == "scatter" else self.lanes, self.dtype)
 
     def call(self, entry: int, total: int, x: np.ndarray, y: np.ndarray,
              argmax: np.ndarray | None) -> int:  # fmt: skip
-        """Call an entry; what it says of argmax (see `words.POOL_BAD`)."""
+        """Call a compiled loop.
+
+        Parameters
+        ----------
+        entry : int
+            Its address.
+        total : int
+            Output rows of all images, for a reduction; images, for a gradient.
+        x : array (m, D, H, W, C)
+            x, or dx: takes the result of a gradient.
+        y : array (m, OD, OH, OW, C)
+            y: takes the result of a reduction; or dy.
+        argmax : int64 array like `y`, optional
+            Winners as flat cells of an image, -1 for none: written by "argmax", read by "scatter"
+            and "place".
+
+        Returns
+        -------
+        bad : int
+            What it says of argmax: `words.OUTSIDE` or `words.ELSEWHERE`, or 0.
+
+        Raises
+        ------
+        MemoryError
+            If there is no room for the scratch.
+        """
         threads = min(parts(self.work, GRAIN), total) or 1
-        items = min(total, BLOCKS * threads)
         space = workspace()
-        scratch = space.scratch(threads * self.scratch_bytes)
-        winners = 0 if argmax is None else address_of(argmax)
-        call = space.write(
-            POOL_CALL, 0, 0, 0, self._address, scratch, address_of(x), address_of(y), winners,
-            total, items, 0,
-        )  # fmt: skip
-        call_entry(entry, call, threads)
+        words = s.pool_words(
+            plan=self._address,
+            scratch=space.scratch(threads * self.scratch_bytes),
+            x=address_of(x),
+            y=address_of(y),
+            argmax=0 if argmax is None else address_of(argmax),
+            total=total,
+            items=min(total, BLOCKS * threads),
+        )
+        start(entry, space.write(s.POOL_CALL, words), threads)
         return int(space.words[s.POOL_BAD])
-
-
-@lru_cache(CACHED_PLANS)
-def pool_plan(g: Geometry, dtype: np.dtype, include_pad: bool = False) -> PoolPlan:
-    """The plan, kept, of a geometry."""
-    return PoolPlan(g, dtype, include_pad)

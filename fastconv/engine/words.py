@@ -1,13 +1,33 @@
-"""Names of the int64 words that a plan and a call hand to the compiled loops.
+"""Names of the int64 words that a table and a call hand to the compiled loops.
 
-A plan's table is written once; a call's table once a call. Steps and offsets are in bytes. Triples
-(d, h, w) and views take consecutive words: ``SIZE + 1`` is the word of axis h.
+A table is written once for a geometry; the words of a call once a call. Steps and offsets are in
+bytes. Triples (d, h, w) and views take consecutive words: ``SIZE + 1`` is the word of axis h.
+
+Both ends use the names: Python writes a call with `call_words`, `pool_words` or `delta_words` and a
+phase with `phase_words`, by keyword; the loops read the words by their constants.
 """
 
 from __future__ import annotations
 
-# A view: address, steps of n, d, h, w, c, kind (see gather).
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# A view: address, steps of n, d, h, w, c in bytes, and a kind.
 VIEW_WORDS = 7
+# How elements become elements of the computing dtype: as they are (4 or 8 bytes), in the other
+# byte order, or from float16.
+PLAIN_4, PLAIN_8, SWAPPED_4, SWAPPED_8, HALF, HALF_SWAPPED = range(6)
+
+
+def kind_of(dtype: Any, computing: np.dtype) -> int:
+    """How elements of `dtype` become elements of the `computing` dtype."""
+    if dtype.itemsize == computing.itemsize:
+        return (PLAIN_4 if dtype.isnative else SWAPPED_4) + (dtype.itemsize == 8)
+    return HALF if dtype.isnative else HALF_SWAPPED
+
 
 # ------------------------------------------------------------------------- a call
 (
@@ -32,6 +52,19 @@ VIEW_WORDS = 7
     IN_LINE,  # 1: result pixels lie one behind the other
     CALL_WORDS,
 ) = (SOURCE + VIEW_WORDS, *range(SOURCE + 2 * VIEW_WORDS, SOURCE + 2 * VIEW_WORDS + 11))
+
+CALL = struct.Struct(f"{CALL_WORDS}q")
+
+
+def call_words(
+    *, plan: int, scratch: int, source: Sequence[int], target: Sequence[int], sweep: int,
+    kernel: int = 0, packed: int = 0, bias: int = 0, prior: int = 0, relu: int = 0,
+    direct: int = 0, partial: int = 0, result: int = 0, in_line: int = 0,
+) -> tuple[int, ...]:  # fmt: skip
+    """The words of a call of a product; `source` and `target` are views."""
+    return (0, 0, 0, plan, scratch, *source, *target, kernel, packed, bias, prior, relu, direct,
+            partial, result, sweep, in_line)  # fmt: skip
+
 
 # ------------------------------------------------------------------------- a task of a sweep
 (
@@ -147,6 +180,16 @@ PLAN_WORDS = _words()
     POOL_CALL_WORDS,
 ) = range(SOURCE, SOURCE + 7)
 
+POOL_CALL = struct.Struct(f"{POOL_CALL_WORDS}q")
+
+
+def pool_words(
+    *, plan: int, scratch: int, x: int, y: int, argmax: int, total: int, items: int
+) -> tuple[int, ...]:
+    """The words of a call of a pooling."""
+    return 0, 0, 0, plan, scratch, x, y, argmax, total, items, 0
+
+
 # An argmax points outside the image; elsewhere in it than into its window, where that matters.
 OUTSIDE, ELSEWHERE = 1, 2
 
@@ -162,6 +205,17 @@ OUTSIDE, ELSEWHERE = 1, 2
     DELTA_F,
     DELTA_CALL_WORDS,
 ) = range(PLAN, PLAN + 9)
+
+DELTA_CALL = struct.Struct(f"{DELTA_CALL_WORDS}q")
+
+
+def delta_words(
+    *, element: int, dy: int, result: int, total: int, items: int, y: int = 0, pixels: int = 0,
+    columns: int = 0,
+) -> tuple[int, ...]:  # fmt: skip
+    """The words of a call of deltas."""
+    return 0, 0, 0, element, dy, y, result, total, items, pixels, columns
+
 
 # ------------------------------------------------------------------------- a program's call
 (
@@ -196,6 +250,16 @@ OUTSIDE, ELSEWHERE = 1, 2
     PHASE_COLUMNS,  # columns that are stored, of a group
     PHASE_WORDS,
 ) = (0, 1, 2, 3, 4, 7, 10, 13, 14, 15, 16, 17)
+
+
+def phase_words(
+    *, k: int, offsets: int, begin: Sequence[int], end: Sequence[int],
+    start: Sequence[int] = (0, 0, 0), packed: int = 0, panel: int = 0, blocks: int = 0,
+    block_table: int = 0, rows: int = 0, columns: int = 0,
+) -> tuple[int, ...]:  # fmt: skip
+    """The words of a phase."""
+    return (k, offsets, packed, panel, *begin, *end, *start, blocks, block_table, rows, columns)
+
 
 # ------------------------------------------------------------------------- a packed run of taps
 # Of each tap, PACK_TABLE has its number in w, where an earlier run has it packed for the first

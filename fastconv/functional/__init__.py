@@ -26,8 +26,8 @@ from fastconv.functional.pool import (
     avg_pool_backward,
     max_pool,
     max_pool_backward,
-    relu_backward,
 )
+from fastconv.functional.relu import relu_backward
 
 __all__ = [
     "avg_pool",

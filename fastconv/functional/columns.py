@@ -11,7 +11,6 @@ from fastconv.geometry.request import Int, Padding
 from fastconv.geometry.resolve import (
     window_geometry,
 )
-from fastconv.lowering import add_col2im, boxes, gather_cols, grouped, region_size
 from fastconv.operands import (
     channels_last,
     computing_dtype,
@@ -20,6 +19,7 @@ from fastconv.operands import (
     same_dtype,
     user_shape,
 )
+from fastconv.plans.columns import add_col2im, boxes, gather_cols, grouped, region_size
 
 __all__ = ["col2im", "im2col"]
 

@@ -12,7 +12,8 @@ from fastconv.operands import (
     operand,
     same_dtype,
 )
-from fastconv.plans.conv import OPERANDS, ConvGrads, planned
+from fastconv.plans.conv import planned
+from fastconv.plans.gradients import OPERANDS, ConvGrads
 
 __all__ = ["conv", "conv_backward", "conv_input_grad", "conv_kernel_grad"]
 

@@ -8,28 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastconv.geometry.request import Int, Padding
-from fastconv.geometry.resolve import (
-    transpose_geometry,
-)
-from fastconv.operands import (
-    channels_last,
-    computing_dtype,
-    expect_shape,
-    operand,
-    result,
-    same_dtype,
-    user_shape,
-)
-from fastconv.plans import deltas
-from fastconv.plans.conv import (
-    OPERANDS,
-    ConvGrads,
-    bias_operand,
-    check_activation,
-    check_need,
-    grad_results,
-    products,
-)
+from fastconv.operands import operand, same_dtype
+from fastconv.plans.conv_transpose import planned
+from fastconv.plans.gradients import OPERANDS, ConvGrads
 
 __all__ = ["conv_transpose", "conv_transpose_backward"]
 
@@ -82,25 +63,19 @@ def conv_transpose(
     (8, 14, 14, 4)
     """
     x, w = operand("x", x), operand("w", w)
-    g = transpose_geometry(
+    plan = planned(
         x.shape,
         w.shape,
+        same_dtype(x=x, w=w),
         stride=stride,
         padding=padding,
         output_padding=output_padding,
         dilation=dilation,
         groups=groups,
         data_format=data_format,
-        names=("x", "w"),
+        activation=activation,
     )
-    b, relu = bias_operand(b, g.C), check_activation(activation)
-    dtype = same_dtype(x=x, w=w, b=b)
-    y = result(out, user_shape(g.x_shape, data_format), dtype, x=x, w=w, b=b)
-    with np.errstate(all="ignore"):
-        products(g, computing_dtype(dtype)).input_grad(
-            channels_last(x, data_format), w, b, relu, channels_last(y, data_format)
-        )
-    return y
+    return plan.forward(x, w, b, out=out)
 
 
 def conv_transpose_backward(
@@ -149,28 +124,16 @@ def conv_transpose_backward(
     >>> conv_transpose_backward(dy, x, w, stride=2).dx.shape
     (8, 7, 7, 16)
     """
-    wanted = check_need(need)
     x, w, dy = operand("x", x), operand("w", w), operand("dy", dy)
-    g = transpose_geometry(
+    plan = planned(
         x.shape,
         w.shape,
+        same_dtype(dy=dy, x=x, w=w),
         stride=stride,
         padding=padding,
         output_padding=output_padding,
         dilation=dilation,
         groups=groups,
         data_format=data_format,
-        names=("x", "w"),
     )
-    dtype = same_dtype(dy=dy, x=x, w=w)
-    expect_shape("dy", dy, user_shape(g.x_shape, data_format), "the shape of the forward output")
-    dx, dw, db = grad_results(wanted, out, (x.shape, w.shape, (g.C,)), dtype, dy=dy, x=x, w=w)
-    plan, last_dy = products(g, computing_dtype(dtype)), channels_last(dy, data_format)
-    with np.errstate(all="ignore"):
-        if dx is not None:
-            plan.forward(last_dy, w, None, False, channels_last(dx, data_format))
-        if dw is not None:
-            plan.kernel_grad(last_dy, channels_last(x, data_format), dw)
-        if db is not None:
-            deltas.bias_grad(last_dy, db)
-    return ConvGrads(dx, dw, db)
+    return plan.backward(dy, x, w, need=need, out=out)

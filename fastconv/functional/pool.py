@@ -1,4 +1,4 @@
-"""Max and average pooling and their gradients; the activation's gradient."""
+"""Max and average pooling and their gradients."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from fastconv.geometry.request import Int, Padding, boolean
-from fastconv.operands import as_array, expect_shape, native_dtype, operand, result, same_dtype
-from fastconv.plans import deltas
+from fastconv.operands import as_array, expect_shape, native_dtype, operand, result
 from fastconv.plans.pool import planned
 
 # Of an argmax, in either byte order.
 WINNERS = (np.dtype("<i8"), np.dtype(">i8"))
 
-__all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward", "relu_backward"]
+__all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward"]
 
 
 def max_pool(
@@ -278,35 +277,3 @@ def avg_pool_backward(
     dx = result(out, pool.x_shape, pool.dtype, dy=dy)
     pool.avg_pool_backward(dy, dx)
     return dx
-
-
-def relu_backward(dy: Any, y: Any, *, out: np.ndarray | None = None) -> np.ndarray:
-    """Gradient of ``y = max(z, 0)``: the error passes where `y` is positive, else exactly zero.
-
-    Parameters
-    ----------
-    dy, y : array of any shape
-        Gradient with respect to the output, and the output (or z: the sign is the same).
-    out : array, optional
-        Takes the result.
-
-    Returns
-    -------
-    dz : array, same shape
-
-    Raises
-    ------
-    TypeError, ValueError
-        For a wrong dtype, different shapes, or an unusable `out`.
-
-    Examples
-    --------
-    >>> relu_backward(np.array([1.0, 2.0]), np.array([0.0, 5.0]))
-    array([0., 2.])
-    """
-    dy, y = operand("dy", dy), operand("y", y)
-    dtype = same_dtype(dy=dy, y=y)
-    expect_shape("y", y, dy.shape, "the shape of dy")
-    dz = result(out, dy.shape, dtype, dy=dy, y=y)
-    deltas.relu_delta(dy, y, dz)
-    return dz

@@ -4,12 +4,7 @@
 arguments and their errors, `resolve` makes a Geometry of them, `memo` keeps it.
 """
 
-from fastconv.geometry.geometry import (
-    Geometry,
-    effective,
-    output_size,
-    resolved_pads,
-    transposed_pad,
-)
+from fastconv.geometry.geometry import Geometry
+from fastconv.geometry.sizes import effective, output_size, resolved_pads, transposed_pad
 
 __all__ = ["Geometry", "effective", "output_size", "resolved_pads", "transposed_pad"]

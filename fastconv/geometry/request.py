@@ -6,10 +6,9 @@ argument and its value; the ValueError lists every quantity of the geometry, one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
+from collections.abc import Sequence
 from operator import index
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -22,7 +21,6 @@ __all__ = [
     "boolean",
     "channels_last_shape",
     "integer",
-    "remembered",
 ]
 
 DATA_FORMATS = ("channels_last", "channels_first")
@@ -31,9 +29,6 @@ PADDING_NAMES = ("valid", "same", "full")
 Int = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
-F = TypeVar("F", bound=Callable[..., Any])
-EXACT = frozenset((int, str))
-HASHED = frozenset((int, str, bool, type(None), *map(type, map(np.dtype, ("f2", "f4", "f8")))))
 
 
 def channels_last_shape(shape: tuple[int, ...], data_format: str) -> tuple[int, ...]:
@@ -53,37 +48,6 @@ def is_sequence(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
-
-
-def remembered(maxsize: int) -> Callable[[F], F]:
-    """Keep a function's results for arguments that are numbers and names, alone or in tuples.
-
-    A plain cache would take True and 1.0 for the 1 that they equal, and cannot hash a list. Such
-    calls go through, and no result of theirs is kept.
-    """
-
-    def decorate(function: F) -> F:
-        cached = lru_cache(maxsize, typed=True)(function)
-
-        @wraps(function)
-        def call(*args: Any, **options: Any) -> Any:
-            for value in args:
-                if type(value) not in HASHED and not _exact(value):
-                    return function(*args, **options)
-            for value in options.values():
-                if type(value) not in HASHED and not _exact(value):
-                    return function(*args, **options)
-            return cached(*args, **options)
-
-        return cast(F, call)
-
-    return decorate
-
-
-def _exact(value: Any) -> bool:
-    if type(value) is tuple:
-        return EXACT.issuperset(map(type, value)) or all(map(_exact, value))
-    return type(value) in EXACT
 
 
 def integer(argument: str, value: Any) -> int:

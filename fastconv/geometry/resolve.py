@@ -6,8 +6,10 @@ import math
 import sys
 from typing import Any
 
-from fastconv.geometry import Geometry, effective, output_size, resolved_pads, transposed_pad
-from fastconv.geometry.request import Int, Padding, Request, boolean, integer, remembered
+from fastconv.geometry.geometry import Geometry
+from fastconv.geometry.memo import remembered
+from fastconv.geometry.request import Int, Padding, Request, boolean, integer
+from fastconv.geometry.sizes import effective, output_size, resolved_pads, transposed_pad
 
 __all__ = ["conv_geometry", "pool_geometry", "transpose_geometry", "window_geometry"]
 

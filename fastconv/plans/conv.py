@@ -2,91 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from fastconv.geometry import Geometry
-from fastconv.geometry.request import Int, Padding, remembered
+from fastconv.geometry.memo import remembered
+from fastconv.geometry.request import Int, Padding
 from fastconv.geometry.resolve import conv_geometry
 from fastconv.operands import (
     channels_last,
+    check_activation,
     computing_dtype,
     expect_shape,
     float_dtype,
     operand,
-    overlap,
     result,
     user_shape,
 )
+from fastconv.plans.compiled import products
 from fastconv.plans.deltas import bias_grad
-from fastconv.threads import building
+from fastconv.plans.gradients import OPERANDS, ConvGrads, check_need, grad_results
 
-if TYPE_CHECKING:
-    from fastconv.engine import EnginePlan
+__all__ = ["ConvPlan", "plan_conv", "planned"]
 
-__all__ = [
-    "ConvGrads",
-    "ConvPlan",
-    "check_activation",
-    "check_need",
-    "plan_conv",
-    "planned",
-    "products",
-]
-
-ACTIVATIONS = (None, "relu")
-OPERANDS = ("x", "w", "b")
-# Plans that the functions keep between calls: tables of some kB. Workspaces belong to threads.
+# Plans that the functions keep between calls.
 CACHED_PLANS = 256
-
-
-class ConvGrads(NamedTuple):
-    """Gradients of the loss with respect to input, kernel and bias; None where not needed."""
-
-    dx: np.ndarray | None
-    dw: np.ndarray | None
-    db: np.ndarray | None
-
-
-def check_activation(activation: Any) -> bool:
-    """Whether `activation` is ReLU."""
-    if activation is not None and not isinstance(activation, str):
-        raise TypeError(f"activation={activation!r} must be None or a string")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation={activation!r} must be one of {ACTIVATIONS}")
-    return activation == "relu"
-
-
-def check_need(need: Any) -> frozenset[str]:
-    """The operands whose gradients are wanted."""
-    if not isinstance(need, str | Iterable):
-        raise TypeError(f"need={need!r} must hold some of {OPERANDS}")
-    names = (need,) if isinstance(need, str) else tuple(need)
-    for name in names:
-        if name not in OPERANDS:
-            raise ValueError(f"need={need!r} must hold some of {OPERANDS}")
-    return frozenset(names)
-
-
-@lru_cache(CACHED_PLANS)
-def products(g: Geometry, dtype: np.dtype) -> EnginePlan:
-    """The three products of `g`, computed in `dtype`; kept for the next call."""
-    with building:
-        from fastconv.engine import EnginePlan
-
-    return EnginePlan(g, dtype)
-
-
-def bias_operand(b: Any, F: int) -> np.ndarray | None:
-    """`b` as an array of length F, or None."""
-    if b is None:
-        return None
-    b = operand("b", b)
-    expect_shape("b", b, (F,), "the shape for F filters, (F,),")
-    return b
 
 
 class ConvPlan:
@@ -189,30 +131,6 @@ class ConvPlan:
 
     def _last(self, array: np.ndarray) -> np.ndarray:
         return channels_last(array, self.data_format)
-
-
-def grad_results(
-    wanted: frozenset[str],
-    out: Sequence[np.ndarray | None] | None,
-    shapes: Sequence[tuple[int, ...]],
-    dtype: np.dtype,
-    **inputs: np.ndarray,
-) -> list[np.ndarray | None]:
-    """Arrays for (dx, dw, db): the caller's where given, None where not wanted."""
-    if out is not None and not isinstance(out, Sequence | np.ndarray):
-        raise TypeError(f"out={out!r} must hold three arrays or None: (dx, dw, db)")
-    given = (None, None, None) if out is None else tuple(out)
-    if len(given) != 3:
-        raise ValueError(f"out must hold three entries (dx, dw, db), not {len(given)}")
-    made = [
-        result(array, shape, dtype, **inputs) if name in wanted else None
-        for name, array, shape in zip(OPERANDS, given, shapes, strict=True)
-    ]
-    for i, array in enumerate(made):
-        others = [a for a in made[:i] if a is not None]
-        if array is not None and any(overlap(array, a) for a in others):
-            raise ValueError(f"out[{i}] overlaps another entry of out")
-    return made
 
 
 @remembered(CACHED_PLANS)

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from fastconv import threads
 from fastconv.operands import computing_dtype, native_dtype
-from fastconv.plans.pool import in_place
+from fastconv.plans import compiled
+from fastconv.plans.layout import in_place
 
 __all__ = ["bias_grad", "relu_delta"]
 
 # Elements copied at a time where a copy is needed.
 BLOCK = 2**18
-
-
-@lru_cache(1)
-def _engine() -> Any:
-    """The module of the calls, which the first one imports."""
-    with threads.building:
-        from fastconv.engine import deltas as delta
-
-    return delta
 
 
 def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
@@ -41,13 +30,13 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
         part = dy[n : n + step]
         if not in_place(part):
             part = np.array(part, computing_dtype(native_dtype(dy)), order="C")
-        _engine().bias_sums(part, sums[n : n + step])
+        compiled.bias_sums(part, sums[n : n + step])
     db[...] = sums.sum(axis=0)
 
 
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
     """``dx = dy`` where ``y > 0``, else exactly 0."""
     if in_place(dy, y, dx):
-        _engine().relu_delta(dy, y, dx)
+        compiled.relu_delta(dy, y, dx)
     else:
         dx[...] = np.where(y > 0, dy, dy.dtype.type(0))

@@ -14,26 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import threads
 from fastconv.geometry import Geometry
-from fastconv.geometry.request import Int, remembered
+from fastconv.geometry.memo import remembered
+from fastconv.geometry.request import Int
 from fastconv.geometry.resolve import pool_geometry
 from fastconv.operands import channels_last, computing_dtype, user_shape
+from fastconv.plans.compiled import pools
+from fastconv.plans.layout import blocks, contiguous, in_place, native
 
-__all__ = ["Pooling", "in_place", "planned"]
+__all__ = ["Pooling", "planned"]
 
-# Elements of a contiguous copy of part of an operand.
-BLOCK = 2**18
 CACHED_PLANS = 256
-IN_PLACE = frozenset(np.dtype(name) for name in ("float32", "float64", "int64"))
-
-
-def in_place(*arrays: np.ndarray) -> bool:
-    """Whether the compiled loops may read and write all of them where they lie."""
-    for a in arrays:  # noqa: SIM110 - all() of a generator takes three times as long
-        if not (a.dtype in IN_PLACE and a.flags.c_contiguous):
-            return False
-    return True
 
 
 class Pooling:
@@ -109,9 +100,9 @@ class Pooling:
         self, inputs: Sequence[Any], outputs: Sequence[Any]
     ) -> Iterator[tuple[Any, Sequence[Any]]]:
         g = self.geometry
-        for block in _blocks(g, [a for a in (*inputs, *outputs) if a is not None]):
-            ready = [_contiguous(a[block]) for a in inputs]
-            made = [None if a is None else np.empty(a[block].shape, _native(a)) for a in outputs]
+        for block in blocks(g, [a for a in (*inputs, *outputs) if a is not None]):
+            ready = [contiguous(a[block]) for a in inputs]
+            made = [None if a is None else np.empty(a[block].shape, native(a)) for a in outputs]
             part = _part(g, ready[0].shape[0], ready[0].shape[-1])
             yield _plan(part, self.dtype, self._include_pad), (*ready, *made)
             for a, result in zip(outputs, made, strict=True):
@@ -136,31 +127,10 @@ def planned(
 
 
 def _plan(g: Geometry, dtype: np.dtype, include_pad: bool) -> Any:
-    with threads.building:
-        from fastconv.engine.pools import pool_plan
-
-    return pool_plan(g, computing_dtype(dtype), include_pad)
+    return pools(g, computing_dtype(dtype), include_pad)
 
 
 @lru_cache(CACHED_PLANS)
 def _part(g: Geometry, m: int, C: int) -> Geometry:
     """`g` with so many images and channels."""
     return dataclasses.replace(g, m=m, C=C, F=C, G=C)
-
-
-def _native(array: np.ndarray) -> np.dtype:
-    return computing_dtype(array.dtype.newbyteorder("="))
-
-
-def _blocks(g: Geometry, arrays: Sequence[np.ndarray]) -> Iterator[tuple[Any, ...]]:
-    """Index of every block of images and channels."""
-    image = max(math.prod(a.shape[1:]) for a in arrays)
-    images = max(1, BLOCK // image)
-    channels = max(1, min(g.C, g.C * BLOCK // image))
-    for n in range(0, g.m, images):
-        for c in range(0, g.C, channels):
-            yield slice(n, n + images), Ellipsis, slice(c, c + channels)
-
-
-def _contiguous(array: np.ndarray) -> np.ndarray:
-    return np.array(array, _native(array), order="C", subok=False)

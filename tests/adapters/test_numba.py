@@ -15,7 +15,7 @@ from numba.core.errors import TypingError
 
 import fastconv as fc
 from fastconv import reference, threads
-from fastconv.engine.tables import product
+from fastconv.engine import launch as launching
 
 STEPS = {"stride": (2, 1), "padding": ((1, 0), (1, 1)), "dilation": (1, 2)}
 
@@ -127,7 +127,7 @@ def test_a_call_stays_on_its_thread(monkeypatch):
         launched.append(args)
         return threads.launch(*args)
 
-    monkeypatch.setattr(product, "launch", launch)
+    monkeypatch.setattr(launching, "launch", launch)
     x, w = integers(0, 8, 32, 32, 8), integers(1, 3, 3, 8, 8)
     with fc.num_threads(2):
         expected = fc.conv(x, w, activation="relu")

@@ -14,11 +14,12 @@ import pytest
 
 import fastconv as fc
 from fastconv import conv_backward, reference
-from fastconv.engine import EnginePlan
 from fastconv.engine import words as slots
-from fastconv.engine.tables.tiles import TWIN, dense_tile, depthwise_tile
+from fastconv.engine.emit.kinds import TWIN
+from fastconv.engine.tables.tiles import dense_tile, depthwise_tile
 from fastconv.geometry import Geometry
 from fastconv.geometry.resolve import conv_geometry, transpose_geometry
+from fastconv.plans.compiled import new_products
 from fastconv.threads import num_threads
 
 F4, F8 = np.dtype("float32"), np.dtype("float64")
@@ -58,7 +59,7 @@ def oracle(g: Geometry, x, w, dy):
     return y, dx, dw
 
 
-def run(plan: EnginePlan, x, w, dy, b=None, relu=False, dtype=None):
+def run(plan, x, w, dy, b=None, relu=False, dtype=None):
     """The three products by the engine, into arrays full of NaN."""
     g = plan.g
     y, dx, dw = (np.full(s, np.nan, dtype or plan.dtype) for s in (g.y_shape, g.x_shape, g.w_shape))
@@ -73,7 +74,7 @@ def check(g: Geometry, dtype=F4, seed=0):
     x, w, dy = (integers(rng, *s, dtype=dtype) for s in (g.x_shape, g.w_shape, g.y_shape))
     b = integers(rng, g.F, dtype=dtype)
     before = [a.copy() for a in (x, w, dy, b)]
-    y, dx, dw = run(EnginePlan(g, dtype), x, w, dy, b)
+    y, dx, dw = run(new_products(g, dtype), x, w, dy, b)
     wanted = oracle(g, x, w, dy)
     for name, got, want in zip(("y", "dx", "dw"), (y - b, dx, dw), wanted, strict=True):
         np.testing.assert_array_equal(got, want, err_msg=f"{name} of {g}")
@@ -148,7 +149,7 @@ def test_one_channel_and_one_filter(width, dtype):
         if width + sum(pads) >= k:
             g = conv_geometry((3, 4, width, 1), (2, k, 1, 1), padding=((0, 1), pads))
             check(g, dtype)
-            assert EnginePlan(g, dtype)._product("forward").in_rows == (g.y_size[1] > 1)
+            assert new_products(g, dtype).product("forward").choice.in_rows == (g.y_size[1] > 1)
     check(conv_geometry((2, 2, width + 4, 1), (2, 3, 1, 1), dilation=(1, 2)), dtype)
     check(conv_geometry((2, 5, width + 2, 1), (2, 3, 1, 1), stride=(2, 1), padding=1), dtype)
     check(conv_geometry((2, 3, 3, width + 2, 1), (2, 2, 3, 1, 1)), dtype)
@@ -184,13 +185,13 @@ LARGE_KERNELS = [
 @pytest.mark.parametrize("g", LARGE_KERNELS, ids=str)
 def test_gradients_of_large_kernels(g):
     """Their rows are computed in groups, for which only some channels are gathered."""
-    product = EnginePlan(g, F4)._product("kernel_grad")
-    assert (product.row_groups > 1) == (g.C % 16 == 0)
+    product = new_products(g, F4).product("kernel_grad")
+    assert (product.choice.row_groups > 1) == (g.C % 16 == 0)
     rng = np.random.default_rng(0)
     x, dy = integers(rng, *g.x_shape), integers(rng, *g.y_shape)
     dw = np.full(g.w_shape, np.nan, F4)
     with num_threads(2):
-        EnginePlan(g, F4).kernel_grad(x, dy, dw)
+        new_products(g, F4).kernel_grad(x, dy, dw)
     low, high = np.moveaxis(g.pads, -1, 0)
     padded = np.pad(x, [(0, 0), *zip(low, high, strict=True), (0, 0)])
     flat = dy.reshape(-1, g.F).astype(float)
@@ -202,16 +203,16 @@ def test_gradients_of_large_kernels(g):
 
 def test_twin_rows_lie_side_by_side():
     """27 rows of 9 taps x 3 channels: four twins and a single row of each of three kernel rows."""
-    product = EnginePlan(conv_geometry((32, 9, 9, 3), (3, 3, 3, 8)), F4)._product("kernel_grad")
-    assert product.tile.kind == TWIN
+    product = new_products(conv_geometry((32, 9, 9, 3), (3, 3, 3, 8)), F4).product("kernel_grad")
+    assert product.choice.tile.kind is TWIN
     rows = product.prepared(False, True).table
     phase = np.ctypeslib.as_array(
         (ctypes.c_int64 * slots.PHASE_WORDS).from_address(int(rows.words[slots.PHASE_TABLE]))
     )
     assert phase[slots.PHASE_K] == 30
-    assert not product.x_in_place, "the second element of the last single row may not exist"
-    even = EnginePlan(conv_geometry((32, 9, 9, 4), (3, 3, 4, 8)), F4)._product("kernel_grad")
-    assert even.x_in_place
+    assert not product.choice.x_in_place, "the second element of the last single row may not exist"
+    even = new_products(conv_geometry((32, 9, 9, 4), (3, 3, 4, 8)), F4).product("kernel_grad")
+    assert even.choice.x_in_place
 
 
 def with_nan(rng, *shape, dtype=F4):
@@ -307,7 +308,7 @@ def test_layouts_give_the_bits_of_a_contiguous_copy(kind, dtype):
     rng = np.random.default_rng(1)
     x, w, dy = (rng.standard_normal(s).astype(dtype) for s in (g.x_shape, g.w_shape, g.y_shape))
     b = rng.standard_normal(g.F).astype(dtype)
-    plan = EnginePlan(g, dtype)
+    plan = new_products(g, dtype)
     wanted = run(plan, x, w, dy, b)
     for (name, x2), (_, w2), (_, dy2) in zip(layouts(x), layouts(w), layouts(dy), strict=True):
         for got, want in zip(run(plan, x2, w2, dy2, b), wanted, strict=True):
@@ -335,13 +336,13 @@ def test_axes_of_length_1_may_have_any_stride(size, stride, dtype):
     g = conv_geometry((2, 2, size, 2), (2, 1, 2, 4), stride=(stride, 1), padding="same")
     rng = np.random.default_rng(0)
     x, w, dy = (integers(rng, *s, dtype=dtype) for s in (g.x_shape, g.w_shape, g.y_shape))
-    wanted = run(EnginePlan(g, dtype), x, w, dy)
+    wanted = run(new_products(g, dtype), x, w, dy)
 
     def odd(a):
         strides = [8 if n == 1 else s for n, s in zip(a.shape, a.strides, strict=True)]
         return np.lib.stride_tricks.as_strided(a, a.shape, strides)
 
-    got = run(EnginePlan(g, dtype), odd(x), odd(w), odd(dy))
+    got = run(new_products(g, dtype), odd(x), odd(w), odd(dy))
     for a, b, c in zip(got, wanted, oracle(g, x, w, dy), strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, c)
@@ -353,7 +354,7 @@ def test_float16_is_computed_in_float32(swapped):
     rng = np.random.default_rng(2)
     halves = [rng.standard_normal(s).astype("f2") for s in (g.x_shape, g.w_shape, g.y_shape)]
     halves[0].flat[:6] = [np.inf, -np.inf, 6e-8, -3e-5, 0.0, 65504]
-    plan = EnginePlan(g, F4)
+    plan = new_products(g, F4)
     with np.errstate(all="ignore"):
         wanted = [a.astype("f2") for a in run(plan, *(a.astype(F4) for a in halves))]
         if swapped:
@@ -368,14 +369,14 @@ def test_every_float16_survives_both_conversions():
     x = bits.view("f2").reshape(16, 4096, 1)
     g = conv_geometry(x.shape, (1, 1, 1))
     y = np.zeros(g.y_shape, "f2")
-    EnginePlan(g, F4).forward(x, np.ones((1, 1, 1), "f2"), None, False, y)
+    new_products(g, F4).forward(x, np.ones((1, 1, 1), "f2"), None, False, y)
     np.testing.assert_array_equal(y, x)
     rng = np.random.default_rng(0)
     values = rng.integers(0, 2**32, 60000, dtype=np.uint32).view(F4)
     values[:30000] = rng.standard_normal(30000) * 10.0 ** rng.integers(-9, 6, 30000)
     g = conv_geometry((1, values.size, 1), (1, 1, 1))
     y = np.zeros(g.y_shape, "f2")
-    EnginePlan(g, F4).forward(values.reshape(g.x_shape), np.ones((1, 1, 1), F4), None, False, y)
+    new_products(g, F4).forward(values.reshape(g.x_shape), np.ones((1, 1, 1), F4), None, False, y)
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(y.ravel(), values.astype("f2"))
 
@@ -413,14 +414,13 @@ BITWISE = [
 
 @pytest.mark.parametrize("g", BITWISE, ids=str)
 def test_threads_do_not_change_a_bit(g, monkeypatch):
-    for module in ("conv", "kernel_grad", "product"):
-        monkeypatch.setattr(f"fastconv.engine.tables.{module}.GRAIN", 1)
+    monkeypatch.setattr("fastconv.engine.products.GRAIN", 1)
     rng = np.random.default_rng(3)
     x, w, dy = (rng.standard_normal(s).astype(F4) for s in (g.x_shape, g.w_shape, g.y_shape))
     results = []
     for n in (1, 2, 3, 7):
         with num_threads(n):
-            results.append(run(EnginePlan(g, F4), x, w, dy))
+            results.append(run(new_products(g, F4), x, w, dy))
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -430,8 +430,8 @@ def test_threads_do_not_change_a_bit(g, monkeypatch):
 def test_slices_of_the_batch_give_the_same_bits(g):
     rng = np.random.default_rng(4)
     x, w, dy = (rng.standard_normal(s).astype(F4) for s in (g.x_shape, g.w_shape, g.y_shape))
-    y, dx, _ = run(EnginePlan(g, F4), x, w, dy)
-    one = EnginePlan(dataclasses.replace(g, m=1), F4)
+    y, dx, _ = run(new_products(g, F4), x, w, dy)
+    one = new_products(dataclasses.replace(g, m=1), F4)
     for i in range(g.m):
         y1, dx1, _ = run(one, x[i : i + 1], w, dy[i : i + 1])
         np.testing.assert_array_equal(y[i], y1[0])
@@ -442,7 +442,7 @@ def test_eight_python_threads_may_call_one_plan():
     g = conv_geometry((6, 14, 14, 24), (3, 3, 24, 32), padding=1)
     rng = np.random.default_rng(6)
     x, w, dy = (rng.standard_normal(s).astype(F4) for s in (g.x_shape, g.w_shape, g.y_shape))
-    plan = EnginePlan(g, F4)
+    plan = new_products(g, F4)
     wanted = run(plan, x, w, dy)
     with ThreadPoolExecutor(8) as pool:
         for result in pool.map(lambda _: run(plan, x, w, dy), range(32)):
@@ -455,7 +455,7 @@ def test_errors_stay_below_the_bound(dtype):
     g = conv_geometry((2, 6, 6, 200), (3, 3, 200, 24), padding=1)
     rng = np.random.default_rng(7)
     x, w, dy = (rng.standard_normal(s).astype(dtype) for s in (g.x_shape, g.w_shape, g.y_shape))
-    results = run(EnginePlan(g, dtype), x, w, dy)
+    results = run(new_products(g, dtype), x, w, dy)
     for got, want, size in zip(
         results, oracle(g, x, w, dy), oracle(g, abs(x), abs(w), abs(dy)), strict=True
     ):
@@ -467,7 +467,7 @@ def test_relu_bias_and_nan():
     rng = np.random.default_rng(5)
     x, w, dy = (integers(rng, *s) for s in (g.x_shape, g.w_shape, g.y_shape))
     b, c = integers(rng, g.F), integers(rng, g.C)
-    plan = EnginePlan(g, F4)
+    plan = new_products(g, F4)
     plain, _, _ = oracle(g, x, w, dy)
     y = np.full(g.y_shape, np.nan, F4)
     plan.forward(x, w, b, True, y)
@@ -488,8 +488,8 @@ def test_relu_comes_after_the_last_block_of_a_long_sum(columns):
     g = conv_geometry((2, 4, 5, 130), (3, 3, 130, columns), padding=1)
     rng = np.random.default_rng(8)
     x, w, dy, b = (integers(rng, *s) for s in (g.x_shape, g.w_shape, g.y_shape, (columns,)))
-    plan = EnginePlan(g, F4)
-    blocks = len(plan._product("forward").cuts(tuple(range(g.T)))) - 1
+    plan = new_products(g, F4)
+    blocks = len(plan.product("forward").choice.cuts(tuple(range(g.T)))) - 1
     assert blocks > 1
     y = np.full(g.y_shape, np.nan, F4)
     plan.forward(x, w, b, True, y)
@@ -499,7 +499,7 @@ def test_relu_comes_after_the_last_block_of_a_long_sum(columns):
 def test_empty_batch():
     g = conv_geometry((0, 6, 6, 3), (3, 3, 3, 10))
     x, w, dy = (np.ones(s, F4) for s in (g.x_shape, g.w_shape, g.y_shape))
-    _, _, dw = run(EnginePlan(g, F4), x, w, dy)
+    _, _, dw = run(new_products(g, F4), x, w, dy)
     np.testing.assert_array_equal(dw, np.zeros(g.w_shape))
 
 
@@ -509,15 +509,15 @@ def test_workspace_is_bounded_whatever_the_batch():
             g = conv_geometry((m, size, size, c), (k, k, c, f), padding=k // 2)
             with num_threads(2):
                 packed = 6 * 4 * k * k * c * -(-f // 24) * 24
-                assert EnginePlan(g, F4).workspace_nbytes <= 2 * 4 * 2**20 + packed
+                assert new_products(g, F4).workspace_nbytes <= 2 * 4 * 2**20 + packed
 
 
 GUARDED = """
 import ctypes, mmap, sys
 import numpy as np
 from fastconv import conv_backward
-from fastconv.engine import EnginePlan
 from fastconv.geometry.resolve import conv_geometry
+from fastconv.plans.compiled import new_products
 
 libc = ctypes.CDLL(None, use_errno=True)
 page = mmap.PAGESIZE
@@ -555,7 +555,7 @@ for dtype in ("f4", "f8"):
     for g in problems:
         x, w, dy, b = plain(*g.x_shape), plain(*g.w_shape), plain(*g.y_shape), plain(g.F)
         want = [np.empty(s, dtype) for s in (g.y_shape, g.x_shape, g.w_shape)]
-        plan = EnginePlan(g, np.dtype(dtype))
+        plan = new_products(g, np.dtype(dtype))
         plan.forward(x, w, b, False, want[0])
         plan.input_grad(dy, w, None, False, want[1])
         plan.kernel_grad(x, dy, want[2])

@@ -7,9 +7,9 @@ import ctypes
 import numpy as np
 import pytest
 
-from fastconv.engine import EnginePlan
 from fastconv.engine import words as s
 from fastconv.geometry.resolve import conv_geometry
+from fastconv.plans.compiled import new_products
 from fastconv.threads import num_threads
 
 F4 = np.dtype("float32")
@@ -44,9 +44,9 @@ GEOMETRIES = [
 
 @pytest.mark.parametrize("g", GEOMETRIES, ids=str)
 def test_every_result_is_computed_once_and_relu_comes_last(g):
-    plan, recorder = EnginePlan(g, F4), Recorder()
+    plan, recorder = new_products(g, F4), Recorder()
     x, w, y = (np.ones(shape, F4) for shape in (g.x_shape, g.w_shape, g.y_shape))
-    product = plan._product("forward")
+    product = plan.product("forward")
     product.sweep = recorder.address
     with num_threads(1):
         plan.forward(x, w, None, True, y)
@@ -64,22 +64,22 @@ def test_every_result_is_computed_once_and_relu_comes_last(g):
 @pytest.mark.parametrize("g", GEOMETRIES, ids=str)
 def test_multiplications_of_the_three_products_agree(g):
     """Taps in the padding may be skipped or not; without padding the number is P*K*F/G."""
-    plan = EnginePlan(g, F4)
+    plan = new_products(g, F4)
     x, w, y = (np.ones(shape, F4) for shape in (g.x_shape, g.w_shape, g.y_shape))
     counts = []
     for name in ("forward", "kernel_grad"):
         recorder = Recorder()
-        plan._product(name).sweep = recorder.address
+        plan.product(name).sweep = recorder.address
         with num_threads(1):
             if name == "forward":
                 plan.forward(x, w, None, False, y)
             else:
                 plan.kernel_grad(x, y, w)
-        tile = plan._product(name).tile
+        tile = plan.product(name).choice.tile
         made = sum(len(r) * k * min(cols, tile.columns) for r, cols, k, *_ in recorder.tasks)
         counts.append(made * tile.every)
     everything = g.P * g.T * g.C * g.F // g.G
-    if not any(map(any, g.pads)) and g.F % plan._product("kernel_grad").tile.columns == 0:
+    if not any(map(any, g.pads)) and g.F % plan.product("kernel_grad").tile.columns == 0:
         assert counts == [everything, everything]
     assert 0.5 * everything <= counts[0] <= everything
     assert counts[1] >= counts[0]

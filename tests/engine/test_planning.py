@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fastconv.engine import EnginePlan
 from fastconv.engine import words as slots
-from fastconv.engine.tables.boxes import backward_lattice
+from fastconv.engine.tables.lattice import backward_lattice
 from fastconv.geometry.resolve import conv_geometry
+from fastconv.plans.compiled import new_products
 from fastconv.threads import num_threads
 
 FAR = {
@@ -22,9 +22,9 @@ def test_tables_stay_small(name):
     """Every tap of every phase is a row of a table: some times T, not T squared."""
     x_shape, w_shape, options = FAR[name]
     g = conv_geometry(x_shape, w_shape, **options)
-    plan = EnginePlan(g, np.dtype("float32"))
+    plan = new_products(g, np.dtype("float32"))
     for product in ("forward", "input_grad"):
-        rows = sum(len(phase.taps) for phase in plan._product(product).lattice.phases)
+        rows = sum(len(phase.taps) for phase in plan.product(product).choice.lattice.phases)
         assert g.T <= rows <= 100 * g.T
 
 
@@ -39,7 +39,7 @@ def test_threads_get_as_many_boxes(threads):
     """Eleven boxes of three images for two threads would leave one idle for an eleventh of it."""
     g = conv_geometry((32, 7, 7, 512), (3, 3, 512, 512), padding=1)
     with num_threads(threads):
-        product = EnginePlan(g, np.dtype("float32"))._product("forward")
+        product = new_products(g, np.dtype("float32")).product("forward")
         table = product.prepared(False).table.words
     busiest = -(-table[slots.ITEMS] // threads) * table[slots.BOX]
     assert busiest <= {2: 16, 3: 12, 4: 9}[threads]

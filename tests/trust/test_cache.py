@@ -15,7 +15,7 @@ import time
 import pytest
 
 from fastconv import cache
-from fastconv.compiler import files as _kernel_files
+from fastconv.compiler import files, sources
 
 QUICK = "import work; print(work.quick())"
 SOAK = pytest.mark.soak
@@ -32,7 +32,7 @@ def compiled(err):
 
 
 # Tells on stderr whether anything was compiled.
-TALKING = "import fastconv.compiler.kernel as jit; jit.PATIENCE = -1e9; " + QUICK
+TALKING = "import fastconv.compiler.once as once; once.PATIENCE = -1e9; " + QUICK
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ def test_a_kernel_is_compiled_once(python, tmp_path):
 DAMAGE = {
     "truncated": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",
-    "header only": lambda data: data[: _kernel_files.HEADER],
+    "header only": lambda data: data[: files.HEADER],
     "zeroed": lambda data: bytes(len(data)),
     "half zeroed": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
     "a bit flipped": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
@@ -95,15 +95,15 @@ def test_a_damaged_file_is_deleted_and_made_anew(python, warm, damage):
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_no_damage_goes_unnoticed(tmp_path, monkeypatch, damage):
     monkeypatch.setenv("FASTCONV_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(_kernel_files, "_said", set())
-    file = _kernel_files.KernelFile("name", "key")
+    monkeypatch.setattr(files, "_said", set())
+    file = files.KernelFile("name", "key")
     file.write(b"machine code" * 100)
-    assert _kernel_files.load(file, bytes, lambda code: code == b"machine code" * 100)
+    assert files.load(file, bytes, lambda code: code == b"machine code" * 100)
     file.path.write_bytes(DAMAGE[damage](file.path.read_bytes()))
     with pytest.warns(RuntimeWarning, match="is damaged"):
-        assert _kernel_files.load(file, bytes, lambda code: True) is None
+        assert files.load(file, bytes, lambda code: True) is None
     assert not file.exists()
-    assert _kernel_files.load(file, bytes, lambda code: True) is None
+    assert files.load(file, bytes, lambda code: True) is None
 
 
 def test_a_deleted_file_is_made_anew(python, warm):
@@ -148,7 +148,7 @@ import fastconv.compiler.kernel as jit, fastconv.engine.loops.col2im as col2im
 def col2im_rows(cols, dx, axes, start, stop):
     dx[:] = 0
 col2im_rows.__module__ = col2im.__name__
-col2im.col2im_rows = jit.kernel(col2im_rows)
+col2im.col2im_rows = jit.kernel(works=lambda *_: True)(col2im_rows)
 import work
 print(not work.quick())
 """
@@ -163,7 +163,7 @@ def test_a_wrong_kernel_is_found_out_by_a_known_answer(python, tmp_path):
 
 WRONG_ENGINE = """
 import fastconv as fc, work
-import fastconv.engine.entries as entries
+import fastconv.engine.entries as entries, fastconv.compiler.entry as entry
 def nothing(name, python):
     if not name.startswith(NAME):
         return python
@@ -172,8 +172,8 @@ def nothing(name, python):
     def sweep(task):
         pass
     return sweep if name.startswith("sweep") else control
-make = entries._compile
-entries._compile = lambda name, python: make(name, lambda: nothing(name, python()))
+make = entry._compile
+entry._compile = lambda name, python: make(name, lambda: nothing(name, python()))
 entries.product_works = entries.sweep_works = entries.pool_works = lambda *_: True
 x, w = work.operands(m=1)
 y = fc.conv(x, w)
@@ -220,7 +220,7 @@ def test_every_kernel_has_a_known_answer_that_it_gives():
     """And that a kernel that does nothing does not."""
     import numba
 
-    from fastconv.engine import known_calls as known_answers
+    from fastconv.engine import known_calls
     from fastconv.engine.loops import col2im
 
     for dtype in (numba.float32, numba.float64):
@@ -230,16 +230,18 @@ def test_every_kernel_has_a_known_answer_that_it_gives():
             assert call._cache.name == f"col2im.{name}"
             ends = (numba.int64,) * count
             signature = (*arrays, *ends) if count == 2 else (numba.int64, *arrays, *ends)
-            assert known_answers.works(call._cache.name, call, signature), name
-            assert not known_answers.works(call._cache.name, lambda *_: None, signature), name
-            assert not known_answers.works(call._cache.name, call, signature[1:]), name
+            works = call._cache.works
+            assert works in (known_calls.col2im_works, known_calls.col2im_parallel_works)
+            assert works(call, signature), name
+            assert not works(lambda *_: None, signature), name
+            assert not works(call, signature[1:]), name
 
 
 def test_the_engine_gives_its_known_answers():
     import numba
     import numpy as np
 
-    from fastconv.engine import entries, known_answers
+    from fastconv.engine import entries, known_answers, launch
     from fastconv.engine.tables import tiles
 
     silent = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(lambda call, thread: None)
@@ -259,11 +261,14 @@ def test_the_engine_gives_its_known_answers():
             assert not known_answers.pool_works(nothing, name, lanes, np.dtype(dtype)), name
     for name in ("convolve", "kernel_gradient"):
         tile = tiles.dense_tile(8, 16, np.dtype("float32"))
-        assert known_answers.product_works(name, tile)
-    for run, arguments in ((entries.run, 3), (entries.run_serial, 2)):
+        address = entries.control_address(name)
+        assert known_answers.product_works(address, name, tile, entries.sweep_address)
+        assert not known_answers.product_works(nothing, name, tile, entries.sweep_address)
+    for run, arguments in ((launch.run, 3), (launch.run_serial, 2)):
         signature = (numba.int64,) * arguments
-        assert known_answers.runs(arguments == 2, run, signature)
-        assert not known_answers.runs(arguments == 2, lambda *_: None, signature)
+        assert run._cache.works(run, signature)
+        assert not run._cache.works(lambda *_: None, signature)
+        assert not run._cache.works(run, signature[1:])
 
 
 def test_the_sources_are_all_those_that_machine_code_is_made_from():
@@ -273,7 +278,7 @@ def test_the_sources_are_all_those_that_machine_code_is_made_from():
 
     root = Path(cache.__file__).parent
     # how threads are counted, sizes and where files lie: no machine code contains them
-    plain = ("threads.py", "cache.py", "geometry/")
+    plain = ("threads.py", "_version.py", "geometry/")
     seen, left = set(), {"engine/entries.py", "engine/loops/col2im.py"}
     while left:
         name = left.pop()
@@ -285,15 +290,15 @@ def test_the_sources_are_all_those_that_machine_code_is_made_from():
                 found = {n for n in names if (root / n).is_file() and not n.startswith(plain)}
                 left |= found - seen
     assert {"engine/loops/conv.py", "engine/emit/product.py", "compiler/kernel.py"} < seen
-    assert seen <= set(cache.sources())
+    assert {name[:-3].replace("/", ".") for name in seen} <= set(sources.sources())
 
 
 def test_changed_sources_never_get_old_code(python, warm):
     code = (
         """
-import fastconv.cache as cache
-old = cache._source
-cache._source = lambda name: old(name) + b"# changed"
+import fastconv.compiler.sources as sources
+old = sources._source
+sources._source = lambda spec: old(spec) + b"# changed"
 """
         + TALKING
     )
@@ -302,9 +307,9 @@ cache._source = lambda name: old(name) + b"# changed"
     assert len({file.parent for file in kernels(warm)}) == 2
 
 
-@pytest.mark.parametrize("package", ["fastconv", "numba", "llvmlite", "numpy"])
+@pytest.mark.parametrize("package", ["fastconv._version", "numba", "llvmlite", "numpy"])
 def test_other_versions_have_folders_of_their_own(monkeypatch, package):
-    name = cache._version.__wrapped__
+    name = sources.folder_name.__wrapped__
     mine = name()
     assert mine == name()
     monkeypatch.setattr(f"{package}.__version__", "0.0.1")
@@ -323,12 +328,12 @@ def test_killed_while_it_compiles_then_changed_sources(python, tmp_path, delay):
     """SIGKILL so many seconds after compiling has started."""
     code = f"""
 import os, signal, threading
-import fastconv.compiler.kernel as jit
-lock = jit.once_on_this_machine
+import fastconv.compiler.once as once, fastconv.compiler.entry as entry
+lock = once.once_on_this_machine
 def killing(file):
     threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGKILL)).start()
     return lock(file)
-jit.once_on_this_machine = killing
+once.once_on_this_machine = entry.once_on_this_machine = killing
 import work, time
 work.quick()
 time.sleep(2)
@@ -336,7 +341,8 @@ time.sleep(2)
     process = python.start(code, FASTCONV_CACHE_DIR=tmp_path)
     process.communicate(timeout=60)
     assert process.returncode == -9
-    changed = "import fastconv.cache as c; old = c._source; c._source = lambda n: old(n) + b'#'; "
+    changed = "import fastconv.compiler.sources as s; old = s._source; "
+    changed += "s._source = lambda spec: old(spec) + b'#'; "
     answers(python, tmp_path, code=changed + QUICK)
     answers(python, tmp_path)  # the old sources: the lock died with its owner
 

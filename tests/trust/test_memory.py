@@ -14,7 +14,8 @@ import pytest
 import fastconv as fc
 from fastconv.cli.deep.memory import varying_call
 from fastconv.geometry.resolve import conv_geometry
-from fastconv.plans.conv import planned, products
+from fastconv.plans.compiled import products
+from fastconv.plans.conv import planned
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept to on Linux only")
 
@@ -24,7 +25,7 @@ STARVED = """
 import gc, resource, sys
 import numpy as np
 import fastconv as fc
-from fastconv.engine.tables import product
+from fastconv.engine.tables import workspace
 
 rng = np.random.default_rng(0)
 x = rng.standard_normal((16, 96, 96, 16)).astype("f4")  # 9 MiB
@@ -68,7 +69,7 @@ for name, call in calls.items():
     wanted = listed(call())
     refused_before = refused
     for step in range({steps}):
-        product._local.workspace = None  # kept between calls
+        workspace._local.workspace = None  # kept between calls
         gc.collect()
         spare = step * {stride} * 1024
         resource.setrlimit(resource.RLIMIT_AS, (used() + spare, before[1]))

@@ -19,12 +19,10 @@ Tick = Callable[[int, int], None]
 
 # How much work is worth a thread: with 1, the smallest problem is cut into parts.
 GRAINS = (
-    ("fastconv.engine.tables.conv", "GRAIN"),
-    ("fastconv.engine.tables.kernel_grad", "GRAIN"),
-    ("fastconv.engine.tables.product", "GRAIN"),
+    ("fastconv.engine.products", "GRAIN"),
     ("fastconv.engine.pools", "GRAIN"),
     ("fastconv.engine.deltas", "GRAIN"),
-    ("fastconv.lowering", "COL2IM_GRAIN"),
+    ("fastconv.plans.columns", "COL2IM_GRAIN"),
 )
 
 

@@ -1,19 +1,13 @@
-"""What the loops are made of: memory by address, counters, and the micro-kernel, as intrinsics.
-
-An address is an int64. Nothing here checks bounds or alignment, and every access carries the
-alignment of one byte, so that unaligned arrays need no path of their own.
-"""
+"""The kernels as intrinsics of the loops: operands by address, tiles by the type of an argument."""
 
 from __future__ import annotations
 
-import os
-import platform
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastconv.engine.emit.kinds import KINDS
 from fastconv.engine.emit.pool import (
     ErrorOperands,
     PoolOperands,
@@ -24,321 +18,33 @@ from fastconv.engine.emit.pool import (
 )
 from fastconv.engine.emit.product import Operands, TileShape, emit_product
 from fastconv.engine.emit.sums import emit_sums
+from fastconv.engine.emit.values import I64
 
 __all__ = [
-    "add_elements", "add_one", "call_entry", "call_sweep", "column_sums", "copy_bytes", "load_bits",
-    "load_element", "move_16_bytes", "pool_errors", "pool_reduce", "pool_scatter", "product",
-    "store_bits", "store_element", "store_word", "store_words", "swap_bytes", "to_bits",
-    "to_float", "wait_for", "wait_until_left", "word", "words", "zero_bytes",
+    "column_sums", "columns_of", "pool_errors", "pool_kind", "pool_reduce", "pool_scatter",
+    "product",
 ]  # fmt: skip
 
-I64 = ir.IntType(64)
-PTR = ir.PointerType()
 
+@intrinsic
+def columns_of(typingctx, tile):
+    """NR: columns of a tile of `product`."""
+    columns = KINDS[len(tile[4])].columns(len(tile[2]), len(tile[3]))
 
-def _at(builder: Any, address: Any, index: Any = None, step: int = 1) -> Any:
-    if index is not None:
-        address = builder.add(address, builder.mul(index, I64(step)))
-    return builder.inttoptr(address, PTR)
+    def codegen(context, builder, signature, args):
+        return I64(columns)
+
+    return types.int64(tile), codegen
 
 
 @intrinsic
-def word(typingctx, table, i):
-    """The i-th int64 of the table at address `table`."""
+def pool_kind(typingctx, tile):
+    """What a tile of a pooling computes: MAX, ARGMAX, ..."""
 
     def codegen(context, builder, signature, args):
-        return builder.load(_at(builder, args[0], args[1], 8), align=8, typ=I64)
+        return I64(len(tile[1]))
 
-    return types.int64(types.int64, types.int64), codegen
-
-
-@intrinsic
-def store_word(typingctx, table, i, value):
-    """Write the i-th int64 of the table at address `table`."""
-
-    def codegen(context, builder, signature, args):
-        builder.store(args[2], _at(builder, args[0], args[1], 8), align=8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def add_one(typingctx, table, i):
-    """Count the i-th int64 of `table` up and return what it was; all threads agree on the order."""
-
-    def codegen(context, builder, signature, args):
-        return builder.atomic_rmw("add", _at(builder, args[0], args[1], 8), I64(1), "seq_cst")
-
-    return types.int64(types.int64, types.int64), codegen
-
-
-@intrinsic
-def wait_for(typingctx, table, i, value):
-    """Wait until other threads have counted the i-th int64 of `table` up to `value`.
-
-    What they wrote before is seen afterwards. They must be running: nothing here wakes one.
-    """
-
-    def codegen(context, builder, signature, args):
-        at = _at(builder, args[0], args[1], 8)
-        look, rest, done = (builder.append_basic_block(n) for n in ("look", "rest", "done"))
-        builder.branch(look)
-        builder.position_at_end(look)
-        count = builder.load_atomic(at, "acquire", 8, typ=I64)
-        builder.cbranch(builder.icmp_signed("<", count, args[2]), rest, done)
-        builder.position_at_end(rest)
-        _pause(builder)
-        builder.branch(look)
-        builder.position_at_end(done)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
-
-
-# How often a waiting thread looks before it lets others have its processor.
-SPINS = 4000
-
-
-@intrinsic
-def wait_until_left(typingctx, table, entered, left):
-    """Wait until the word `left` of `table` is what the word `entered` is.
-
-    Threads count `entered` up before they take work and `left` when they find no more. `left` is
-    read first: who entered after it was read found no work. What they wrote is seen afterwards.
-    """
-
-    def codegen(context, builder, signature, args):
-        entered_at, left_at = (_at(builder, args[0], i, 8) for i in args[1:])
-        before = builder.block
-        look, rest, give, done = (
-            builder.append_basic_block(name) for name in ("look", "rest", "give", "done")
-        )
-        builder.branch(look)
-        builder.position_at_end(look)
-        spins = builder.phi(I64)
-        gone = builder.load_atomic(left_at, "seq_cst", 8, typ=I64)
-        come = builder.load_atomic(entered_at, "seq_cst", 8, typ=I64)
-        builder.cbranch(builder.icmp_signed("==", gone, come), done, rest)
-        builder.position_at_end(rest)
-        _pause(builder)
-        more = builder.add(spins, I64(1))
-        builder.cbranch(builder.icmp_signed("<", more, I64(SPINS)), look, give)
-        builder.position_at_end(give)
-        _yield(builder)
-        builder.branch(look)
-        spins.add_incoming(I64(0), before)
-        spins.add_incoming(more, rest)
-        spins.add_incoming(I64(0), give)
-        builder.position_at_end(done)
-        return context.get_dummy_value()
-
-    return types.void(*(types.int64,) * 3), codegen
-
-
-def _pause(builder: Any) -> None:
-    """Tell the processor that this thread is waiting."""
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        kind = ir.FunctionType(ir.VoidType(), [])
-        pause = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause")
-        builder.call(pause, [])
-
-
-def _yield(builder: Any) -> None:
-    """Let another thread have the processor, where the C library has a function for it."""
-    if os.name == "posix":
-        kind = ir.FunctionType(ir.IntType(32), [])
-        function = cgutils.get_or_insert_function(builder.module, kind, "sched_yield")
-        builder.call(function, [])
-
-
-@intrinsic
-def words(typingctx, table, i, n):
-    """A tuple of `n` (a literal) words of a table, from the i-th on."""
-    if not isinstance(n, types.IntegerLiteral):
-        return None
-    result = types.UniTuple(types.int64, n.literal_value)
-
-    def codegen(context, builder, signature, args):
-        found = [
-            builder.load(_at(builder, args[0], builder.add(args[1], I64(j)), 8), align=8, typ=I64)
-            for j in range(n.literal_value)
-        ]
-        return context.make_tuple(builder, result, found)
-
-    return result(types.int64, types.int64, n), codegen
-
-
-@intrinsic
-def store_words(typingctx, table, i, values):
-    """Write a tuple to consecutive words of a table."""
-
-    def codegen(context, builder, signature, args):
-        for j, value in enumerate(cgutils.unpack_tuple(builder, args[2], len(values))):
-            at = _at(builder, args[0], builder.add(args[1], I64(j)), 8)
-            builder.store(value, at, align=8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.UniTuple(types.int64, len(values))), codegen
-
-
-@intrinsic
-def call_sweep(typingctx, sweep, task):
-    """Call the C function ``void sweep(int64 task)`` at an address."""
-
-    def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [I64])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
-def call_entry(typingctx, entry, call, thread):
-    """Call the C function ``void entry(int64 call, int64 thread)`` at an address."""
-
-    def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [I64, I64])
-        function = builder.inttoptr(args[0], kind.as_pointer())
-        builder.call(function, [args[1], args[2]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def load_bits(typingctx, at, bits):
-    """The 16, 32 or 64 bits (a literal) at address `at`, zero-extended."""
-    if not isinstance(bits, types.IntegerLiteral):
-        return None
-    width = ir.IntType(bits.literal_value)
-
-    def codegen(context, builder, signature, args):
-        value = builder.load(_at(builder, args[0]), align=1, typ=width)
-        return value if width == I64 else builder.zext(value, I64)
-
-    return types.int64(types.int64, bits), codegen
-
-
-@intrinsic
-def store_bits(typingctx, at, bits, value):
-    """Write the low 16, 32 or 64 bits (a literal) of `value` to address `at`."""
-    if not isinstance(bits, types.IntegerLiteral):
-        return None
-    width = ir.IntType(bits.literal_value)
-
-    def codegen(context, builder, signature, args):
-        value = args[2] if width == I64 else builder.trunc(args[2], width)
-        builder.store(value, _at(builder, args[0]), align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, bits, types.int64), codegen
-
-
-@intrinsic
-def load_element(typingctx, at, like):
-    """The element at address `at`, of the dtype of `like`."""
-
-    def codegen(context, builder, signature, args):
-        kind = context.get_value_type(like)
-        return builder.load(_at(builder, args[0]), align=1, typ=kind)
-
-    return like(types.int64, like), codegen
-
-
-@intrinsic
-def store_element(typingctx, at, value):
-    """Write an element to address `at`."""
-
-    def codegen(context, builder, signature, args):
-        builder.store(args[1], _at(builder, args[0]), align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, value), codegen
-
-
-@intrinsic
-def swap_bytes(typingctx, bits):
-    """An int64 with its bytes in the other order."""
-
-    def codegen(context, builder, signature, args):
-        return builder.bswap(args[0])
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def to_float(typingctx, bits):
-    """The float32 whose bits are the low half of an int64."""
-
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(builder.trunc(args[0], ir.IntType(32)), ir.FloatType())
-
-    return types.float32(types.int64), codegen
-
-
-@intrinsic
-def to_bits(typingctx, value):
-    """The bits of a float32, as int64."""
-
-    def codegen(context, builder, signature, args):
-        return builder.zext(builder.bitcast(args[0], ir.IntType(32)), I64)
-
-    return types.int64(types.float32), codegen
-
-
-@intrinsic
-def add_elements(typingctx, to, at, lanes, like):
-    """Add `lanes` (a literal) elements at `at` to those at `to`; `like` gives their dtype."""
-    if not isinstance(lanes, types.IntegerLiteral):
-        return None
-
-    def codegen(context, builder, signature, args):
-        kind = ir.VectorType(context.get_value_type(signature.args[3]), lanes.literal_value)
-        old, new = (builder.load(_at(builder, a), align=1, typ=kind) for a in args[:2])
-        builder.store(builder.fadd(old, new), _at(builder, args[0]), align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, lanes, like), codegen
-
-
-@intrinsic
-def copy_bytes(typingctx, to, at, n):
-    """Copy `n` bytes between places that do not overlap."""
-
-    def codegen(context, builder, signature, args):
-        byte = cgutils.voidptr_t
-        to, at = (builder.inttoptr(address, byte) for address in args[:2])
-        cgutils.raw_memcpy(builder, to, at, args[2], 1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def zero_bytes(typingctx, to, n):
-    """Write `n` zero bytes."""
-
-    def codegen(context, builder, signature, args):
-        to = builder.inttoptr(args[0], cgutils.voidptr_t)
-        cgutils.memset(builder, to, args[1], 0)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
-def move_16_bytes(typingctx, to, at):
-    """Copy 16 bytes: the vector that every host has."""
-
-    def codegen(context, builder, signature, args):
-        kind = ir.VectorType(I64, 2)
-        value = builder.load(_at(builder, args[1]), align=1, typ=kind)
-        builder.store(value, _at(builder, args[0]), align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
+    return types.int64(tile), codegen
 
 
 @intrinsic
@@ -363,7 +69,7 @@ def product(typingctx, tile, half, k, left, right, result, ending):
 
     def codegen(context, builder, signature, args):
         element = context.get_value_type(tile[5])
-        shape = TileShape(len(rows), len(tile[2]), len(tile[3]), element, len(tile[4]))
+        shape = TileShape(len(rows), len(tile[2]), len(tile[3]), element, KINDS[len(tile[4])])
         left, right, result, ending = (
             cgutils.unpack_tuple(builder, group, len(kind))
             for group, kind in zip(args[3:], groups, strict=True)

@@ -36,7 +36,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from fastconv.engine.emit.product import I8, I32, I64, PTR, not_unrolled
+from fastconv.engine.emit.values import I8, I32, I64, PTR, not_unrolled, splat, word
 
 __all__ = ["ARGMAX", "FILL", "MAX", "MEAN", "PLACE", "ROWS", "SPREAD", "ErrorOperands",
            "PoolOperands", "PoolTile", "emit_errors", "emit_reduce", "emit_scatter"]  # fmt: skip
@@ -112,7 +112,7 @@ def emit_reduce(builder: Any, tile: PoolTile, ops: PoolOperands) -> Any:
         size = splat(builder, tile.vector, ops.size)
         results, wheres, met = [builder.fdiv(total, size) for total in sums], [], I64(0)
     else:
-        first = [_load(builder, tile, a, _word(builder, ops.offsets, I64(0))) for a in at]
+        first = [_load(builder, tile, a, word(builder, ops.offsets, I64(0))) for a in at]
         where = splat(builder, tile.integers, _cell(builder, tile, ops.cells, I64(0)))
         found = [where] * ROWS if tile.kind == ARGMAX else []
         start = (first, found, _unordered(builder, tile, first))
@@ -139,7 +139,7 @@ def _loop(builder: Any, tile: PoolTile, ops: PoolOperands, at: Any, first: int, 
     builder.position_at_end(loop)
     t = builder.phi(I64)
     phis = tuple([builder.phi(value.type) for value in group] for group in start)
-    offset = _word(builder, ops.offsets, t)
+    offset = word(builder, ops.offsets, t)
     new = [_load(builder, tile, a, offset) for a in at]
     after = _step(builder, tile, ops, t, new, phis)
     t_next = builder.add(t, I64(1))
@@ -216,7 +216,7 @@ def emit_errors(builder: Any, tile: PoolTile, ops: ErrorOperands) -> Any:
     builder.position_at_end(loop)
     t = builder.phi(I64)
     phis = [builder.phi(tile.integers) for _ in found]
-    at = builder.add(ops.dx, _word(builder, ops.offsets, t))
+    at = builder.add(ops.dx, word(builder, ops.offsets, t))
     new, after = error, []
     if tile.kind == SPREAD:
         new = builder.fadd(_load(builder, tile, at, I64(0)), error)
@@ -255,7 +255,7 @@ def emit_scatter(builder: Any, element: Any, dy: Any, argmax: Any, C: Any, dx: A
     builder.branch(loop)
     builder.position_at_end(loop)
     c = builder.phi(I64)
-    cell = _word(builder, argmax, c)
+    cell = word(builder, argmax, c)
     builder.cbranch(builder.icmp_signed(">=", cell, I64(0)), add, after)
     builder.position_at_end(add)
     line = builder.inttoptr(builder.add(dx, builder.mul(cell, pixel)), PTR)
@@ -273,23 +273,10 @@ def emit_scatter(builder: Any, element: Any, dy: Any, argmax: Any, C: Any, dx: A
     builder.position_at_end(done)
 
 
-def splat(builder: Any, vector: Any, value: Any) -> Any:
-    """A vector whose lanes are all `value`."""
-    nothing = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(nothing, value, I32(0))
-    order = ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count)
-    return builder.shuffle_vector(first, nothing, order)
-
-
 def _cell(builder: Any, tile: PoolTile, cells: Any, t: Any) -> Any:
     """The t-th of `cells`, as wide as an element."""
-    cell = _word(builder, cells, t)
+    cell = word(builder, cells, t)
     return cell if tile.integers.element == I64 else builder.trunc(cell, I32)
-
-
-def _word(builder: Any, table: Any, t: Any) -> Any:
-    at = builder.gep(builder.inttoptr(table, PTR), [t], source_etype=I64)
-    return builder.load(at, align=8, typ=I64)
 
 
 def _load(builder: Any, tile: PoolTile, at: Any, offset: Any) -> Any:

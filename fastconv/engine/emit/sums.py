@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from fastconv.engine.emit.product import I64, PTR, not_unrolled
+from fastconv.engine.emit.values import I64, PTR, not_unrolled
 
 __all__ = ["emit_sums"]
 

@@ -24,7 +24,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic
 
-from fastconv.engine.emit.product import PTR
+from fastconv.engine.emit.values import PTR
 
 __all__ = ["choose", "fma", "load", "narrow", "root", "spread", "store", "total", "widen"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from numba import prange
 
 from fastconv.compiler.kernel import kernel
+from fastconv.engine import known_calls
 
 __all__ = ["col2im_rows", "col2im_rows_parallel"]
 
 
-@kernel
+@kernel(works=known_calls.col2im_works)
 def col2im_rows(cols, dx, axes, start, stop):
     """Add to dx, for its rows `start` to `stop`, what its cells find in cols.
 
@@ -40,7 +41,7 @@ def col2im_rows(cols, dx, axes, start, stop):
                                 dx[n, d, h, w, c] += cols[n, od, oh, ow, tap, c]
 
 
-@kernel(parallel=True)
+@kernel(works=known_calls.col2im_parallel_works, parallel=True)
 def col2im_rows_parallel(parts, cols, dx, axes, rows):
     """`col2im_rows` over all rows, in `parts` parts."""
     for part in prange(parts):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
 from fastconv.engine.emit.intrinsics import (
-    add_one,
     column_sums,
+)
+from fastconv.engine.emit.memory import (
+    add_one,
     load_element,
     store_element,
     word,

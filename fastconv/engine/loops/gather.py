@@ -7,12 +7,11 @@ five strides in bytes (n, d, h, w, c), and a kind.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fastconv.compiler.inner import inner
-from fastconv.engine.emit.intrinsics import (
+from fastconv.engine import words as s
+from fastconv.engine.emit.memory import (
     copy_bytes,
     load_bits,
     move_16_bytes,
@@ -23,20 +22,9 @@ from fastconv.engine.emit.intrinsics import (
     word,
     words,
     zero_bytes,
-)  # fmt: skip
+)
 
-__all__ = ["copy_run", "gather", "kind_of", "scatter"]
-
-# How elements become elements of the computing dtype: as they are (4 or 8 bytes), in the other
-# byte order, or from float16.
-PLAIN_4, PLAIN_8, SWAPPED_4, SWAPPED_8, HALF, HALF_SWAPPED = range(6)
-
-
-def kind_of(dtype: Any, computing: np.dtype) -> int:
-    """How elements of `dtype` become elements of the `computing` dtype."""
-    if dtype.itemsize == computing.itemsize:
-        return (PLAIN_4 if dtype.isnative else SWAPPED_4) + (dtype.itemsize == 8)
-    return HALF if dtype.isnative else HALF_SWAPPED
+__all__ = ["copy_run", "gather", "scatter"]
 
 
 @inner
@@ -89,23 +77,23 @@ def copy_run(to, at, nbytes):
 @inner
 def _copy_strided(to, to_step, at, at_step, n, kind):
     """Copy `n` elements of any kind, with steps in bytes."""
-    if kind == PLAIN_4:
+    if kind == s.PLAIN_4:
         for i in range(n):
             store_bits(to + i * to_step, 32, load_bits(at + i * at_step, 32))
-    elif kind == PLAIN_8:
+    elif kind == s.PLAIN_8:
         for i in range(n):
             store_bits(to + i * to_step, 64, load_bits(at + i * at_step, 64))
-    elif kind == SWAPPED_4:
+    elif kind == s.SWAPPED_4:
         for i in range(n):
             bits = swap_bytes(load_bits(at + i * at_step, 32)) >> 32
             store_bits(to + i * to_step, 32, bits)
-    elif kind == SWAPPED_8:
+    elif kind == s.SWAPPED_8:
         for i in range(n):
             store_bits(to + i * to_step, 64, swap_bytes(load_bits(at + i * at_step, 64)))
     else:
         for i in range(n):
             bits = load_bits(at + i * at_step, 16)
-            if kind == HALF_SWAPPED:
+            if kind == s.HALF_SWAPPED:
                 bits = ((bits & 255) << 8) | (bits >> 8)
             store_bits(to + i * to_step, 32, half_to_float(bits))
 
@@ -116,7 +104,7 @@ def _row(to, at, w_steps, c_step, kind, width, channels, block, size):
     to_step, at_step = w_steps
     if channels < block:
         zero_bytes(to, width * to_step)
-    if kind <= PLAIN_8 and c_step == size:
+    if kind <= s.PLAIN_8 and c_step == size:
         if at_step == to_step and channels == block:
             copy_bytes(to, at, width * to_step)
         else:
@@ -190,10 +178,10 @@ def scatter(view, base, offsets, pixels, scratch, channels, line, size):
     sc, kind = word(view, 5), word(view, 6)
     for c in range(channels):
         to, at = base + c * sc, scratch + c * size
-        if kind == PLAIN_4:
+        if kind == s.PLAIN_4:
             for p in range(pixels):
                 store_bits(to + word(offsets, p), 32, load_bits(at + p * line, 32))
-        elif kind == PLAIN_8:
+        elif kind == s.PLAIN_8:
             for p in range(pixels):
                 store_bits(to + word(offsets, p), 64, load_bits(at + p * line, 64))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import (
+from fastconv.engine.emit.memory import (
     add_one,
     copy_bytes,
     load_bits,

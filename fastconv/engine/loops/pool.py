@@ -16,18 +16,21 @@ import numpy as np
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
 from fastconv.engine.emit.intrinsics import (
-    add_one,
-    load_element,
     pool_errors,
+    pool_kind,
     pool_reduce,
     pool_scatter,
+)
+from fastconv.engine.emit.memory import (
+    add_one,
+    load_element,
     store_element,
     store_word,
     wait_for,
     word,
     words,
     zero_bytes,
-)  # fmt: skip
+)
 from fastconv.engine.emit.pool import ARGMAX, MEAN, PLACE, ROWS, SPREAD
 
 __all__ = ["errors_to_cells", "pool_rows", "scatter_errors"]
@@ -154,12 +157,12 @@ def pool_rows(call, thread, tile):
                 if taps != listed:
                     listed, count = taps, list_cells(plan, offsets, taps)
                 last = run_end(plan, ow, w0, w1)
-                size = divisor(plan, od, oh, ow, count) if len(tile[1]) == MEAN else 1
+                size = divisor(plan, od, oh, ow, count) if pool_kind(tile) == MEAN else 1
                 window = (offsets, count, n * cells, line + at_w, size)
                 met = np.int64(1)
-                if (count > 0 and far == 0) or len(tile[1]) == MEAN:
+                if (count > 0 and far == 0) or pool_kind(tile) == MEAN:
                     met = _run(fixed, window, row * OW + ow, last - ow, tile)
-                if met != 0 and len(tile[1]) != MEAN:
+                if met != 0 and pool_kind(tile) != MEAN:
                     _exact_run(fixed, window, row * OW + ow, last - ow, tile)
                 ow = last
 
@@ -199,7 +202,7 @@ def _exact_run(fixed, window, q, pixels, tile):
                 if t == 0 or not (best >= value or best != best):
                     best, where = value, cell + i * step + word(offsets, taps + t)
             store_element(y + (q + i) * pixel + c * element, best)
-            if len(tile[1]) == ARGMAX:
+            if pool_kind(tile) == ARGMAX:
                 store_word(argmax, (q + i) * C + c, where)
 
 
@@ -220,8 +223,8 @@ def errors_to_cells(call, thread, tile):
     )
     fixed = constants(call, plan)
     x, argmax, C, pixel, step = fixed[0], fixed[2], fixed[3], fixed[4], fixed[6]
-    zeros = len(tile[1]) == SPREAD or word(plan, s.POOL_COVERED) == 0
-    if len(tile[1]) == PLACE:
+    zeros = pool_kind(tile) == SPREAD or word(plan, s.POOL_COVERED) == 0
+    if pool_kind(tile) == PLACE:
         check_winners(call, argmax, rows * OW * C, cells)
     listed, count = (0, 0, 0, 0, 0, 0), 0
     missed = np.int64(0)
@@ -242,7 +245,7 @@ def errors_to_cells(call, thread, tile):
                 if taps != listed:
                     listed, count = taps, list_cells(plan, offsets, taps)
                 last = run_end(plan, ow, w0, w1)
-                size = divisor(plan, od, oh, ow, count) if len(tile[1]) != PLACE else 1
+                size = divisor(plan, od, oh, ow, count) if pool_kind(tile) != PLACE else 1
                 for i in range(last - ow):
                     window = (offsets, count, line + at_w + i * step, size)
                     missed |= _errors(fixed, window, row * OW + ow + i, image, tile)
@@ -259,7 +262,7 @@ def _errors(fixed, window, q, image, tile):
     listed = (offsets, offsets + 8 * taps, count)
     dx, dy, winner, lanes = image + cell * pixel, y + q * pixel, argmax + q * C * 8, len(tile[0])
     missed = np.int64(0)
-    if len(tile[1]) != SPREAD:
+    if pool_kind(tile) != SPREAD:
         for chunk in range(0, C, lanes):
             c = min(chunk, C - lanes)
             missed |= pool_errors(tile, 0, listed, dy + c * element, dx + c * element,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import add_one, call_entry, load_element, wait_until_left, word
+from fastconv.engine.emit.memory import add_one, call_entry, load_element, wait_until_left, word
 
 __all__ = ["walk"]
 

@@ -14,17 +14,18 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["DOT", "ELEMENTWISE", "OUTER", "PAIR", "TWIN", "Tile", "dense_tile", "depthwise_tile",
-           "dot_tile", "host_isa", "host_lanes", "pair_tile", "twin_tile"]  # fmt: skip
+from fastconv.engine.emit.kinds import DOT, ELEMENTWISE, OUTER, PAIR, TWIN, Kind
+from fastconv.geometry import Geometry
 
-OUTER, ELEMENTWISE, DOT, PAIR, TWIN = range(5)
+__all__ = ["Tile", "all_tiles", "dense_tile", "depthwise_tile", "dot_tile", "host_isa",
+           "host_lanes", "is_depthwise", "pair_tile", "twin_tile"]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Tile:
     """MR rows by NV vectors of VL lanes; ``rows_left`` is the smaller tile for a rest of rows.
 
-    The kinds are those of `emit.product`: OUTER, ELEMENTWISE (depthwise), DOT (few columns), PAIR
+    The kinds are those of `emit.kinds`: OUTER, ELEMENTWISE (depthwise), DOT (few columns), PAIR
     and TWIN (columns of one vector).
     """
 
@@ -32,7 +33,7 @@ class Tile:
     vectors: int
     lanes: int
     dtype: np.dtype
-    kind: int = OUTER
+    kind: Kind = OUTER
 
     @property
     def rows_left(self) -> int:
@@ -42,9 +43,7 @@ class Tile:
     @property
     def columns(self) -> int:
         """NR, the columns of the tile."""
-        if self.kind == DOT:
-            return self.vectors
-        return self.lanes if self.kind == PAIR else self.vectors * self.lanes
+        return self.kind.columns(self.vectors, self.lanes)
 
     @property
     def line(self) -> int:
@@ -54,7 +53,7 @@ class Tile:
     @property
     def every(self) -> int:
         """Elements of the left operand in one step of the reduction."""
-        return {DOT: self.lanes, PAIR: 2}.get(self.kind, 1)
+        return self.kind.every(self.lanes)
 
     def row_cost(self, rows: int) -> int:
         """Rows that are computed for `rows` rows: the last tile repeats its last row."""
@@ -64,8 +63,7 @@ class Tile:
     @property
     def name(self) -> str:
         """Such as ``outer_float32_6x2x8``: part of the names of compiled kernels."""
-        kind = ("outer", "elementwise", "dot", "pair", "twin")[self.kind]
-        return f"{kind}_{self.dtype.name}_{self.rows}x{self.vectors}x{self.lanes}"
+        return f"{self.kind.name}_{self.dtype.name}_{self.rows}x{self.vectors}x{self.lanes}"
 
 
 # Bytes of a vector register; dense tiles as (MR, NV, relative speed); depthwise tiles. Measured on
@@ -138,6 +136,11 @@ def dense_tile(rows: int, columns: int, dtype: np.dtype) -> Tile:
         return tile.row_cost(min(rows, 4096)) * panels * tile.vectors / shape[2]
 
     return Tile(*min(shapes, key=cost)[:2], lanes, dtype)
+
+
+def is_depthwise(g: Geometry) -> bool:
+    """Whether every channel has a filter of its own, and no more: such tiles are for that."""
+    return g.G == g.C == g.F and g.G > 1
 
 
 def depthwise_tile(channels: int, dtype: np.dtype) -> Tile:

@@ -1,4 +1,4 @@
-"""What the three products share: operands by address, workspaces, tables, launching."""
+"""Operands by address, and scratch that a Python thread keeps between calls."""
 
 from __future__ import annotations
 
@@ -7,25 +7,14 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv.engine import words as s
-from fastconv.engine.entries import run, run_serial
-from fastconv.engine.loops.gather import kind_of
-from fastconv.engine.tables.boxes import Table
-from fastconv.geometry import Geometry
-from fastconv.threads import launch, parts
 
-__all__ = ["CALL", "GRAIN", "Prepared", "Product", "Workspace", "address_of", "call_entry",
-           "lines", "plain_array", "view", "workspace"]  # fmt: skip
+__all__ = ["CACHE_LINE", "Workspace", "address_of", "lines", "plain_array", "view", "workspace"]
 
-# Work of a thread, in flops: some 20 us, against 5 us to 30 us to start and join threads.
-GRAIN = 1_000_000
 CACHE_LINE = 64
-# The words of a call.
-CALL = struct.Struct(f"{s.CALL_WORDS}q")
 
 
 def _address_reader() -> Callable[[np.ndarray], int]:
@@ -64,7 +53,7 @@ def plain_array(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def view(array: np.ndarray, dtype: np.dtype) -> tuple[int, ...]:
     """The words of a view (see `words`)."""
     strides = array.strides
-    kind = dtype.itemsize == 8 if array.dtype is dtype else kind_of(array.dtype, dtype)
+    kind = dtype.itemsize == 8 if array.dtype is dtype else s.kind_of(array.dtype, dtype)
     if len(strides) == 4:  # by far the most frequent
         return (address_of(array), strides[0], 0, *strides[1:], kind)
     return (address_of(array), strides[0], *(0,) * (5 - len(strides)), *strides[1:], kind)
@@ -88,7 +77,7 @@ class Workspace:
             self._address = -(-address_of(self._scratch) // CACHE_LINE) * CACHE_LINE
         return self._address
 
-    def write(self, form: struct.Struct, *words: int) -> int:
+    def write(self, form: struct.Struct, words: tuple[int, ...]) -> int:
         """Write the words of a call; returns their address."""
         form.pack_into(self._bytes, 0, *words)
         return self.call
@@ -107,57 +96,3 @@ def workspace() -> Workspace:
     if found is None:
         found = _local.workspace = Workspace()
     return found
-
-
-class Prepared(NamedTuple):
-    """A plan's table and what is read from it at every call."""
-
-    table: Table
-    address: int
-    units: int
-    scratch_bytes: int
-
-
-class Product:
-    """One of the three products of a geometry."""
-
-    shared_nbytes = 0
-    gathered: tuple[bool, ...] = (False,)  # the key of a table that reads nothing in place
-
-    def __init__(self, g: Geometry, dtype: np.dtype) -> None:
-        self.g, self.dtype, self.size = g, dtype, dtype.itemsize
-        self.flops = g.flops
-        self.depthwise = g.G == g.C == g.F and g.G > 1
-        self._prepared: dict[Any, Prepared] = {}
-
-    @property
-    def workspace_nbytes(self) -> int:
-        """Bytes of scratch of a call."""
-        prepared = self.prepared(*self.gathered)
-        threads = min(parts(self.flops, GRAIN), prepared.units)
-        return self.shared_nbytes + threads * prepared.scratch_bytes + CACHE_LINE
-
-    def prepared(self, *key: bool) -> Prepared:
-        """The table for operands that are read in place, or gathered."""
-        found = self._prepared.get(key)
-        if found is None:
-            table, units = self.build(*key)
-            scratch = int(table.words[s.SCRATCH_BYTES])
-            found = self._prepared[key] = Prepared(table, table.address, units, scratch)
-        return found
-
-    def build(self, *key: bool) -> tuple[Table, int]:
-        """Make a table, and say into how many units the work is cut."""
-        raise NotImplementedError
-
-    def run(self, *operands: Any) -> None:
-        """Compute the product."""
-        raise NotImplementedError
-
-
-def call_entry(entry: int, call: int, threads: int) -> None:
-    """Call an entry on so many threads."""
-    if threads == 1:
-        run_serial(entry, call)
-    else:
-        launch(run, threads, entry, call)
