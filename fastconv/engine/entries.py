@@ -14,13 +14,20 @@ import numpy as np
 
 from fastconv.compiler.entry import obtain
 from fastconv.engine.emit.pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
-from fastconv.engine.known_answers import delta_works, pool_works, product_works, sweep_works
-from fastconv.engine.loops import conv, deltas, kernel_grad, pool
+from fastconv.engine.known_answers import (
+    delta_works,
+    pool_works,
+    product_works,
+    program_works,
+    sweep_works,
+)
+from fastconv.engine.loops import conv, deltas, kernel_grad, pool, program
 from fastconv.engine.loops.sweep import sweep
 from fastconv.engine.tables.tiles import Tile, dense_tile
 from fastconv.threads import building
 
-__all__ = ["control_address", "delta_address", "pool_address", "sweep_address"]
+__all__ = ["control_address", "delta_address", "pool_address", "program_address",
+           "sweep_address"]  # fmt: skip
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -118,6 +125,12 @@ def delta_address(name: str, dtype: np.dtype) -> int:
         return delta_works(address, name, dtype)
 
     return _other(f"{name}_{dtype.name}", DELTAS[name], dtype.type(0), works)
+
+
+@lru_cache(1)
+def program_address() -> int:
+    """Address of the walk over a program's calls."""
+    return _other("program", program.walk, 0.0, program_works)
 
 
 def _other(name: str, loop_of: Any, kind: Any, works: Callable[[int], bool]) -> int:

@@ -17,7 +17,8 @@ from fastconv.engine.tables.kernel_grad import kernel_choice
 from fastconv.engine.tables.tiles import Tile
 from fastconv.geometry.resolve import conv_geometry, pool_geometry
 
-__all__ = ["delta_works", "pool_works", "product_works", "sweep_works"]
+__all__ = ["delta_works", "pool_works", "product_works", "program_works",
+           "sweep_works"]  # fmt: skip
 
 # Two images of 2x3 cells; windows of 2x2, stride 1, which gives two windows an image, and the cells
 # of each window.
@@ -147,3 +148,20 @@ def delta_works(address: int, name: str, dtype: np.dtype) -> bool:
     y, dx = dy[::-1].copy(), np.full_like(dy, -77)
     deltas.relu_delta(address, dy, y, dx)
     return np.array_equal(dx, np.where(y > 0, dy, 0))
+
+
+def program_works(address: int) -> bool:
+    """Whether a walk makes its calls in order, and stops where a number is not finite."""
+    seen: list[int] = []
+    note = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(lambda at, _: seen.append(at))
+    entry = ctypes.cast(note, ctypes.c_void_p).value or 0
+    number = np.array(1.0)
+    steps = np.zeros((3, s.STEP_WORDS), np.int64)
+    call = np.zeros(s.PROGRAM_CALL_WORDS, np.int64)
+    call[s.STEPS], call[s.STEP_COUNT] = steps.ctypes.data, len(steps)
+    walk = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(address)
+    for number[()] in (1.0, np.inf):
+        steps[:] = [(0, 0, entry, i, 1, number.ctypes.data if i == 1 else 0) for i in range(3)]
+        walk(call.ctypes.data, 0)
+        walk(call.ctypes.data, 1)  # a thread that comes late finds nothing to do
+    return seen == [0, 1, 2, 0, 1]

@@ -18,8 +18,9 @@ import numpy as np
 from fastconv import threads
 from fastconv.engine import words as s
 from fastconv.engine.call import Call
-from fastconv.engine.entries import control_address
-from fastconv.engine.launch import address_of, start
+from fastconv.engine.entries import program_address
+from fastconv.engine.launch import start
+from fastconv.engine.tables.workspace import address_of
 from fastconv.program.graph import Graph, Operation, Value
 from fastconv.program.place import ALIGNMENT, place
 
@@ -78,7 +79,7 @@ class _Segment:
                 0 if checked is None else address_of(checked),
             )  # fmt: skip
             self.template[at + s.PLAN : at + s.PLAN + len(call.words)] = call.words
-        self._entry = control_address("program")
+        self._entry = program_address()
 
     def __call__(self, most: int) -> bool:
         """Make all calls, on at most so many threads; whether all that was checked is finite."""

@@ -1,0 +1,164 @@
+"""What layers say when they are lowered: the functions of the package, as operations of a graph.
+
+Each function has the name of the public function whose result it is, adds operations to a graph
+and returns the value they write. Sizes and arguments are checked as there, when the graph is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastconv import threads
+from fastconv.geometry import Geometry
+from fastconv.geometry.resolve import conv_geometry, pool_geometry, transpose_geometry
+from fastconv.plans.compiled import pools, products
+from fastconv.program.graph import Graph, Value
+
+__all__ = ["Convolution", "Pooling"]
+
+
+class Convolution:
+    """A convolution, or a transposed one, with its gradients.
+
+    Parameters
+    ----------
+    graph : Graph
+    x, w : Value
+        ``(m, H, W, C)`` and ``(KH, KW, C/G, F)``; transposed, ``(KH, KW, F/G, C)``.
+    b : Value, optional
+        ``(F,)``.
+    relu : bool
+        Whether ReLU follows.
+    transposed : bool
+    options
+        stride, padding, dilation, groups, as of :func:`fastconv.conv`.
+    """
+
+    def __init__(
+        self, graph: Graph, x: Value, w: Value, b: Value | None, relu: bool,
+        transposed: bool = False, **options: Any,
+    ) -> None:  # fmt: skip
+        resolve = transpose_geometry if transposed else conv_geometry
+        self.g: Geometry = resolve(x.shape, w.shape, names=("x", "w"), **options)
+        self._graph, self._x, self._w, self._transposed = graph, x, w, transposed
+        self._plan = products(self.g, x.dtype)
+        self.y = graph.value(self.g.x_shape if transposed else self.g.y_shape, x.dtype)
+        self._multiply("forward", "input_grad" if transposed else "forward", x, self.y, b, relu)
+
+    def kernel_grad(self, dy: Value, dw: Value) -> None:
+        """``dw``, into an array of the caller's."""
+        product, most = self._plan.product("kernel_grad"), threads.get_num_threads()
+        x, dy = (dy, self._x) if self._transposed else (self._x, dy)
+
+        def make(scratch: int, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> Sequence[Any]:
+            return (product.call(scratch, x, dy, dw),)
+
+        self._graph.call(
+            "kernel gradient", make, (x, dy), (dw,),
+            scratch=product.scratch_nbytes(most), flops=self.g.flops,
+        )  # fmt: skip
+
+    def input_grad(self, dy: Value) -> Value:
+        """``dx``."""
+        dx = self._graph.value(self._x.shape, dy.dtype)
+        kind = "forward" if self._transposed else "input_grad"
+        self._multiply("input gradient", kind, dy, dx, None, False)
+        return dx
+
+    def _multiply(
+        self, label: str, kind: str, source: Value, target: Value, b: Value | None, relu: bool
+    ) -> None:
+        """The forward product or the input gradient: source (x or dy), kernel, target (y or dx)."""
+        product, most = self._plan.product(kind), threads.get_num_threads()
+        choice = product.choice
+        if b is not None and choice.in_rows:
+            b = _repeated(self._graph, b, choice.columns)
+        if not choice.complete:
+            _fill(self._graph, target, b if not choice.in_rows else None, relu)
+        if not choice.lattice.phases:
+            return
+        # a bias, if there is one, is the last that is read
+        reads = (source, self._w) if b is None else (source, self._w, b)
+
+        def make(scratch: int, *arrays: np.ndarray) -> Sequence[Any]:
+            source, w, *bias, target = arrays
+            return (product.call(scratch, source, w, bias[0] if bias else None, relu, target),)
+
+        self._graph.call(
+            label, make, reads, (target,),
+            scratch=product.scratch_nbytes(most), flops=self.g.flops,
+        )  # fmt: skip
+
+
+def _repeated(graph: Graph, b: Value, columns: int) -> Value:
+    """The bias of one filter, for each of so many columns, as it is when a run begins."""
+    found = graph.value((columns,), b.dtype)
+    bias = b.array
+    graph.draw("bias", lambda out: np.copyto(out, bias), (found,))
+    return found
+
+
+def _fill(graph: Graph, target: Value, b: Value | None, relu: bool) -> None:
+    """Cells that meet no tap: the bias alone."""
+    def fill(*arrays: np.ndarray) -> None:
+        *bias, out = arrays
+        out[...] = 0 if not bias else np.maximum(bias[0], 0) if relu else bias[0]
+
+    graph.python("fill", fill, () if b is None else (b,), (target,))
+
+
+class Pooling:
+    """Max or average pooling, with its gradient.
+
+    Parameters
+    ----------
+    graph : Graph
+    kind : {"max", "mean"}
+    x : Value
+        ``(m, H, W, C)``.
+    window : int or tuple of int
+    include_pad : bool
+        Whether padding counts in a mean's divisor.
+    options
+        stride, padding, ceil_mode, as of :func:`fastconv.max_pool`.
+    """
+
+    def __init__(
+        self, graph: Graph, kind: str, x: Value, window: Any, include_pad: bool = False,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        g = pool_geometry(x.shape, window, name="x", **options)
+        self._graph, self._x = graph, x
+        self._pools, self._most = pools(g, x.dtype, include_pad), threads.get_num_threads()
+        self._scratch = self._most * self._pools.scratch_bytes
+        self.y = graph.value(g.y_shape, x.dtype)
+        self._argmax = graph.value(g.y_shape, np.int64) if kind == "max" else None
+        writes = (self.y,) if self._argmax is None else (self.y, self._argmax)
+        name = "mean" if self._argmax is None else "argmax"
+        graph.call("forward", self._maker(name), (x,), writes, scratch=self._scratch)
+
+    def backward(self, dy: Value) -> Value:
+        """``dx``."""
+        dx = self._graph.value(self._x.shape, dy.dtype)
+        reads = (dy,) if self._argmax is None else (dy, self._argmax)
+        name = "spread" if self._argmax is None else "scatter"
+        make = self._maker(name)
+        self._graph.call("backward", make, reads, (dx,), scratch=self._scratch)
+        return dx
+
+    def _maker(self, name: str) -> Any:
+        """What makes the call: arrays are (x, y[, argmax]) forward, (dy[, argmax], dx) backward."""
+        pools, most = self._pools, self._most
+
+        def make(scratch: int, *arrays: np.ndarray) -> Sequence[Any]:
+            if name in ("spread", "scatter"):
+                dy, *argmax, x = arrays
+                y = dy
+            else:
+                x, y, *argmax = arrays
+            return (pools.later(scratch, most, name, x, y, argmax[0] if argmax else None),)
+
+        return make
