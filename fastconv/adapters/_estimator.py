@@ -150,8 +150,6 @@ class CNN(BaseEstimator):
             seed=self._draw_seed(),
             callbacks=[_Report()] if self.verbose else [],
         )
-        # In evaluation mode for good, so that several Python threads may predict at once.
-        self.model_.eval()
         done = len(self.history_)
         self.history_.epochs += [{**row, "epoch": row["epoch"] + done} for row in history.epochs]
         self.n_iter_ = len(self.history_)

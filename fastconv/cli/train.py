@@ -133,7 +133,10 @@ def _check_same_run(files: Files, model: str, options: dict[str, Any]) -> None:
         for name, value in options.items()
         if before[name] != value
     ]
-    if f"name={model!r}" not in found["model"]:
+    trained = found["model"]  # a description, or, of an old checkpoint, the model's repr
+    if not (
+        trained["name"] == model if isinstance(trained, dict) else f"name={model!r}" in trained
+    ):
         wrong.insert(0, f"another --model than {model}")
     if wrong:
         raise CommandError(f"--resume: {files.checkpoint} was made with {', '.join(wrong)}")

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array, Layer, check_array, positive_int, unit_interval
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import Array, check_array, positive_int, quiet, unit_interval
 
 
+@quiet
 def sigmoid(z: Array) -> Array:
     """1 / (1 + exp(-z)), without overflow and in the dtype of `z`.
 
@@ -42,12 +44,14 @@ class _Elementwise(Layer):
     def _gradient(self, y: Array, dy: Array) -> Array:
         raise NotImplementedError
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Apply the function to every element of `x`, any shape."""
         check_array("x", x, self)
         self._cache = self._function(x)
         return self._cache
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx` = dy times the derivative at the last input."""
         y = self._saved(self._cache)
@@ -118,8 +122,10 @@ class Dropout(Layer):
     ----------
     rate : float in [0, 1)
         Probability of a zero.
-    seed : int
-        Seed of the layer's own generator. Checkpoints save the generator's state.
+    seed : int or None
+        Seed of the layer's own generator. None draws one: no two layers drop the same elements,
+        and `fit` reseeds the generator from its own seed and the layer's place in the network, so
+        that the same `fit` gives the same weights. Checkpoints save the generator's state.
 
     Examples
     --------
@@ -127,17 +133,18 @@ class Dropout(Layer):
     np.float64(6.0)
     """
 
-    def __init__(self, rate: float, *, seed: int = 0) -> None:
+    def __init__(self, rate: float, *, seed: int | None = None) -> None:
         super().__init__()
         self.rate = unit_interval("rate", rate)
-        self.seed = positive_int("seed", seed, minimum=0)
-        self._generators["rng"] = np.random.default_rng(self.seed)
+        self.seed = None if seed is None else positive_int("seed", seed, minimum=0)
+        self.add_generator("rng", self.seed)
         self._cache: tuple[Array | None, tuple[int, ...], Any] | None = None
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments as JSON types."""
         return {"rate": self.rate, "seed": self.seed}
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Drop elements of `x` while training; return `x` itself in evaluation."""
         check_array("x", x, self)
@@ -149,6 +156,7 @@ class Dropout(Layer):
         self._cache = (mask, x.shape, x.dtype)
         return x if mask is None else x * mask
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`: the error of the kept elements, scaled as they were."""
         mask, shape, dtype = self._saved(self._cache)

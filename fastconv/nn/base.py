@@ -1,4 +1,4 @@
-"""Parameters and the layer interface: what every layer, container and optimizer shares.
+"""The layer interface: what every layer and container shares.
 
 Vocabulary (the whole package uses nothing else)
 
@@ -22,101 +22,62 @@ Two rules keep a later fused or distributed training step possible:
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator
-from typing import Any, TypeAlias
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+from fastconv.nn.checks import (
+    Array,
+    assign,
+    check_array,
+    layer_error,
+    positive_int,
+    real_number,
+    shown,
+)
+from fastconv.nn.parameter import Parameter
+
+__all__ = ["Array", "Layer", "Parameter", "Watched", "positive_int", "real_number", "scratch_copy"]
 
 
-class Parameter:
-    """An array that training changes, and the gradient of the loss with respect to it.
+class Watched:
+    """An object that tells which of its attributes a forward pass wrote.
 
-    Parameters
-    ----------
-    value : ndarray of float32 or float64, any shape
-        Kept as it is when it is a contiguous array of its own; otherwise copied.
-    name : str
-        What messages and saved files call it; a container makes it the path, such as "0.w".
-
-    Attributes
-    ----------
-    value, grad : ndarray of one shape and dtype
-        Updated in place, never replaced.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not a float32 or float64 array.
-
-    Examples
-    --------
-    >>> Parameter(np.zeros((3, 3, 1, 8), np.float32), "w").grad.shape
-    (3, 3, 1, 8)
+    A resumed run compares the attributes that describe an object. What a layer or a loss only
+    keeps for `backward` is none of those: see `fastconv.nn.trial`.
     """
 
-    def __init__(self, value: Array, name: str) -> None:
-        if not isinstance(value, np.ndarray) or value.dtype not in (np.float32, np.float64):
-            kind = getattr(value, "dtype", type(value).__name__)
-            raise TypeError(f"value: a float32 or float64 array is needed for {name!r}, got {kind}")
-        self.value: Array = np.require(value, requirements=("C", "A", "W"))
-        self.grad: Array = np.zeros(self.value.shape, self.value.dtype)
-        self.name = name
+    _written: set[str] | None = None
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of `value` and of `grad`."""
-        return self.value.shape
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.value.size
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
-        return self.value.dtype
-
-    def assign(self, value: Array) -> None:
-        """Copy `value` into the parameter, in place.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If the shape or the dtype differs: nothing is broadcast or cast.
-        """
-        _assign(self.value, value, self.name)
-
-    def __repr__(self) -> str:
-        return f"Parameter({self.name!r}, shape={self.shape}, dtype={self.dtype})"
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._written is not None:
+            self._written.add(name)
+        object.__setattr__(self, name, value)
 
 
-def _assign(target: Array, value: Array, name: str) -> None:
-    value = np.asarray(value)
-    if value.shape != target.shape:
-        raise ValueError(f"{name}: expected shape {target.shape}, got {value.shape}")
-    if value.dtype != target.dtype:
-        raise TypeError(f"{name}: expected dtype {target.dtype}, got {value.dtype}")
-    target[...] = value
-
-
-class Layer:
+class Layer(Watched):
     """A step of a network: `forward(x) -> y`, `backward(dy) -> dx`, `parameters()`.
 
     A layer of one's own derives from this class, calls ``super().__init__()``, makes its parameters
     with `add_parameter`, and writes `forward` and `backward`. `backward` belongs to the last
     `forward`; it *writes* the parameters' gradients (it does not add to them).
 
+    Setting a parameter or a buffer copies into it: ``layer.w = array`` is
+    ``layer.w.assign(array)``, a ValueError or TypeError where shape or dtype differ.
+
     Attributes
     ----------
     training : bool
         True (the default) while training: Dropout drops, BatchNorm uses the batch's statistics.
+        A layer that is switched off by `eval` before `fit` stays so: it is frozen. Its parameters
+        still train; leave them out of the optimizer to keep them too.
     output_shape : tuple of int, or None
         Shape of one image's output in the last forward pass of the container; None before it.
     """
+
+    optional_parameters: tuple[str, ...] = ()  # attributes that are a Parameter or None
 
     def __init__(self) -> None:
         self.training = True
@@ -125,6 +86,29 @@ class Layer:
         self._parameters: dict[str, Parameter] = {}
         self._buffers: dict[str, Array] = {}
         self._generators: dict[str, np.random.Generator] = {}
+        self._unseeded: list[str] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held: Any = self.__dict__.get(name)
+        own = isinstance(value, Parameter) and value in self._parameters.values()
+        if held is None and value is not None and name in self.optional_parameters and not own:
+            raise TypeError(f"{name}: {type(self).__name__} was made without it, so it has none")
+        if value is held or own or not self._holds(held):
+            super().__setattr__(name, value)
+        elif value is None or isinstance(value, Parameter):
+            raise TypeError(
+                f"{name}: an array is needed, which is copied into the layer's own; "
+                f"got {shown(value)}"
+            )
+        else:
+            target: Array = held.value if isinstance(held, Parameter) else held
+            assign(target, value, name)
+
+    def _holds(self, held: Any) -> bool:
+        """Whether `held` is one of the layer's parameters or buffers."""
+        if not isinstance(held, np.ndarray):
+            return isinstance(held, Parameter)
+        return any(held is buffer for buffer in self._buffers.values())
 
     # The two passes -----------------------------------------------------------------------------
 
@@ -143,6 +127,23 @@ class Layer:
         """
         self.backward(dy)
 
+    def infer(self, x: Array) -> Array:
+        """Return the output for `x` in evaluation mode, and change nothing of the layer.
+
+        That is the `forward` of a copy in evaluation mode, which shares the parameters' arrays:
+        several threads may call it at once. A layer with another rule overrides it, and containers
+        then call that.
+
+        Examples
+        --------
+        >>> from fastconv.nn import Dropout
+        >>> layer = Dropout(0.5)
+        >>> layer.infer(np.ones(3)).tolist(), layer.training
+        ([1.0, 1.0, 1.0], True)
+        """
+        with np.errstate(all="ignore"):
+            return scratch_copy(self, evaluating=True).forward(x)
+
     def __call__(self, x: Array) -> Array:
         """Run `forward`."""
         return self.forward(x)
@@ -153,6 +154,27 @@ class Layer:
         """Register a parameter under a name of its own and return it."""
         self._parameters[name] = Parameter(value, name)
         return self._parameters[name]
+
+    def add_generator(self, name: str, seed: int | None) -> np.random.Generator:
+        """Register a random generator, whose state checkpoints save, and return it.
+
+        With the seed None it starts at a place drawn from the system's entropy, and `fit` reseeds
+        it from its own seed and the layer's path.
+        """
+        self._generators[name] = np.random.default_rng(seed)
+        if seed is None:
+            self._unseeded.append(name)
+        return self._generators[name]
+
+    def reseed(self, seed: int) -> None:
+        """Set the generators that were made without a seed, of this layer and all below it.
+
+        Each gets a state of its own, which depends on `seed` and the layer's path alone.
+        """
+        for path, layer in self.walk():
+            for name in layer._unseeded:
+                source = np.random.default_rng([seed, *f"{path}.{name}".encode()])
+                layer._generators[name].bit_generator.state = source.bit_generator.state
 
     def children(self) -> dict[str, Layer]:
         """Layers inside this one, by name; empty for a plain layer."""
@@ -238,78 +260,117 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         # What backward needs of the last batch stays behind: a pickled or copied layer starts anew.
-        return {name: None if name == "_cache" else v for name, v in self.__dict__.items()}
+        state = self.__dict__.copy()  # at once: another thread may be adding an attribute
+        return {name: None if name == "_cache" else v for name, v in state.items()}
 
     # For subclasses -----------------------------------------------------------------------------
 
     def _saved(self, cache: Any) -> Any:
         """What forward kept, or a ValueError when there was no forward."""
         if cache is None:
-            raise ValueError(f"{self!r}: backward was called before forward")
+            raise layer_error(ValueError, self, "backward was called before forward")
         return cache
 
     def _check_dy(self, dy: Array, shape: tuple[int, ...], dtype: Any) -> None:
         """`dy` must be an array of the last output's shape and dtype."""
         check_array("dy", dy, self)
         if dy.shape != shape:
-            raise ValueError(f"{self!r}: dy: expected the shape of y, {shape}, got {dy.shape}")
+            cause = f"dy: expected the shape of y, {shape}, got {dy.shape}"
+            raise layer_error(ValueError, self, cause)
         if dy.dtype != dtype:
-            raise TypeError(f"{self!r}: dy: expected dtype {dtype}, got {dy.dtype}")
+            raise layer_error(TypeError, self, f"dy: expected dtype {dtype}, got {dy.dtype}")
 
 
-def check_array(name: str, value: Any, layer: Layer) -> None:
-    """Raise TypeError unless `value` is a NumPy array of float32 or float64 and not masked."""
-    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{layer!r}: {name}: a NumPy array is needed, got {type(value).__name__}")
-    if value.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{layer!r}: {name}: dtype must be float32 or float64, got {value.dtype}")
+def runner(layer: Layer) -> Callable[[Array], Array]:
+    """What `layer.infer` does, as a function for many calls: the copy is made once."""
+    if _infers_itself(layer):
+        return layer.infer
+    return scratch_copy(layer, evaluating=True).forward
 
 
-def check_input(layer: Layer, x: Any, axes: str, last: int, dtype: Any) -> None:
-    """Check a layer's input against `axes` (such as ``"m, H, W"``), its last axis and its dtype."""
-    check_array("x", x, layer)
-    if x.ndim != axes.count(",") + 2 or x.shape[-1] != last:
-        raise ValueError(f"{layer!r}: x: expected ({axes}, {last}), got {x.shape}")
-    if x.dtype != dtype:
-        raise TypeError(
-            f"{layer!r}: x: expected dtype {dtype}, got {x.dtype}; "
-            f"convert with x.astype(np.{dtype})"
-        )
+def _infers_itself(layer: Layer) -> bool:
+    """Whether the class of the layer's `forward`, or one derived from it, has an own `infer`.
+
+    A subclass that overrides only `forward` has left an inherited `infer` behind.
+    """
+    for kind in type(layer).__mro__:
+        if "infer" in vars(kind):
+            return kind is not Layer
+        if "forward" in vars(kind):
+            return False
+    return False
 
 
-def positive_int(name: str, value: Any, minimum: int = 1) -> int:
-    """`value` as a Python int of at least `minimum`; booleans and floats are a TypeError."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: an integer is needed, got {value!r}")
-    number = operator.index(value)
-    if number < minimum:
-        raise ValueError(f"{name}: must be at least {minimum}, got {number}")
-    return number
+def _generator_copy(generator: Any) -> Any:
+    bits: Any = getattr(generator, "bit_generator", None)
+    if type(generator) is not np.random.Generator or type(bits).__module__[:6] != "numpy.":
+        return copy.deepcopy(generator)
+    twin = type(bits)(0)  # a fifth of deepcopy's time: predict makes one for each Dropout
+    twin.state = bits.state
+    return np.random.Generator(twin)
 
 
-def unit_interval(name: str, value: Any) -> float:
-    """`value` as a float in [0, 1); anything else is a ValueError or TypeError."""
-    number = real_number(name, value)
-    if not 0.0 <= number < 1.0:
-        raise ValueError(f"{name}: must be in [0, 1), got {value!r}")
-    return number
+def scratch_copy(
+    layer: Layer, *, evaluating: bool, copies: dict[int, Layer] | None = None
+) -> Layer:
+    """A copy whose forward pass leaves the layer, and all below it, as they are.
 
+    Parameters, and what the copy cannot change by setting attributes, are shared; buffers, random
+    generators and the lists, tuples and dictionaries around layers are copied.
 
-def real_number(name: str, value: Any, *, minimum: float = -np.inf) -> float:
-    """`value` as a finite float of at least `minimum`."""
-    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name}: a number is needed, got {value!r}")
-    number = float(value)
-    if not np.isfinite(number) or number < minimum:
-        bound = "finite" if minimum == -np.inf else f"finite and at least {minimum:g}"
-        raise ValueError(f"{name}: must be {bound}, got {value!r}")
-    return number
+    Parameters
+    ----------
+    layer : Layer
+    evaluating : bool
+        Whether the copy is in evaluation mode; otherwise every layer is in the mode it was in.
+    copies : dict, optional
+        Filled with the copy of each layer, by the layer's `id`.
+    """
+    made: dict[int, Any] = {}  # by the id of what was copied
 
+    def of_layer(layer: Layer, inside: bool) -> Layer:
+        twin: Layer = object.__new__(type(layer))
+        made[id(layer)] = twin
+        if copies is not None:
+            copies[id(layer)] = twin
+        state = layer.__dict__.copy()
+        for kind in type(layer).__mro__:
+            slots = vars(kind).get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if name not in ("__dict__", "__weakref__") and hasattr(layer, name):
+                    object.__setattr__(twin, name, of(getattr(layer, name)))
+        made.update({id(buffer): buffer.copy() for buffer in state.get("_buffers", {}).values()})
+        for name, value in state.items():
+            state[name] = value if name == "_parameters" else of(value)
+        if evaluating:
+            state["training"] = False
+            if inside and _infers_itself(layer):
+                state["forward"] = layer.infer
+        twin.__dict__.update(state)
+        return twin
 
-def plain(value: Any) -> Any:
-    """Tuples, lists and NumPy scalars as the nested tuples and scalars that JSON can hold."""
-    if isinstance(value, (tuple, list)):
-        return tuple(plain(item) for item in value)
-    if isinstance(value, np.generic):
-        return value.item()
-    return value
+    def of(value: Any) -> Any:
+        if value is None or isinstance(value, (int, float, str, Parameter)):
+            return value
+        if id(value) in made:
+            return made[id(value)]
+        if isinstance(value, Layer):
+            return of_layer(value, True)
+        if isinstance(value, np.random.Generator | np.random.RandomState):
+            made[id(value)] = _generator_copy(value)
+        elif isinstance(value, dict):
+            made[id(value)] = mapping = copy.copy(value)
+            mapping.update({name: of(item) for name, item in value.items()})
+        elif isinstance(value, list):
+            made[id(value)] = items = copy.copy(value)
+            items[:] = [of(item) for item in value]
+        elif isinstance(value, tuple):
+            parts = [of(item) for item in value]
+            build = getattr(type(value), "_make", type(value))  # a named tuple
+            same = all(a is b for a, b in zip(parts, value, strict=True))
+            made[id(value)] = value if same else build(parts)
+        else:
+            return value
+        return made[id(value)]
+
+    return of_layer(layer, False)

@@ -6,6 +6,7 @@ one and takes its name when it is complete; the old one stays as ``NAME.previous
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array, Layer
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import Array
 from fastconv.nn.npz import NpzReader, write_npz
 from fastconv.nn.storage import model_arrays
 
@@ -141,22 +143,29 @@ def restore(
     Raises
     ------
     ValueError, TypeError
-        If an array or a random state does not fit; the model is unchanged then.
+        If an array or a random state does not fit; nothing is changed then.
     """
     targets = model_arrays(model)
     for name, array in targets.items():
         found = checkpoint.arrays.get(name)
         if found is None or found.shape != array.shape or found.dtype != array.dtype:
             raise ValueError(f"checkpoint: array {name!r} is missing or does not fit {array.shape}")
+    generators = {"fit": generator}
+    generators |= {f"layer/{path}": g for path, g in model.named_generators().items()}
+    for name, target in generators.items():
+        _check_random(name, checkpoint.random.get(name), target)
     prefix = "optimizer/"
     optimizer.load_state(
         {n.removeprefix(prefix): a for n, a in checkpoint.arrays.items() if n.startswith(prefix)}
     )
-    generators = {f"layer/{path}": g for path, g in model.named_generators().items()}
-    for name, target in ({"fit": generator} | generators).items():
-        try:
-            target.bit_generator.state = checkpoint.random[name]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"checkpoint: random state {name!r} cannot be restored") from error
+    for name, target in generators.items():
+        target.bit_generator.state = checkpoint.random[name]
     for name, array in targets.items():
         array[...] = checkpoint.arrays[name]
+
+
+def _check_random(name: str, state: Any, target: np.random.Generator) -> None:
+    try:
+        copy.deepcopy(target).bit_generator.state = state
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"checkpoint: random state {name!r} cannot be restored") from error

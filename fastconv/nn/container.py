@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array, Layer, check_array, positive_int
+from fastconv.nn.base import Layer, runner, scratch_copy
+from fastconv.nn.checks import (
+    Array,
+    check_array,
+    layer_error,
+    locate,
+    positive_int,
+    quiet,
+    shown,
+)
 
 
 class Sequential(Layer):
@@ -47,7 +56,7 @@ class Sequential(Layer):
             raise ValueError("layers: at least one layer is needed")
         for layer in layers:
             if not isinstance(layer, Layer):
-                raise TypeError(f"layers: expected fastconv.nn layers, got {layer!r}")
+                raise TypeError(f"layers: expected fastconv.nn layers, got {shown(layer)}")
         self.layers = layers
         self.name = name
         _refuse_repeats(self)
@@ -67,6 +76,7 @@ class Sequential(Layer):
 
     # The two passes -----------------------------------------------------------------------------
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Run `x` through all layers."""
         for i in range(len(self.layers)):
@@ -77,12 +87,24 @@ class Sequential(Layer):
         layer = self.layers[i]
         try:
             y = layer.forward(x)
-        except (ValueError, TypeError) as error:
-            error.add_note(f"in layer {i}, {layer!r}, with x of shape {np.shape(x)}")
+        except Exception as error:
+            locate(error, str(i), layer)
             raise
+        if not isinstance(y, np.ndarray):
+            wrong = layer_error(TypeError, layer, f"forward gave {shown(y)}, which is no array")
+            locate(wrong, str(i), layer)
+            raise wrong
         layer.output_shape = y.shape[1:]
         return y
 
+    def _step_back(self, i: int, dy: Array) -> Array:
+        try:
+            return self.layers[i].backward(dy)
+        except Exception as error:
+            locate(error, str(i), self.layers[i])
+            raise
+
+    @quiet
     def activations(self, x: Array) -> list[Array]:
         """Every layer's output for the input `x`; the last one is `forward(x)`."""
         outputs = []
@@ -91,18 +113,25 @@ class Sequential(Layer):
             outputs.append(x)
         return outputs
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx` of the first layer; write all parameters' gradients."""
-        for layer in reversed(self.layers):
-            dy = layer.backward(dy)
+        for i in reversed(range(len(self.layers))):
+            dy = self._step_back(i, dy)
         return dy
 
+    @quiet
     def backward_parameters(self, dy: Array) -> None:
         """Write all parameters' gradients; the first layer's `dx` is left out."""
-        for layer in reversed(self.layers[1:]):
-            dy = layer.backward(dy)
-        self.layers[0].backward_parameters(dy)
+        for i in reversed(range(1, len(self.layers))):
+            dy = self._step_back(i, dy)
+        try:
+            self.layers[0].backward_parameters(dy)
+        except Exception as error:
+            locate(error, "0", self.layers[0])
+            raise
 
+    @quiet
     def deltas(self, dy: Array) -> list[Array]:
         """Gradients of the loss with respect to every layer's input, in the layers' order.
 
@@ -110,21 +139,23 @@ class Sequential(Layer):
         ``activations(x)[i - 1]``; entry 0 is what `backward` returns.
         """
         found = []
-        for layer in reversed(self.layers):
-            dy = layer.backward(dy)
+        for i in reversed(range(len(self.layers))):
+            dy = self._step_back(i, dy)
             found.append(dy)
         return found[::-1]
 
     def predict(self, x: Array, batch_size: int = 256) -> Array:
         """Outputs for `x` (m, ...) in evaluation mode, `batch_size` images at a time.
 
-        Layers return to the mode they were in. What `backward` needs is that of the last batch.
+        Nothing of the model changes (see `Layer.infer`): several threads may predict at once, and
+        `backward` still belongs to the last `forward`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument, and the layer where the images do not fit.
         """
-        batch_size = positive_int("batch_size", batch_size)
-        check_array("x", x, self)
-        with evaluating(self), np.errstate(over="ignore", invalid="ignore"):
-            starts = range(0, max(len(x), 1), batch_size)  # one empty batch where m = 0
-            return np.concatenate([self.forward(x[i : i + batch_size]) for i in starts])
+        return predict(self, x, batch_size)
 
     # Files and text -----------------------------------------------------------------------------
 
@@ -198,12 +229,14 @@ class Sequential(Layer):
             Shape of one image, to find the output shapes with an empty batch; otherwise those of
             the last forward pass are shown, or "?".
         """
+        layers = self.layers
         if input_shape is not None:
             dtype = next((p.dtype for p in self.parameters()), np.dtype(np.float32))
-            with evaluating(self):
-                self.forward(np.zeros((0, *input_shape), dtype))
+            twin = scratch_copy(self, evaluating=True)
+            twin.forward(np.zeros((0, *input_shape), dtype))
+            layers = tuple(twin.children().values())
         rows = [("layer", "output", "parameters")]
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(layers):
             shape = "?" if layer.output_shape is None else str(layer.output_shape)
             count = sum(parameter.size for parameter in layer.parameters())
             rows.append((f"{i} {type(layer).__name__}", shape, str(count)))
@@ -237,7 +270,7 @@ class Residual(Layer):
         super().__init__()
         for name, layer in (("body", body), ("shortcut", shortcut)):
             if not isinstance(layer, Layer) and not (layer is None and name == "shortcut"):
-                raise TypeError(f"{name}: a fastconv.nn layer is needed, got {layer!r}")
+                raise TypeError(f"{name}: a fastconv.nn layer is needed, got {shown(layer)}")
         self.body = body
         self.shortcut = shortcut
         _refuse_repeats(self)
@@ -257,25 +290,59 @@ class Residual(Layer):
             for name, layer in parts.items()
         }
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Add the body's output and the shortcut's."""
         check_array("x", x, self)
-        y = self.body.forward(x)
-        side = x if self.shortcut is None else self.shortcut.forward(x)
-        if y.shape != side.shape:
-            raise ValueError(
-                f"body: its output {y.shape} and the shortcut's {side.shape} must have one shape"
+        y = self._way("body", "forward", x)
+        side = x if self.shortcut is None else self._way("shortcut", "forward", x)
+        if y.shape != side.shape or y.dtype != side.dtype:
+            same = "shape" if y.shape != side.shape else "dtype"
+            raise layer_error(
+                ValueError if same == "shape" else TypeError,
+                self,
+                f"body: its output {getattr(y, same)} and the shortcut's {getattr(side, same)} "
+                f"must have one {same}",
             )
         self._cache = (y.shape, y.dtype)
         total: Array = y + side
         return total
 
+    def _way(self, name: str, method: str, array: Array) -> Array:
+        layer: Layer = getattr(self, name)
+        try:
+            result: Array = getattr(layer, method)(array)
+        except Exception as error:
+            locate(error, name, layer)
+            raise
+        return result
+
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`: the sum of what comes back through body and shortcut."""
         self._check_dy(dy, *self._saved(self._cache))
-        side = dy if self.shortcut is None else self.shortcut.backward(dy)
-        dx: Array = self.body.backward(dy) + side
+        side = dy if self.shortcut is None else self._way("shortcut", "backward", dy)
+        dx: Array = self._way("body", "backward", dy) + side
         return dx
+
+
+@quiet
+def predict(model: Layer, x: Array, batch_size: int = 256) -> Array:
+    """Outputs of any layer for `x`; see `Sequential.predict`.
+
+    Examples
+    --------
+    >>> from fastconv.nn import Flatten
+    >>> predict(Flatten(), np.zeros((3, 2, 2, 1), np.float32)).shape
+    (3, 4)
+    """
+    batch_size = positive_int("batch_size", batch_size)
+    check_array("x", x)
+    if x.ndim < 1:
+        raise ValueError(f"x: images (m, ...) are needed, got shape {x.shape}")
+    run = runner(model)
+    starts = range(0, max(len(x), 1), batch_size)  # one empty batch where m = 0
+    return np.concatenate([run(x[i : i + batch_size]) for i in starts])
 
 
 @contextmanager
@@ -295,5 +362,6 @@ def _refuse_repeats(container: Layer) -> None:
     seen: dict[int, str] = {}
     for path, layer in container.walk():
         if id(layer) in seen:
-            raise ValueError(f"layers: {layer!r} stands at {seen[id(layer)]} and at {path}")
+            name = type(layer).__name__
+            raise ValueError(f"layers: one {name} stands at {seen[id(layer)]} and at {path}")
         seen[id(layer)] = path

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array, Layer, check_input, plain, positive_int
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import Array, check_input, plain, positive_int, quiet
 from fastconv.nn.init import initial_weights, parameter_dtype
 
 AXES = {1: "m, W", 2: "m, H, W", 3: "m, D, H, W"}
@@ -15,6 +16,8 @@ AXES = {1: "m, W", 2: "m, H, W", 3: "m, D, H, W"}
 
 class _ConvBase(Layer):
     """What both directions share: arguments, kernel, bias, the mask of a fused ReLU."""
+
+    optional_parameters = ("b",)
 
     def __init__(
         self,
@@ -156,15 +159,18 @@ class Conv(_ConvBase):
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self.window, self.channels // self.groups, self.filters)
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Convolve `x` (m, H, W, C) into `y` (m, OH, OW, F)."""
         return self._run(self.ops.conv, x)
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`; write `w.grad` and `b.grad`. With ReLU, `dy` is masked with y > 0 first."""
         dx: Array = self._run_backward(self.ops.conv_backward, dy, ("x", "w", "b"))
         return dx
 
+    @quiet
     def backward_parameters(self, dy: Array) -> None:
         """Write `w.grad` and `b.grad` and leave the input gradient out (a third of the work)."""
         self._run_backward(self.ops.conv_backward, dy, ("w", "b"))
@@ -225,15 +231,18 @@ class ConvTranspose(_ConvBase):
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self.window, self.filters // self.groups, self.channels)
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Map `x` (m, H, W, C) to `y` (m, OH, OW, F), where OH is about H * stride."""
         return self._run(self.ops.conv_transpose, x)
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`; write `w.grad` and `b.grad`."""
         dx: Array = self._run_backward(self.ops.conv_transpose_backward, dy, ("x", "w", "b"))
         return dx
 
+    @quiet
     def backward_parameters(self, dy: Array) -> None:
         """Write `w.grad` and `b.grad` only."""
         self._run_backward(self.ops.conv_transpose_backward, dy, ("w", "b"))

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array, Layer, check_array, check_input, positive_int
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import Array, check_array, check_input, layer_error, positive_int, quiet
 from fastconv.nn.init import initial_weights, parameter_dtype
 
 
@@ -27,14 +28,16 @@ class Flatten(Layer):
         """No arguments."""
         return {}
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Return `x` with all axes but the first joined."""
         check_array("x", x, self)
         if x.ndim < 2:
-            raise ValueError(f"{self!r}: x: expected (m, ...), got {x.shape}")
+            raise layer_error(ValueError, self, f"x: expected (m, ...), got {x.shape}")
         self._cache = (x.shape, x.dtype)
         return x.reshape(x.shape[0], int(np.prod(x.shape[1:], dtype=np.int64)))
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dy` in the shape of the input."""
         x_shape, dtype = self._saved(self._cache)
@@ -74,6 +77,8 @@ class Dense(Layer):
     (9, 1)
     """
 
+    optional_parameters = ("b",)
+
     def __init__(
         self,
         inputs: int,
@@ -107,6 +112,7 @@ class Dense(Layer):
         """Rebuild the layer with zero weights."""
         return cls(**config, init="zeros")
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Map `x` (m, inputs) to `y` (m, outputs)."""
         check_input(self, x, "m", self.inputs, self.dtype)
@@ -127,11 +133,13 @@ class Dense(Layer):
             self.b.grad[...] = grads.db
         return grads.dx
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx` = dy w.T; write `w.grad` = x.T dy and `b.grad` = sum of dy over m."""
         dx: Array = self._run_backward(dy, ("x", "w", "b"))
         return dx.reshape(dx.shape[0], self.inputs)
 
+    @quiet
     def backward_parameters(self, dy: Array) -> None:
         """Write `w.grad` and `b.grad` only."""
         self._run_backward(dy, ("w", "b"))

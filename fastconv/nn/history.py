@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastconv.nn.base import Layer, positive_int, real_number
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import positive_int, real_number
 
 
 @dataclass
@@ -22,20 +24,33 @@ class History:
     >>> history.epochs.append({"epoch": 1, "loss": 0.5, "val_loss": None})
     >>> history.best_epoch
     1
+    >>> [row["loss"] for row in history]
+    [0.5]
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def best_epoch(self) -> int | None:
-        """Epoch (from 1) with the lowest val_loss, or the lowest loss without validation."""
+        """Epoch (from 1) with the lowest val_loss, or the lowest loss without validation.
+
+        NaN is never the lowest; where there is nothing else, there is no best epoch (None).
+        """
         if not self.epochs:
             return None
         key = "loss" if self.epochs[-1].get("val_loss") is None else "val_loss"
-        return int(min(self.epochs, key=lambda row: row[key])["epoch"])
+        rows = [row for row in self.epochs if row[key] is not None and row[key] == row[key]]
+        return int(min(rows, key=lambda row: row[key])["epoch"]) if rows else None
 
-    def __getitem__(self, key: str) -> list[Any]:
-        return [row[key] for row in self.epochs]
+    def __getitem__(self, key: str | int) -> Any:
+        """One figure of all epochs, by its name, or all figures of one epoch, by its index."""
+        if isinstance(key, str):
+            return [row[key] for row in self.epochs]
+        return self.epochs[key]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The epochs' rows, so that ``pandas.DataFrame(history)`` is the table of the run."""
+        return iter(self.epochs)
 
     def __len__(self) -> int:
         return len(self.epochs)

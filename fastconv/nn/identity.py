@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 from typing import Any
 
-import numpy as np
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import cut
+from fastconv.nn.describe import PYTHON, describe, describe_object, name_of
+from fastconv.nn.history import FitState
+from fastconv.nn.optimizers import Optimizer
+from fastconv.nn.storage import LAYERS
 
-from fastconv.nn.base import Array
+# Attributes that every layer, loss and optimizer has: state of the run, or described otherwise.
+OF_LAYERS = {"training", "output_shape", "_ops", "_parameters", "_buffers", "_generators"}
+OF_LAYERS |= {"_unseeded", "_cache", "_written"}
+OF_LOSSES = {"_dz", "_written"}
+OF_OPTIMIZERS = {"parameters", "lr", "settings", "steps", "_slots", "_scratch"}
+SHOWN = 75  # characters of one value in a message
 
 
 def as_json(settings: dict[str, Any]) -> dict[str, Any]:
@@ -28,34 +38,110 @@ def as_json(settings: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def identity(thing: Any) -> list[Any]:
-    """Name of a function or of an object's class, and what its `settings()` tells.
+# Today's form -----------------------------------------------------------------------------------
+
+
+def model_identity(model: Layer, written: dict[int, set[str]]) -> dict[str, Any]:
+    """Name of a network and all its layers by path.
+
+    Parameters
+    ----------
+    model : Layer
+    written : dict of int to set of str
+        Attributes that a forward pass writes, by the layer's `id`; they describe nothing.
 
     Examples
     --------
-    >>> from fastconv.nn import ExponentialDecay
-    >>> identity(ExponentialDecay(0.1, 0.5))[1]
-    {'lr': 0.1, 'factor': 0.5}
+    >>> from fastconv.nn import Flatten, ReLU, Sequential
+    >>> list(model_identity(Sequential(Flatten(), ReLU()), {}))
+    ['name', 'layer (Sequential)', 'layer 0 (Flatten)', 'layer 1 (ReLU)']
     """
+    found: dict[str, Any] = {"name": getattr(model, "name", None)}
+    for path, layer in model.walk():
+        key = f"layer {path} ({type(layer).__name__})".replace("  ", " ")
+        found[key] = {} if layer.training else {"frozen": True}
+        if LAYERS.get(type(layer).__name__) is not type(layer):
+            leave_out = OF_LAYERS | written.get(id(layer), set())
+            found[key] |= describe_object(layer, model, leave_out)
+        elif not layer.children():
+            found[key] |= layer.config()
+    return found
+
+
+def loss_identity(loss: Any, model: Layer, written: dict[int, set[str]]) -> dict[str, Any]:
+    """Class and attributes of a loss.
+
+    Examples
+    --------
+    >>> from fastconv.nn import Flatten, MeanSquaredError
+    >>> loss_identity(MeanSquaredError(), Flatten(), {})
+    {'class': 'fastconv.nn.losses.MeanSquaredError'}
+    """
+    return describe_object(loss, model, OF_LOSSES | written.get(id(loss), set()))
+
+
+def optimizer_identity(optimizer: Any, model: Layer) -> dict[str, Any]:
+    """Settings of an optimizer, the parameters that it moves, and what a subclass adds.
+
+    Examples
+    --------
+    >>> from fastconv.nn import SGD, Dense
+    >>> layer = Dense(3, 2)
+    >>> optimizer_identity(SGD(layer.parameters(), 0.1), layer)["parameters"]
+    'all'
+    """
+    given = getattr(optimizer, "settings", {})
+    # As they are now, but for the rate: schedules move it, and the checkpoint keeps it.
+    found = {k: v if k in ("type", "lr") else getattr(optimizer, k, v) for k, v in given.items()}
+    paths = {id(parameter): path for path, parameter in model.named_parameters().items()}
+    moved = [paths[id(parameter)] for parameter in optimizer.parameters]
+    found["parameters"] = "all" if moved == list(paths.values()) else moved
+    leave_out = OF_OPTIMIZERS | set(found)
+    if not isinstance(optimizer, Optimizer) or type(optimizer).state is not Optimizer.state:
+        # What it saves itself moves with every step.
+        leave_out |= {name for name, value in vars(optimizer).items() if _holds_arrays(value)}
+    own = describe(found, model)
+    return own | describe_object(optimizer, model, leave_out)
+
+
+def _holds_arrays(value: Any) -> bool:
+    items = list(value.values()) if isinstance(value, dict) else value
+    if isinstance(items, (list, tuple)):
+        return bool(items) and all(_holds_arrays(item) for item in items)
+    return hasattr(value, "__array__")
+
+
+# The form of fastconv 0.1's checkpoints ---------------------------------------------------------
+
+
+def old_form(
+    settings: dict[str, Any], state: FitState, augment: Any, rule: Any, callbacks: list[Any]
+) -> dict[str, Any]:
+    """`settings` as they were written while models were kept as their `repr`."""
+    found = {name: value for name, value in settings.items() if name != "form"}
+    found |= {"model": _seedless(repr(state.model)), "loss": repr(state.loss)}
+    found |= {"optimizer": state.optimizer.settings, "early_stopping": repr(rule)}
+    found["augment"] = None if augment is None else _old_identity(augment)
+    found["callbacks"] = [_old_identity(callback) for callback in callbacks]
+    return as_json(found)
+
+
+def _seedless(text: str) -> str:
+    # Dropout's seed was 0 where it is None today; the checkpoint has the generator's state.
+    return re.sub(r"'seed': (None|\d+)", "'seed': None", text)
+
+
+def _old_identity(thing: Any) -> list[Any]:
     kind = thing if hasattr(thing, "__qualname__") else type(thing)
-    settings = thing.settings() if hasattr(thing, "settings") else {}
-    return [f"{kind.__module__}.{kind.__qualname__}", settings]
+    return [name_of(kind), thing.settings() if hasattr(thing, "settings") else {}]
 
 
-def fingerprint(*arrays: Array) -> str:
-    """Digest of shapes, dtypes and elements (BLAKE2b, about 1 GB/s).
+def as_old_form(found: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an old checkpoint, so that they compare with `old_form`'s."""
+    return found | {"model": _seedless(found["model"])}
 
-    Examples
-    --------
-    >>> len(fingerprint(np.zeros((3, 2))))
-    32
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for array in arrays:
-        digest.update(f"{array.shape}{array.dtype.str}".encode())
-        for row in array:  # row by row: a strided array is never copied whole
-            digest.update(np.ascontiguousarray(row).data)
-    return digest.hexdigest()
+
+# Comparing --------------------------------------------------------------------------------------
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -65,7 +151,44 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     --------
     >>> differences({"seed": 0, "shuffle": True}, {"seed": 1, "shuffle": True})
     ['seed was 0, is 1']
+    >>> differences({"optimizer": {"lr": 0.1, "momentum": 0}}, {"optimizer": {"lr": 0.2}})
+    ['optimizer was lr=0.1, momentum=0, is lr=0.2']
     """
-    keys = sorted(set(before) | set(now))
-    pairs = [(key, before.get(key), now.get(key)) for key in keys]
-    return [f"{key} was {old!r}, is {new!r}" for key, old, new in pairs if old != new]
+    sentences = []
+    for key in sorted(set(before) | set(now)):
+        was: list[str] = []
+        is_now: list[str] = []
+        _compare(before.get(key), now.get(key), "", was, is_now)
+        if was or is_now:
+            both = [cut(", ".join(side), SHOWN) or "without" for side in (was, is_now)]
+            sentences.append(f"{key} was {both[0]}, is {both[1]}")
+    return sentences
+
+
+def _compare(old: Any, new: Any, path: str, was: list[str], is_now: list[str]) -> None:
+    """Collect the leaves that differ, "path=value" each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(k for k in new if k not in old)]:
+            inner = f"{path}.{key}" if path else key
+            if key not in new:
+                was.append(_leaf(inner, old[key]))
+            elif key not in old:
+                is_now.append(_leaf(inner, new[key]))
+            else:
+                _compare(old[key], new[key], inner, was, is_now)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new) and path:
+        for i, pair in enumerate(zip(old, new, strict=True)):
+            _compare(*pair, f"{path}[{i}]", was, is_now)
+    elif old != new and not _of_other_pythons(old, new):
+        was.append(_leaf(path, old))
+        is_now.append(_leaf(path, new))
+
+
+def _leaf(path: str, value: Any) -> str:
+    return f"{path}={value!r}" if path else repr(value)
+
+
+def _of_other_pythons(old: Any, new: Any) -> bool:
+    """Whether these are digests of code that two versions of Python compiled."""
+    both = [str(value).rpartition(" ")[0] for value in (old, new)]
+    return PYTHON in both and both[0] != both[1] and all(b.startswith("python ") for b in both)

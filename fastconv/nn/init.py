@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array
+from fastconv.nn.checks import Array
 
 INITS = ("he", "glorot", "zeros")
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from fastconv.nn.activations import sigmoid
-from fastconv.nn.base import Array
+from fastconv.nn.base import Watched
+from fastconv.nn.checks import Array, as_array, quiet
 
 
-class Loss:
+class Loss(Watched):
     """`forward(z, y) -> float`, then `backward() -> dz`; `predict(z)` gives probabilities."""
 
     def __init__(self) -> None:
@@ -38,6 +39,13 @@ class Loss:
     def correct(self, z: Array, y: Array) -> int | None:
         """Number of images whose prediction is right; None where the word has no meaning."""
         return None
+
+    def check(self, z: Array, y: Any, name: str = "y") -> None:
+        """Raise ValueError or TypeError, naming `name`, if the labels `y` do not fit the outputs.
+
+        `fit` calls it with all labels before its first step; only the shape and dtype of `z` count
+        there. A loss of one's own with other labels than the loss it derives from overrides it.
+        """
 
     def _check_z(self, z: Any) -> Array:
         if not isinstance(z, np.ndarray) or z.dtype not in (np.float32, np.float64):
@@ -65,6 +73,7 @@ class SoftmaxCrossEntropy(Loss):
     (2, 10)
     """
 
+    @quiet
     def forward(self, z: Array, y: Array) -> float:
         """Mean of -log p[label].
 
@@ -74,7 +83,7 @@ class SoftmaxCrossEntropy(Loss):
             If `y` has another length, is not integer, or holds a label outside the classes.
         """
         z = self._check_z(z)
-        y = self._check_y(z, y)
+        y = self._checked(z, y, "y")
         rows = np.arange(len(z))
         # log p = z - max - log(sum(exp(z - max))): the largest exponent is 0.
         shifted = z - z.max(axis=1, keepdims=True)
@@ -87,6 +96,7 @@ class SoftmaxCrossEntropy(Loss):
         self._dz = dz
         return float(losses.mean(dtype=np.float64))
 
+    @quiet
     def predict(self, z: Array) -> Array:
         """softmax(z), row by row."""
         z = self._check_z(z)
@@ -94,21 +104,27 @@ class SoftmaxCrossEntropy(Loss):
         probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
         return probabilities
 
+    @quiet
     def correct(self, z: Array, y: Array) -> int:
         """Images whose largest logit is the label's."""
-        return int(np.count_nonzero(z.argmax(axis=1) == np.asarray(y)))
+        return int(np.count_nonzero(z.argmax(axis=1) == as_array("y", y)))
 
-    def _check_y(self, z: Array, y: Any) -> Array:
+    def check(self, z: Array, y: Any, name: str = "y") -> None:
+        """Raise unless `y` holds an integer class for each row of `z`."""
+        self._checked(z, y, name)
+
+    @staticmethod
+    def _checked(z: Array, y: Any, name: str) -> Array:
         if z.ndim != 2:
             raise ValueError(f"z: expected (m, classes), got {z.shape}")
-        y = np.asarray(y)
+        y = as_array(name, y)
         if y.shape != z.shape[:1]:
-            raise ValueError(f"y: expected ({len(z)},) labels for z {z.shape}, got {y.shape}")
+            raise ValueError(f"{name}: expected ({len(z)},) labels for z {z.shape}, got {y.shape}")
         if y.dtype.kind not in "iu":
-            raise TypeError(f"y: integer labels are needed, got {y.dtype}")
+            raise TypeError(f"{name}: integer labels are needed, got {y.dtype}")
         if y.min() < 0 or y.max() >= z.shape[1]:
             raise ValueError(
-                f"y: labels must be in 0 .. {z.shape[1] - 1}, got {y.min()} .. {y.max()}"
+                f"{name}: labels must be in 0 .. {z.shape[1] - 1}, got {y.min()} .. {y.max()}"
             )
         return y
 
@@ -128,6 +144,7 @@ class BinaryCrossEntropy(Loss):
     [[0.25], [-0.25]]
     """
 
+    @quiet
     def forward(self, z: Array, y: Array) -> float:
         """Mean of max(z, 0) - z y + log(1 + exp(-|z|)).
 
@@ -137,17 +154,24 @@ class BinaryCrossEntropy(Loss):
             If `y` has another size, is not numeric, or leaves 0 .. 1.
         """
         z = self._check_z(z)
+        self.check(z, y)
         y = _targets(z, y)
-        if not ((y >= 0) & (y <= 1)).all():
-            raise ValueError(f"y: labels must be in 0 .. 1, got {y.min()} .. {y.max()}")
         losses = np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))
         self._dz = (sigmoid(z) - y) / z.dtype.type(z.size)
         return float(losses.mean(dtype=np.float64))
 
+    def check(self, z: Array, y: Any, name: str = "y") -> None:
+        """Raise unless `y` holds a number in 0 .. 1 for each element of `z`."""
+        y = _targets(z, y, name)
+        if not ((y >= 0) & (y <= 1)).all():
+            raise ValueError(f"{name}: labels must be in 0 .. 1, got {y.min()} .. {y.max()}")
+
+    @quiet
     def predict(self, z: Array) -> Array:
         """sigmoid(z)."""
         return sigmoid(self._check_z(z))
 
+    @quiet
     def correct(self, z: Array, y: Array) -> int:
         """Images all of whose outputs are on the label's side of one half."""
         right = (z > 0) == (_targets(z, y) > 0.5)
@@ -166,6 +190,7 @@ class MeanSquaredError(Loss):
     [[1.0, 3.0]]
     """
 
+    @quiet
     def forward(self, z: Array, y: Array) -> float:
         """Mean of (z - y)**2; `y` must have the size of `z`."""
         z = self._check_z(z)
@@ -173,12 +198,16 @@ class MeanSquaredError(Loss):
         self._dz = error * z.dtype.type(2 / z.size)
         return float(np.square(error).mean(dtype=np.float64))
 
+    def check(self, z: Array, y: Any, name: str = "y") -> None:
+        """Raise unless `y` holds a number for each element of `z`."""
+        _targets(z, y, name)
 
-def _targets(z: Array, y: Any) -> Array:
+
+def _targets(z: Array, y: Any, name: str = "y") -> Array:
     """`y` in the shape and dtype of `z`; (m,) stands for (m, 1)."""
-    y = np.asarray(y)
+    y = as_array(name, y)
     if y.dtype.kind not in "biuf":
-        raise TypeError(f"y: numbers are needed, got {y.dtype}")
+        raise TypeError(f"{name}: numbers are needed, got {y.dtype}")
     if y.shape != z.shape and not (z.shape == (len(z), 1) and y.shape == (len(z),)):
-        raise ValueError(f"y: expected the shape of z, {z.shape}, got {y.shape}")
+        raise ValueError(f"{name}: expected the shape of z, {z.shape}, got {y.shape}")
     return y.reshape(z.shape).astype(z.dtype, copy=False)

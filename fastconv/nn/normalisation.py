@@ -7,8 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array, Layer, check_array, positive_int, real_number, unit_interval
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import (
+    Array,
+    check_array,
+    layer_error,
+    positive_int,
+    quiet,
+    real_number,
+    unit_interval,
+)
 from fastconv.nn.init import parameter_dtype
+
+
+class OneValueError(ValueError):
+    """A normalisation in training has one value per channel: its variance is 0, whatever it is."""
 
 
 class BatchNorm(Layer):
@@ -34,6 +47,12 @@ class BatchNorm(Layer):
         Start as ones and zeros.
     running_mean, running_variance : ndarray (C,)
         Start as zeros and ones. The variance is the unbiased estimate, as in the paper.
+
+    Raises
+    ------
+    ValueError
+        In training, if there is one value per channel (one image of one pixel): its deviation from
+        its own mean says nothing. `fit` finds such a last batch before its first step.
 
     Examples
     --------
@@ -71,14 +90,19 @@ class BatchNorm(Layer):
             "dtype": self.dtype.name,
         }
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Normalise `x` (..., C); an empty batch leaves the running statistics alone."""
         check_array("x", x, self)
         if x.ndim < 2 or x.shape[-1] != self.channels:
-            raise ValueError(f"{self!r}: x: expected (m, ..., {self.channels}), got {x.shape}")
+            cause = f"x: expected (m, ..., {self.channels}), got {x.shape}"
+            raise layer_error(ValueError, self, cause)
         if x.dtype != self.dtype:
-            raise TypeError(f"{self!r}: x: expected dtype {self.dtype}, got {x.dtype}")
+            raise layer_error(TypeError, self, f"x: expected dtype {self.dtype}, got {x.dtype}")
         count = math.prod(x.shape[:-1])
+        if self.training and count == 1:
+            cause = f"x: more than one value per channel is needed in training, got {x.shape}"
+            raise layer_error(OneValueError, self, cause)
         use_batch = self.training and count > 0
         if use_batch:
             axes = tuple(range(x.ndim - 1))
@@ -87,7 +111,7 @@ class BatchNorm(Layer):
             centred = x - mean.astype(self.dtype)
             variance = np.square(centred).mean(axis=axes, dtype=np.float64)
             self._move(self.running_mean, mean)
-            self._move(self.running_variance, variance * (count / max(count - 1, 1)))
+            self._move(self.running_variance, variance * (count / (count - 1)))
         else:
             centred = x - self.running_mean
             variance = self.running_variance.astype(np.float64)
@@ -100,6 +124,7 @@ class BatchNorm(Layer):
     def _move(self, running: Array, seen: Array) -> None:
         running[...] = self.momentum * running + (1.0 - self.momentum) * seen
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`; write the gradients of scale and shift."""
         normal, inverse, used_batch = self._saved(self._cache)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array
+from fastconv.nn.checks import Array
 
 # What zipfile and the .npy parser raise for damaged files.
 DAMAGE = (

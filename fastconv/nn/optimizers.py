@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array, Parameter, _assign, real_number, unit_interval
+from fastconv.nn.base import Layer, Parameter
+from fastconv.nn.checks import Array, assign, quiet, real_number, shown, unit_interval
 
 
 class Optimizer:
@@ -23,10 +24,14 @@ class Optimizer:
     def __init__(
         self, parameters: Iterable[Parameter], lr: float, slots: int, settings: dict[str, Any]
     ) -> None:
+        if isinstance(parameters, Layer | Parameter | str) or not isinstance(parameters, Iterable):
+            raise TypeError(
+                f"parameters: model.parameters() is needed, got {type(parameters).__name__}"
+            )
         self.parameters = list(parameters)
         for parameter in self.parameters:
             if not isinstance(parameter, Parameter):
-                raise TypeError(f"parameters: expected Parameter objects, got {parameter!r}")
+                raise TypeError(f"parameters: expected Parameter objects, got {shown(parameter)}")
         if not self.parameters:
             raise ValueError("parameters: at least one is needed")
         if len({id(parameter) for parameter in self.parameters}) != len(self.parameters):
@@ -39,6 +44,7 @@ class Optimizer:
         ]
         self._scratch = [np.empty_like(parameter.value) for parameter in self.parameters]
 
+    @quiet
     def step(self) -> None:
         """Update all parameters from their gradients."""
         raise NotImplementedError
@@ -65,9 +71,13 @@ class Optimizer:
         """
         own = self.state()
         if set(state) != set(own):
-            raise ValueError(f"state: expected the entries {sorted(own)}, got {sorted(state)}")
+            missing, other = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+            raise ValueError(
+                f"state: expected the entries of this optimizer's parameters; "
+                f"missing {shown(missing)}, unexpected {shown(other)}"
+            )
         for name, array in own.items():
-            _assign(array, state[name], f"state[{name!r}]")  # into the copy: checks all first
+            assign(array, state[name], f"state[{name!r}]")  # into the copy: checks all first
         self.lr = float(state["lr"])
         self.steps = int(state["steps"])
         for k, slot in enumerate(self._slots):
@@ -129,6 +139,7 @@ class SGD(Optimizer):
         }
         super().__init__(parameters, lr, 1 if self.momentum else 0, settings)
 
+    @quiet
     def step(self) -> None:
         """Update all parameters from their gradients."""
         self.steps += 1
@@ -199,6 +210,7 @@ class Adam(Optimizer):
         }
         super().__init__(parameters, lr, 2, settings)
 
+    @quiet
     def step(self) -> None:
         """Update all parameters from their gradients."""
         self.steps += 1

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array, Layer, check_array, plain
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import Array, check_array, layer_error, plain, quiet
 
 
 class _Pool(Layer):
@@ -58,6 +59,7 @@ class MaxPool(_Pool):
         argmax: Array = self._saved(self._cache)[2]
         return argmax
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Pool `x` (m, H, W, C) into `y` (m, OH, OW, C)."""
         check_array("x", x, self)
@@ -65,6 +67,7 @@ class MaxPool(_Pool):
         self._cache = (x.shape, y, argmax)
         return y
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`: each window's error at its winner, zero elsewhere."""
         x_shape, y, argmax = self._saved(self._cache)
@@ -102,6 +105,7 @@ class AvgPool(_Pool):
         self.settings["count_include_pad"] = bool(count_include_pad)
         self._cache: tuple[tuple[int, ...], Array] | None = None
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Pool `x` (m, H, W, C) into `y` (m, OH, OW, C)."""
         check_array("x", x, self)
@@ -109,6 +113,7 @@ class AvgPool(_Pool):
         self._cache = (x.shape, y)
         return y
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`: each window's error divided by its number of cells."""
         x_shape, y = self._saved(self._cache)
@@ -134,15 +139,17 @@ class GlobalAvgPool(Layer):
         """No arguments."""
         return {}
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Average `x` (m, H, W, C) over H and W (1-D: W; 3-D: D, H, W)."""
         check_array("x", x, self)
         if not 3 <= x.ndim <= 5:
-            raise ValueError(f"{self!r}: x: expected (m, H, W, C), got {x.shape}")
+            raise layer_error(ValueError, self, f"x: expected (m, H, W, C), got {x.shape}")
         y: Array = self.ops.avg_pool(x, x.shape[1:-1])  # (m, 1, 1, C): one window, the image
         self._cache = (x.shape, x.dtype)
         return y.reshape(x.shape[0], x.shape[-1])
 
+    @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`: each channel's error divided by H*W, at every pixel."""
         x_shape, dtype = self._saved(self._cache)

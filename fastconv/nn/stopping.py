@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from fastconv.nn.base import Array, Layer
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import Array
 from fastconv.nn.history import EarlyStopping
 from fastconv.nn.storage import model_arrays
 
@@ -46,7 +48,8 @@ class Stopper:
         if value is None:
             raise ValueError(f"early_stopping: the loss has no {self.monitor}")
         value = -value if self.monitor.endswith("accuracy") else value  # lower is better
-        if self.best is not None and not value < self.best - self.rule.min_delta:
+        limit = math.inf if self.best is None else self.best - self.rule.min_delta
+        if not value < limit:  # NaN and infinity are no improvement, in the first epoch neither
             self.waited += 1
             return
         self.best, self.waited = value, 0
@@ -54,11 +57,12 @@ class Stopper:
             arrays = model_arrays(self.model)
             self._best_arrays = {name: array.copy() for name, array in arrays.items()}
 
-    def finish(self) -> None:
-        """Put the best weights back, if the rule says so."""
+    def finish(self) -> bool:
+        """Put the best weights back, if the rule says so and there are any."""
         for name, array in model_arrays(self.model).items():
             if name in self._best_arrays:
                 array[...] = self._best_arrays[name]
+        return bool(self._best_arrays)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps besides `arrays`."""
@@ -71,6 +75,9 @@ class Stopper:
     def load(self, state: dict[str, Any], arrays: dict[str, Array]) -> None:
         """Restore what `state` and `arrays` returned."""
         self.best, self.waited = state["best"], state["waited"]
+        if self.best is not None and math.isnan(self.best):
+            self.best = None  # kept by a version that took NaN for the best epoch
+            return
         self._best_arrays = {
             name.removeprefix("best/"): array
             for name, array in arrays.items()

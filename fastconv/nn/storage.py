@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastconv.nn.activations import Dropout, ReLU, Sigmoid, Tanh
-from fastconv.nn.base import Array, Layer
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import Array
 from fastconv.nn.container import Residual, Sequential
 from fastconv.nn.conv import Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten

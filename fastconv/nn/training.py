@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Array, Layer, check_array, positive_int
+from fastconv.nn import fit_arguments as arguments
+from fastconv.nn import identity, trial
+from fastconv.nn.base import Layer
 from fastconv.nn.checkpoint import Checkpoint, capture, load_checkpoint, restore, save_checkpoint
-from fastconv.nn.container import Sequential
+from fastconv.nn.checks import LONGEST, Array, cut, positive_int, quiet
+from fastconv.nn.container import Sequential, predict
+from fastconv.nn.describe import describe, fingerprint
 from fastconv.nn.history import EarlyStopping, FitState, History
-from fastconv.nn.identity import as_json, differences, fingerprint, identity
 from fastconv.nn.losses import Loss
+from fastconv.nn.normalisation import OneValueError
 from fastconv.nn.optimizers import Optimizer
 from fastconv.nn.stopping import Stopper
 
 Augment = Callable[[Array, np.random.Generator], Array]
 
 
+@quiet
 def train_step(
     model: Layer, loss: Loss, optimizer: Optimizer, x: Array, y: Array
 ) -> tuple[float, Array]:
@@ -42,10 +49,18 @@ def train_step(
     return value, z
 
 
+@quiet
 def evaluate(
     model: Sequential, loss: Loss, x: Array, y: Array, batch_size: int = 256
 ) -> tuple[float, float | None]:
     """Loss and accuracy (None where the loss has none) on data, in evaluation mode.
+
+    Neither the model nor the loss changes: it may be called while another thread trains them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument; also where there is no image.
 
     Examples
     --------
@@ -55,13 +70,17 @@ def evaluate(
     >>> nn.evaluate(model, nn.SoftmaxCrossEntropy(), x, y)[1]
     0.6666666666666666
     """
-    z = model.predict(x, batch_size)
+    arguments.check_model(model)
+    arguments.check_loss(loss)
+    x, y = arguments.check_data("x", "y", x, y)
+    z = model.predict(x, batch_size) if isinstance(model, Sequential) else predict(model, x)
+    loss = copy.copy(loss)  # its forward keeps what backward needs: in the copy
     correct = loss.correct(z, y)
-    with np.errstate(over="ignore", invalid="ignore"):
-        value = loss.forward(z, y)
+    value = loss.forward(z, y)
     return value, None if correct is None else correct / len(z)
 
 
+@quiet
 def fit(
     model: Sequential,
     loss: Loss,
@@ -85,7 +104,9 @@ def fit(
     Parameters
     ----------
     model, loss, optimizer
-        The optimizer must hold the model's parameters.
+        The optimizer must hold the model's parameters. Layers that are in evaluation mode stay in
+        it: ``model.layers[1].eval()`` freezes the statistics of a BatchNorm, or switches a Dropout
+        off. A model that is in evaluation mode as a whole is an error.
     x : ndarray (m, ...)
         Images of the model's dtype.
     y : ndarray (m,) or (m, ...)
@@ -97,8 +118,8 @@ def fit(
     shuffle : bool
         Whether each epoch takes the images in a new random order.
     seed : int
-        Seed of the order and of `augment`. The same seed, data and model give the same weights,
-        bit for bit.
+        Seed of the order, of `augment` and of the layers that were made without a seed (Dropout).
+        The same seed, data and model give the same weights, bit for bit.
     augment : callable, optional
         `augment(x, rng) -> x` for each training batch.
     early_stopping : EarlyStopping or int, optional
@@ -106,12 +127,14 @@ def fit(
     callbacks : iterable of objects
         Any of the methods on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end, on_fit_end,
         each called with the `FitState`. One that influences the training should have a method
-        `settings()` (JSON types), which a resumed run compares, and no state of its own.
+        `settings()`, which a resumed run compares, and no state of its own.
     checkpoint : path, optional
         Written before the first epoch and after every one (after on_epoch_end).
     resume : bool
         Continue from `checkpoint`. The result is bit for bit that of an uninterrupted run.
-        `epochs` may be larger than it was; everything else must be equal.
+        `epochs` may be larger than it was; everything else must be equal: data, layers, loss,
+        optimizer and `augment`, by class, attributes and (of functions, and of classes of your
+        own) code. An object with a method `settings()` is compared by what that returns.
 
     Returns
     -------
@@ -120,9 +143,11 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        Naming the argument; also for a resume with other settings.
+        Naming the argument, before the first step; also for a resume with other settings, and
+        where a BatchNorm would see one value per channel in the last batch.
     FloatingPointError
-        If the loss is not finite, with epoch and step.
+        If the loss is not finite, with epoch and step. With early stopping the weights are those of
+        the best epoch. Nothing else raises it, whatever `numpy.seterr` says.
     KeyboardInterrupt
         Passed on, after the state of the last finished epoch is on the disk.
 
@@ -137,15 +162,14 @@ def fit(
     >>> history["accuracy"][-1]
     1.0
     """
+    arguments.check_model(model)
     options = {"batch_size": batch_size, "shuffle": bool(shuffle), "seed": seed}
     run = _Run(model, loss, optimizer, x, y, epochs, options)
     run.prepare(validation, augment, early_stopping, callbacks)
-    modes = [(layer, layer.training) for _, layer in model.walk()]
     try:
         return run.train(checkpoint, resume)
     finally:
-        for layer, mode in modes:
-            layer.training = mode
+        run.set_modes()
 
 
 class _Run:
@@ -162,17 +186,19 @@ class _Run:
         options: dict[str, Any],
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.x, self.y = _check_data("x", "y", x, y, model)
+        arguments.check_trains(model)
+        arguments.check_loss(loss)
+        arguments.check_optimizer(optimizer, model)
+        self.x, self.y = arguments.check_data("x", "y", x, y)
         self.batch_size = positive_int("batch_size", options["batch_size"])
         self.seed = positive_int("seed", options["seed"], minimum=0)
         self.shuffle = options["shuffle"]
         epochs = positive_int("epochs", epochs, minimum=0)
-        held = {id(parameter) for parameter in model.parameters()}
-        if any(id(parameter) not in held for parameter in optimizer.parameters):
-            raise ValueError("optimizer: it holds parameters that are not the model's")
         steps = -(-len(self.x) // self.batch_size)
         self.state = FitState(model, loss, optimizer, epochs, steps, len(self.x))
         self.generator = np.random.default_rng(self.seed)
+        self.modes = [(layer, layer.training) for _, layer in model.walk()]
+        self.written: trial.Written = {}
 
     def prepare(
         self,
@@ -186,12 +212,39 @@ class _Run:
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise ValueError("validation: a pair (x, y) is needed")
-            self.validation = _check_data("validation x", "validation y", *validation, self.model)
+            self.validation = arguments.check_data("validation x", "validation y", *validation)
+        arguments.check_augment(augment)
         self.augment = augment
-        self.callbacks = list(callbacks)
-        if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
-            early_stopping = EarlyStopping(positive_int("early_stopping", early_stopping))
-        self.stopper = Stopper(early_stopping, self.model, validation is not None)
+        self.callbacks = arguments.callback_list(callbacks)
+        rule = arguments.early_stopping_rule(early_stopping)
+        self.stopper = Stopper(rule, self.model, validation is not None)
+        self._try_images()
+        if self.validation is not None:
+            trial.check_validation(self.model, self.loss, *self.validation)
+
+    def _try_images(self) -> None:
+        """Try the smallest batch; with `augment`, which may change the images' size, try later."""
+        self.tried = False
+        last = len(self.x) % self.batch_size or min(len(self.x), self.batch_size)
+        try:
+            z, self.written = trial.try_forward(self.model, self.x[:last])
+        except (ValueError, TypeError) as error:
+            if self.augment is not None:
+                return
+            if isinstance(error, OneValueError):
+                raise trial.one_value(error, len(self.x), self.batch_size) from error
+            raise
+        self._try_labels(z, self.y[:last])
+        self.tried = True
+
+    def _try_labels(self, z: Array, y: Array) -> None:
+        trial.check_labels(self.loss, z, self.y, "y")
+        self.written |= trial.try_loss(self.loss, z, y)
+
+    def set_modes(self) -> None:
+        """Put every layer into the mode, training or evaluation, that it had when `fit` began."""
+        for layer, mode in self.modes:
+            layer.training = mode
 
     def train(self, checkpoint: Any, resume: bool) -> History:
         """All epochs, with a checkpoint around each."""
@@ -201,6 +254,8 @@ class _Run:
         self.settings = {} if checkpoint is None else self._describe()
         if resume:
             self._load()
+        else:
+            self.model.reseed(self.seed)
         state = self.state
         self.due = checkpoint is not None and not resume
         try:
@@ -213,6 +268,10 @@ class _Run:
         except KeyboardInterrupt:
             self._save_if_due()
             raise
+        except FloatingPointError as error:
+            if self.stopper.finish():
+                error.add_note("early_stopping: the weights are those of the best epoch again")
+            raise
         self.stopper.finish()
         self._call("on_fit_end")
         return state.history
@@ -223,15 +282,16 @@ class _Run:
         state.step = state.images_seen = 0
         state.metrics = {}
         self._call("on_epoch_begin")
-        self.model.train()
+        if not any(layer.training for _, layer in self.model.walk()):
+            self.set_modes()  # a callback has evaluated the model and left it so
         start = time.perf_counter()
         self._batches()
         seconds = time.perf_counter() - start
         row = {"epoch": state.epoch, **state.metrics, "val_loss": None, "val_accuracy": None}
         if self.validation is not None:
-            row["val_loss"], row["val_accuracy"] = evaluate(
-                self.model, self.loss, *self.validation, max(self.batch_size, 256)
-            )
+            size = max(self.batch_size, 256)
+            found = evaluate(self.model, self.loss, *self.validation, size)
+            row["val_loss"], row["val_accuracy"] = found
         row |= {"lr": self.optimizer.lr, "seconds": seconds}
         row["images_per_second"] = state.images / max(seconds, 1e-9)
         state.metrics = row
@@ -249,14 +309,15 @@ class _Run:
             x, y = self.x[chosen], self.y[chosen]
             if self.augment is not None:
                 x = self.augment(x, self.generator)
-            with np.errstate(over="ignore", invalid="ignore"):
-                value, z = train_step(self.model, self.loss, self.optimizer, x, y)
+            if not self.tried:
+                self._try_augmented(x, y)
+            value, z = train_step(self.model, self.loss, self.optimizer, x, y)
             state.step += 1
             if not math.isfinite(value):
                 raise FloatingPointError(
                     f"loss is {value} in epoch {state.epoch}, step {state.step} of "
-                    f"{state.steps_per_epoch}, with {self.optimizer!r}: look for NaN or inf in x, "
-                    f"or try a smaller lr"
+                    f"{state.steps_per_epoch}, with {cut(repr(self.optimizer), 120)}: look for NaN "
+                    f"or inf in x, or try a smaller lr"
                 )
             state.images_seen += len(x)
             loss_sum += value * len(x)
@@ -268,6 +329,15 @@ class _Run:
                 state.metrics["accuracy"] = correct_sum / state.images_seen
             self._call("on_batch_end")
 
+    def _try_augmented(self, x: Array, y: Array) -> None:
+        last = len(self.x) % self.batch_size or len(x)
+        try:
+            z, _ = trial.try_forward(self.model, x[:last])
+        except OneValueError as error:
+            raise trial.one_value(error, len(self.x), self.batch_size) from error
+        self._try_labels(z, y[:last])
+        self.tried = True
+
     def _call(self, method: str) -> None:
         for callback in self.callbacks:
             function = getattr(callback, method, None)
@@ -278,22 +348,26 @@ class _Run:
 
     def _describe(self) -> dict[str, Any]:
         """Everything that must be equal for a resumed run to be the same run."""
-        validation = self.validation
+        validation, model = self.validation, self.model
         settings = {
-            "model": repr(self.model),
-            "loss": repr(self.loss),
-            "optimizer": self.optimizer.settings,
+            "form": 2,
+            "model": identity.model_identity(model, self.written),
+            "loss": identity.loss_identity(self.loss, model, self.written),
+            "optimizer": identity.optimizer_identity(self.optimizer, model),
             "data": fingerprint(self.x, self.y),
             "validation": None if validation is None else fingerprint(*validation),
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "seed": self.seed,
-            "augment": None if self.augment is None else identity(self.augment),
-            "early_stopping": repr(self.stopper.rule),
-            # Callbacks without settings() only look on: a progress bar may come and go.
-            "callbacks": [identity(c) for c in self.callbacks if hasattr(c, "settings")],
+            "augment": describe(self.augment, model),
+            "early_stopping": describe(self.stopper.rule, model),
+            "callbacks": [describe(callback, model) for callback in self._comparable()],
         }
-        return as_json(settings)
+        return identity.as_json(settings)
+
+    def _comparable(self) -> list[Any]:
+        """Callbacks with `settings()`; the others only look on: a progress bar may come and go."""
+        return [c for c in self.callbacks if callable(getattr(c, "settings", None))]
 
     def _save_if_due(self) -> None:
         if not self.due:
@@ -313,22 +387,18 @@ class _Run:
 
     def _load(self) -> None:
         found = load_checkpoint(self.checkpoint)
-        wrong = differences(found.settings, self.settings)
-        if wrong:
-            raise ValueError(
-                f"resume: {self.checkpoint} belongs to another run: " + "; ".join(wrong)
+        before, now = found.settings, self.settings
+        if "form" not in before:
+            now = identity.old_form(
+                now, self.state, self.augment, self.stopper.rule, self._comparable()
             )
+            before = identity.as_old_form(before)
+        if wrong := identity.differences(before, now):
+            name = str(self.checkpoint)
+            name = name if len(name) <= 100 else Path(name).name
+            text = f"resume: {name} belongs to another run: " + "; ".join(wrong)
+            raise ValueError(cut(text, LONGEST))
         restore(found, self.model, self.optimizer, self.generator)
         self.stopper.load(found.stopping, found.arrays)
         self.state.epoch = found.epoch
         self.state.history.epochs[:] = found.history
-
-
-def _check_data(x_name: str, y_name: str, x: Any, y: Any, model: Layer) -> tuple[Array, Array]:
-    check_array(x_name, x, model)
-    y = np.asarray(y)
-    if x.ndim < 2 or len(x) == 0:
-        raise ValueError(f"{x_name}: expected (m, ...) with m of at least 1, got {x.shape}")
-    if y.ndim < 1 or len(y) != len(x):
-        raise ValueError(f"{y_name}: expected {len(x)} labels, one per image, got {y.shape}")
-    return x, y

@@ -17,7 +17,7 @@ import fastconv
 from fastconv.adapters._host import host
 from fastconv.adapters.onnx._layers import CONVERTERS
 from fastconv.nn.base import Layer
-from fastconv.nn.container import Sequential, evaluating
+from fastconv.nn.container import Sequential, predict
 from fastconv.nn.conv import AXES, Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten
 from fastconv.nn.normalisation import BatchNorm
@@ -155,8 +155,7 @@ def _input_shape(
 ) -> list[int | str]:
     """Shape of ``x``: numbers where they are known, names where they are free."""
     if image is not None:
-        with evaluating(model):
-            model.forward(np.zeros((0, *image), dtype))  # raises where it does not fit
+        predict(model, np.zeros((0, *image), dtype))  # raises where it does not fit
         return ["m", *image]
     channels: int | str = "C"
     for _, layer in model.walk():
