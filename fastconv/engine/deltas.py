@@ -10,15 +10,17 @@ import math
 import numpy as np
 
 from fastconv.engine import words as s
+from fastconv.engine.call import Call, perform
 from fastconv.engine.launch import start
 from fastconv.engine.tables.workspace import address_of, workspace
 from fastconv.threads import parts
 
-__all__ = ["bias_sums", "relu_delta"]
+__all__ = ["bias_sums", "relu_call", "relu_delta"]
 
-# Elements that are worth another thread; blocks of a thread.
+# Elements that are worth another thread.
 GRAIN = 100_000
-BLOCKS = 4
+# Elements of a block of a mask: what two threads share of a small one.
+RELU_ELEMENTS = 16384
 
 
 def bias_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
@@ -39,13 +41,18 @@ def bias_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
 
 def relu_delta(entry: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
     """``dx = dy`` where ``y > 0``, else 0, by a compiled loop; all of one shape."""
-    threads = parts(dy.size, GRAIN)
+    perform(relu_call(entry, dy, y, dx))
+
+
+def relu_call(entry: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> Call:
+    """`relu_delta` as a call; `dx` may be `dy`."""
+    items = -(-dy.size // RELU_ELEMENTS)
     words = s.delta_words(
         element=dy.dtype.itemsize,
         dy=address_of(dy),
         y=address_of(y),
         result=address_of(dx),
         total=dy.size,
-        items=BLOCKS * threads,
+        items=items,
     )
-    start(entry, workspace().write(s.DELTA_CALL, words), threads)
+    return Call(entry, words[s.PLAN :], items, dy.size, GRAIN)

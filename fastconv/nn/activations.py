@@ -44,6 +44,16 @@ class _Elementwise(Layer):
     def _gradient(self, y: Array, dy: Array) -> Array:
         raise NotImplementedError
 
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        name = type(self).__name__.lower()
+        y = each(graph, "forward", name, x)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return each(graph, "backward", f"{name}_delta", dy, y) if need else None
+
+        return y, backward
+
     @quiet
     def forward(self, x: Array) -> Array:
         """Apply the function to every element of `x`, any shape."""
@@ -75,6 +85,15 @@ class ReLU(_Elementwise):
     def _gradient(self, y: Array, dy: Array) -> Array:
         dx: Array = self.ops.relu_backward(dy, y)
         return dx
+
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        y = each(graph, "forward", "relu", x)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return relu_backward(graph, dy, y) if need else None
+
+        return y, backward
 
 
 class Sigmoid(_Elementwise):
@@ -144,15 +163,33 @@ class Dropout(Layer):
         """Constructor arguments as JSON types."""
         return {"rate": self.rate, "seed": self.seed}
 
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations; the mask is drawn before all others."""
+        rate = graph.setting(self, "rate")
+        if not graph.setting(self, "training") or rate == 0:
+            return x, lambda dy, need: dy
+        mask = graph.value(x.shape, x.dtype)
+        graph.draw("mask", lambda out: np.copyto(out, self._mask(out.shape, out.dtype)), (mask,))
+        y = each(graph, "forward", "multiply", x, mask)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return each(graph, "backward", "multiply", dy, mask) if need else None
+
+        return y, backward
+
+    def _mask(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """0 with probability `rate`, else ``1 / (1 - rate)``."""
+        kind = np.dtype(dtype).type
+        kept = self._generators["rng"].random(shape, dtype=kind) >= self.rate
+        return kept * kind(1 / (1 - self.rate))
+
     @quiet
     def forward(self, x: Array) -> Array:
         """Drop elements of `x` while training; return `x` itself in evaluation."""
         check_array("x", x, self)
         mask = None
         if self.training and self.rate > 0:
-            kind = x.dtype.type
-            kept = self._generators["rng"].random(x.shape, dtype=kind) >= self.rate
-            mask = kept * kind(1 / (1 - self.rate))  # 0 or 1 / (1 - rate)
+            mask = self._mask(x.shape, x.dtype)
         self._cache = (mask, x.shape, x.dtype)
         return x if mask is None else x * mask
 

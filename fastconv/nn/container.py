@@ -20,6 +20,10 @@ from fastconv.nn.checks import (
     shown,
 )
 
+from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu
+from fastconv.program.graph import Graph, Value
+from fastconv.program.layers import each
+
 
 class Sequential(Layer):
     """A chain of layers.
@@ -75,6 +79,31 @@ class Sequential(Layer):
         return {"name": self.name, "layers": layers}
 
     # The two passes -----------------------------------------------------------------------------
+
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations: those of all layers."""
+        steps: list[tuple[str, Backward]] = []
+        graph.setting(self, "layers")
+        i = 0
+        while i < len(self.layers):
+            layer, options = self.layers[i], {}
+            where = f"{i} {type(layer).__name__}"
+            if takes_relu(layer) and i + 1 < len(self.layers) and is_relu(self.layers[i + 1]):
+                options["relu"] = True
+                i += 1
+            with graph.inside(where):
+                x, back = lowered(layer, graph, x, **options)
+            steps.append((where, back))
+            i += 1
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            result: Value | None = dy
+            for k, (where, back) in reversed(list(enumerate(steps))):
+                with graph.inside(where):
+                    result = back(result, need or k > 0)
+            return result
+
+        return x, backward
 
     @quiet
     def forward(self, x: Array) -> Array:
@@ -290,6 +319,28 @@ class Residual(Layer):
             for name, layer in parts.items()
         }
 
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        with graph.inside("body"):
+            y, back = lowered(self.body, graph, x)
+        side, side_back = x, None
+        if self.shortcut is not None:
+            with graph.inside("shortcut"):
+                side, side_back = lowered(self.shortcut, graph, x)
+        if y.shape != side.shape or y.dtype != side.dtype:
+            raise self._apart(y, side)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            side_dx: Value | None = dy
+            if side_back is not None:
+                with graph.inside("shortcut"):
+                    side_dx = side_back(dy, need)
+            with graph.inside("body"):
+                dx = back(dy, need)
+            return each(graph, "backward", "add", dx, side_dx) if need else None
+
+        return each(graph, "forward", "add", y, side), backward
+
     @quiet
     def forward(self, x: Array) -> Array:
         """Add the body's output and the shortcut's."""
@@ -297,16 +348,20 @@ class Residual(Layer):
         y = self._way("body", "forward", x)
         side = x if self.shortcut is None else self._way("shortcut", "forward", x)
         if y.shape != side.shape or y.dtype != side.dtype:
-            same = "shape" if y.shape != side.shape else "dtype"
-            raise layer_error(
-                ValueError if same == "shape" else TypeError,
-                self,
-                f"body: its output {getattr(y, same)} and the shortcut's {getattr(side, same)} "
-                f"must have one {same}",
-            )
+            raise self._apart(y, side)
         self._cache = (y.shape, y.dtype)
         total: Array = y + side
         return total
+
+    def _apart(self, y: Any, side: Any) -> Exception:
+        """The error of a body and a shortcut that do not fit; both have a shape and a dtype."""
+        same = "shape" if y.shape != side.shape else "dtype"
+        return layer_error(
+            ValueError if same == "shape" else TypeError,
+            self,
+            f"body: its output {getattr(y, same)} and the shortcut's {getattr(side, same)} "
+            f"must have one {same}",
+        )
 
     def _way(self, name: str, method: str, array: Array) -> Array:
         layer: Layer = getattr(self, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, check_input, layer_error, positive_int, quiet
 from fastconv.nn.init import initial_weights, parameter_dtype
+from fastconv.nn.lowering import Lowered, parameter
+from fastconv.program.graph import Graph, Value
+from fastconv.program.layers import Convolution, bias_grad, relu_backward
 
 
 class Flatten(Layer):
@@ -29,6 +33,15 @@ class Flatten(Layer):
         return {}
 
     @quiet
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """No operation: the same memory in another shape."""
+        y = graph.view(x, (x.shape[0], math.prod(x.shape[1:])))
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return graph.view(dy, x.shape) if need else None
+
+        return y, backward
+
     def forward(self, x: Array) -> Array:
         """Return `x` with all axes but the first joined."""
         check_array("x", x, self)
@@ -113,6 +126,26 @@ class Dense(Layer):
         return cls(**config, init="zeros")
 
     @quiet
+    def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
+        """Both passes, as operations; `relu`: the next layer is one, and part of this."""
+        w, dw = parameter(graph, self.w)
+        b, db = (None, None) if self.b is None else parameter(graph, self.b)
+        m, inputs, outputs = x.shape[0], self.inputs, self.outputs
+        kernel = graph.view(w, (1, inputs, outputs))
+        conv = Convolution(graph, graph.view(x, (m, 1, inputs)), kernel, b, relu)
+        y = graph.view(conv.y, (m, outputs))
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            if relu:
+                dy = relu_backward(graph, dy, y)
+            dy = graph.view(dy, (m, 1, outputs))
+            conv.kernel_grad(dy, graph.view(dw, kernel.shape))
+            if db is not None:
+                bias_grad(graph, dy, db)
+            return graph.view(conv.input_grad(dy), (m, inputs)) if need else None
+
+        return y, backward
+
     def forward(self, x: Array) -> Array:
         """Map `x` (m, inputs) to `y` (m, outputs)."""
         check_input(self, x, "m", self.inputs, self.dtype)

@@ -23,6 +23,10 @@ from fastconv.nn.init import parameter_dtype
 class OneValueError(ValueError):
     """A normalisation in training has one value per channel: its variance is 0, whatever it is."""
 
+from fastconv.nn.lowering import Lowered, parameter
+from fastconv.program.graph import Graph, Value
+from fastconv.program.layers import BatchNorm as lowered_norm
+
 
 class BatchNorm(Layer):
     """Normalise each channel over the batch and all pixels, then scale and shift.
@@ -120,6 +124,24 @@ class BatchNorm(Layer):
         self._cache = (normal, inverse, use_batch)
         y: Array = normal * self.scale.value + self.shift.value
         return y
+
+    def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
+        """Both passes, as operations; `relu`: the next layer is one, and part of this."""
+        scale, scale_grad = parameter(graph, self.scale)
+        shift, shift_grad = parameter(graph, self.shift)
+        running = (
+            graph.array(graph.setting(self, name)) for name in ("running_mean", "running_variance")
+        )
+        norm = lowered_norm(
+            graph, x, scale, shift, *running, momentum=graph.setting(self, "momentum"),
+            epsilon=graph.setting(self, "epsilon"), relu=relu,
+            frozen=not graph.setting(self, "training"),
+        )  # fmt: skip
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return norm.backward(dy, scale_grad, shift_grad, need)
+
+        return norm.y, backward
 
     def _move(self, running: Array, seen: Array) -> None:
         running[...] = self.momentum * running + (1.0 - self.momentum) * seen

@@ -9,6 +9,14 @@ import numpy as np
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, layer_error, plain, quiet
 
+from fastconv.nn.lowering import Lowered
+from fastconv.program.graph import Graph, Value
+from fastconv.program.layers import Pooling
+
+
+def _lowered(pool: Pooling) -> Lowered:
+    return pool.y, lambda dy, need: pool.backward(dy) if need else None
+
 
 class _Pool(Layer):
     """Arguments that both poolings share."""
@@ -60,6 +68,10 @@ class MaxPool(_Pool):
         return argmax
 
     @quiet
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        return _lowered(Pooling(graph, "max", x, self.window, **self.settings))
+
     def forward(self, x: Array) -> Array:
         """Pool `x` (m, H, W, C) into `y` (m, OH, OW, C)."""
         check_array("x", x, self)
@@ -106,6 +118,12 @@ class AvgPool(_Pool):
         self._cache: tuple[tuple[int, ...], Array] | None = None
 
     @quiet
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        settings = dict(self.settings)
+        include_pad = settings.pop("count_include_pad")
+        return _lowered(Pooling(graph, "mean", x, self.window, include_pad, **settings))
+
     def forward(self, x: Array) -> Array:
         """Pool `x` (m, H, W, C) into `y` (m, OH, OW, C)."""
         check_array("x", x, self)
@@ -140,6 +158,16 @@ class GlobalAvgPool(Layer):
         return {}
 
     @quiet
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        pool = Pooling(graph, "mean", x, x.shape[1:-1])
+        y, backward = _lowered(pool)
+
+        def back(dy: Value, need: bool) -> Value | None:
+            return backward(graph.view(dy, pool.y.shape), need)
+
+        return graph.view(y, (x.shape[0], x.shape[-1])), back
+
     def forward(self, x: Array) -> Array:
         """Average `x` (m, H, W, C) over H and W (1-D: W; 3-D: D, H, W)."""
         check_array("x", x, self)

@@ -6,6 +6,7 @@ and returns the value they write. Sizes and arguments are checked as there, when
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from fastconv.geometry.resolve import conv_geometry, pool_geometry, transpose_ge
 from fastconv.plans.compiled import pools, products
 from fastconv.program.graph import Graph, Value
 
-__all__ = ["Convolution", "Pooling"]
+__all__ = ["BatchNorm", "Convolution", "Pooling", "bias_grad", "each", "relu_backward"]
 
 
 class Convolution:
@@ -162,3 +163,111 @@ class Pooling:
             return (pools.later(scratch, most, name, x, y, argmax[0] if argmax else None),)
 
         return make
+
+
+class BatchNorm:
+    """Batch normalisation, with its gradients; ReLU may follow.
+
+    Parameters
+    ----------
+    graph : Graph
+    x : Value
+        ``(m, ..., C)``.
+    scale, shift, mean, variance : Value
+        ``(C,)``; mean and variance are the running statistics.
+    momentum, epsilon : float
+    relu : bool
+        Whether ReLU follows.
+    frozen : bool
+        Whether the running statistics are used, and stay as they are.
+    """
+
+    def __init__(
+        self, graph: Graph, x: Value, scale: Value, shift: Value, mean: Value, variance: Value,
+        *, momentum: float, epsilon: float, relu: bool, frozen: bool,
+    ) -> None:  # fmt: skip
+        from fastconv.engine import channels
+
+        self._graph, self._x, self._scale = graph, x, scale
+        self._relu, self._frozen, self._channels = relu, frozen, channels
+        self._table = graph.value(channels.table_shape(x.shape, x.dtype), x.dtype)
+        self._parts = channels.norm_parts_nbytes(x.shape, x.dtype)
+        self.y = graph.value(x.shape, x.dtype)
+
+        def statistics(parts: int, *arrays: np.ndarray) -> Sequence[Any]:
+            x, scale, shift, mean, variance, table = arrays
+            if frozen:
+                return (channels.norm_frozen_call(x.shape, table, scale, shift, mean, variance,
+                                                  epsilon),)  # fmt: skip
+            return (channels.norm_statistics_call(x, parts, table, scale, shift, mean, variance,
+                                                  momentum, epsilon),)  # fmt: skip
+
+        def forward(_: int, x: np.ndarray, table: np.ndarray, y: np.ndarray) -> Sequence[Any]:
+            return (channels.norm_forward_call(x, table, y, relu),)
+
+        operands = (x, scale, shift, mean, variance)
+        graph.call("statistics", statistics, operands, (self._table,), scratch=self._parts)
+        graph.call("forward", forward, (x, self._table), (self.y,))
+
+    def backward(self, dy: Value, scale_grad: Value, shift_grad: Value, need: bool) -> Value | None:
+        """``dx``, if it is needed, and the gradients of scale and shift."""
+        channels, relu, frozen = self._channels, self._relu, self._frozen
+
+        def sums(parts: int, *arrays: np.ndarray) -> Sequence[Any]:
+            dy, x, scale, table, scale_grad, shift_grad = arrays
+            return (channels.norm_sums_call(dy, x, parts, table, scale, scale_grad, shift_grad,
+                                            relu),)  # fmt: skip
+
+        def backward(_: int, *arrays: np.ndarray) -> Sequence[Any]:
+            dy, x, table, dx = arrays
+            return (channels.norm_backward_call(dy, x, table, dx, relu, frozen),)
+
+        self._graph.call(
+            "sums", sums, (dy, self._x, self._scale, self._table), (scale_grad, shift_grad),
+            scratch=self._parts,
+        )  # fmt: skip
+        if not need:
+            return None
+        dx = self._graph.value(self._x.shape, dy.dtype)
+        self._graph.call("backward", backward, (dy, self._x, self._table), (dx,), over=(dx, dy))
+        return dx
+
+
+def bias_grad(graph: Graph, dy: Value, db: Value) -> None:
+    """``db[f]``, the sum of ``dy[..., f]``, into an array of the caller's."""
+    from fastconv.engine import channels
+
+    pixels = math.prod(dy.shape[1:-1])
+    cuts = channels.bias_cuts(dy.shape[0], pixels, dy.shape[-1], dy.dtype.itemsize)
+
+    def make(parts: int, dy: np.ndarray, db: np.ndarray) -> Sequence[Any]:
+        return (channels.bias_grad_call(dy, parts, db, cuts),)
+
+    graph.call("bias gradient", make, (dy,), (db,), scratch=8 * cuts.items * cuts.width)
+
+
+def each(graph: Graph, label: str, name: str, a: Value, b: Value | None = None) -> Value:
+    """A function of every element of `a`, or of those of `a` and `b` (see `engine.elementwise`)."""
+    y = graph.value(a.shape, a.dtype)
+
+    def make(_: int, *arrays: np.ndarray) -> Sequence[Any]:
+        from fastconv.engine.elementwise import each_call
+
+        a, *b, y = arrays
+        return (each_call(name, a, y, *b),)
+
+    graph.call(label, make, (a,) if b is None else (a, b), (y,), over=(y, a))
+    return y
+
+
+def relu_backward(graph: Graph, dy: Value, y: Value) -> Value:
+    """``dy`` where ``y > 0``, else exactly 0."""
+    dx = graph.value(dy.shape, dy.dtype)
+
+    def make(_: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> Sequence[Any]:
+        from fastconv.engine import deltas, entries
+
+        return (deltas.relu_call(entries.delta_address("relu_delta", dy.dtype), dy, y, dx),)
+
+    graph.call("mask", make, (dy, y), (dx,), over=(dx, dy))
+    return dx
