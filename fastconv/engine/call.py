@@ -21,7 +21,7 @@ class Call(NamedTuple):
     entry : int
         Address of ``void entry(int64 call, int64 thread)``.
     words : tuple of int
-        From the word `words.PLAN` on; the counters before it are zero when a call begins.
+        From the word `words.TABLE` on; the counters before it are zero when a call begins.
     items : int
         Into how many pieces the work is cut; more threads than that find none.
     work, grain : int

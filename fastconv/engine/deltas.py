@@ -55,4 +55,4 @@ def relu_call(entry: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> Call
         total=dy.size,
         items=items,
     )
-    return Call(entry, words[s.PLAN :], items, dy.size, GRAIN)
+    return Call(entry, words[s.TABLE :], items, dy.size, GRAIN)

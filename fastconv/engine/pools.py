@@ -130,14 +130,14 @@ class Pools:
         total = self.m * self.rows if name in ("max", "argmax", "mean") else self.m
         words = self._words(total, x, y, argmax, scratch, threads)
         items = min(total, BLOCKS * threads)
-        return Call(self._entry(name), words[s.PLAN :], items, self.work, GRAIN)
+        return Call(self._entry(name), words[s.TABLE :], items, self.work, GRAIN)
 
     def _words(
         self, total: int, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None, scratch: int,
         threads: int,
     ) -> tuple[int, ...]:  # fmt: skip
         return s.pool_words(
-            plan=self._address,
+            table=self._address,
             scratch=scratch,
             x=address_of(x),
             y=address_of(y),

@@ -167,7 +167,7 @@ class Convolution(Product):
         """
         prepared = self._for(source)
         words = self._words(prepared, source, w, b, relu, target, scratch)
-        return Call(self.entry, words[s.PLAN :], prepared.units, self.flops, GRAIN)
+        return Call(self.entry, words[s.TABLE :], prepared.units, self.flops, GRAIN)
 
     def _for(self, source: np.ndarray) -> Prepared:
         plain = source.dtype == self.dtype and source.flags.c_contiguous
@@ -184,7 +184,7 @@ class Convolution(Product):
         single = target.shape[-1] == 1 and not choice.in_rows
         direct = target.dtype == dtype and (to[5] == self.size or single)
         return s.call_words(
-            plan=prepared.address,
+            table=prepared.address,
             scratch=scratch + self.shared_nbytes,
             source=view(source, dtype),
             target=to,
@@ -249,7 +249,7 @@ class KernelGradient(Product):
         """
         prepared = self._for(x, dy)
         words = self._words(prepared, x, dy, dw, scratch)
-        return Call(self.entry, words[s.PLAN :], prepared.units, self.flops, GRAIN)
+        return Call(self.entry, words[s.TABLE :], prepared.units, self.flops, GRAIN)
 
     def _for(self, x: np.ndarray, dy: np.ndarray) -> Prepared:
         x_in_place = self.choice.x_in_place and x.dtype == self.dtype and x.flags.c_contiguous
@@ -261,7 +261,7 @@ class KernelGradient(Product):
     ) -> tuple[int, ...]:
         to = address_of(result)
         return s.call_words(
-            plan=prepared.address,
+            table=prepared.address,
             scratch=scratch + self.shared_nbytes,
             source=view(x, self.dtype),
             target=view(dy, self.dtype),

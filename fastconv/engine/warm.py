@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.engine.entries import pool_address, sweep_address
-from fastconv.engine.tables.tiles import all_tiles, host_lanes
+from fastconv.engine.tables.tiles import all_tiles, cpu_lanes
 
 __all__ = ["compile_pools", "compile_tiles"]
 
@@ -22,7 +22,7 @@ def compile_tiles(dtype: np.dtype) -> None:
 
 def compile_pools(op: str, dtype: np.dtype) -> None:
     """A pooling's entries for any number of channels: vectors of 1, 2, 4, ... of them."""
-    lanes = host_lanes(dtype)
+    lanes = cpu_lanes(dtype)
     while lanes:
         for name in POOLS.get(op, ()):
             pool_address(name, lanes, dtype)

@@ -34,7 +34,7 @@ def kind_of(dtype: Any, computing: np.dtype) -> int:
     NEXT_FIRST,  # counters: what must be done before all else, how much of it is, and items
     DONE,
     NEXT_ITEM,
-    PLAN,  # address of the plan's table
+    TABLE,  # address of the geometry's table
     SCRATCH,  # address of thread 0's scratch
     SOURCE,  # view: x, or dy of an input gradient
 ) = range(6)
@@ -57,12 +57,12 @@ CALL = struct.Struct(f"{CALL_WORDS}q")
 
 
 def call_words(
-    *, plan: int, scratch: int, source: Sequence[int], target: Sequence[int], sweep: int,
+    *, table: int, scratch: int, source: Sequence[int], target: Sequence[int], sweep: int,
     kernel: int = 0, packed: int = 0, bias: int = 0, prior: int = 0, relu: int = 0,
     direct: int = 0, partial: int = 0, result: int = 0, in_line: int = 0,
 ) -> tuple[int, ...]:  # fmt: skip
     """The words of a call of a product; `source` and `target` are views."""
-    return (0, 0, 0, plan, scratch, *source, *target, kernel, packed, bias, prior, relu, direct,
+    return (0, 0, 0, table, scratch, *source, *target, kernel, packed, bias, prior, relu, direct,
             partial, result, sweep, in_line)  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def call_words(
     TASK_WORDS,
 ) = (0, 1, 2, 5, 7, 10, 13, 14)
 
-# ------------------------------------------------------------------------- a plan: boxes
+# ------------------------------------------------------------------------- a table: boxes
 _next = iter(range(0, 1000))
 
 
@@ -150,11 +150,23 @@ COLUMN_GROUPS = _words()
 GROUP_PANELS = _words()  # panels of a column group
 ROW_GROUPS = _words()
 GROUP_ROWS = _words()  # rows of a row group
-PLAN_WORDS = _words()
+TABLE_WORDS = _words()
 
-# ------------------------------------------------------------------------- a pooling plan
+# ------------------------------------------------------------------------- a pooling table
+# An axis of a pooling: N, k, s, d, lo, O, hi; there are three, D, H and W.
 (
-    POOL_AXES,  # (N, k, s, d, lo, O, hi) of D, H and W
+    AXIS_SIZE,
+    AXIS_WINDOW,
+    AXIS_STEP,
+    AXIS_APART,
+    AXIS_LOW,
+    AXIS_OUT,
+    AXIS_HIGH,
+    AXIS_WORDS,
+) = range(8)
+D_AXIS, H_AXIS, W_AXIS = range(3)
+(
+    POOL_AXES,  # the three axes
     POOL_C,  # channels; bytes of a pixel, and of an element
     POOL_PIXEL,
     POOL_ELEMENT,
@@ -163,11 +175,11 @@ PLAN_WORDS = _words()
     POOL_ROWS,  # output rows of an image
     POOL_PADDED,  # 1: means count the padding
     POOL_FAR,  # 1: an image has 2**31 cells or more
-    POOL_RUN_END,  # end of the pixels of a row whose windows reach no high padding
+    POOL_STRETCH_END,  # end of the pixels of a row whose windows reach no high padding
     POOL_COVERED,  # 1: every cell is in one window
     POOL_SCRATCH,  # bytes of scratch of one thread
     POOL_WORDS,
-) = (0, *range(21, 33))
+) = (0, *range(3 * AXIS_WORDS, 3 * AXIS_WORDS + 12))
 
 # ------------------------------------------------------------------------- a pooling call
 (
@@ -184,10 +196,10 @@ POOL_CALL = struct.Struct(f"{POOL_CALL_WORDS}q")
 
 
 def pool_words(
-    *, plan: int, scratch: int, x: int, y: int, argmax: int, total: int, items: int
+    *, table: int, scratch: int, x: int, y: int, argmax: int, total: int, items: int
 ) -> tuple[int, ...]:
     """The words of a call of a pooling."""
-    return 0, 0, 0, plan, scratch, x, y, argmax, total, items, 0
+    return 0, 0, 0, table, scratch, x, y, argmax, total, items, 0
 
 
 # An argmax points outside the image; elsewhere in it than into its window, where that matters.
@@ -204,7 +216,7 @@ OUTSIDE, ELSEWHERE = 1, 2
     DELTA_PIXELS,  # of an image
     DELTA_F,
     DELTA_CALL_WORDS,
-) = range(PLAN, PLAN + 9)
+) = range(TABLE, TABLE + 9)
 
 DELTA_CALL = struct.Struct(f"{DELTA_CALL_WORDS}q")
 
@@ -222,7 +234,7 @@ def delta_words(
     STEPS,  # address of the table of steps
     STEP_COUNT,
     PROGRAM_CALL_WORDS,
-) = range(PLAN, PLAN + 3)
+) = range(TABLE, TABLE + 3)
 
 # ------------------------------------------------------------------------- a step of a program
 (

@@ -59,7 +59,7 @@ class _Segment:
         starts = []
         for call, _ in steps:
             starts.append(size)
-            size += -(-(len(call.words) + s.PLAN) // LINE_WORDS) * LINE_WORDS
+            size += -(-(len(call.words) + s.TABLE) // LINE_WORDS) * LINE_WORDS
         # one line more, so that the first word can be the first of a line
         self._memory = np.zeros(size + LINE_WORDS, np.int64)
         skipped = -(address_of(self._memory) // 8) % LINE_WORDS
@@ -78,7 +78,7 @@ class _Segment:
                 0, 0, call.entry, self.address + 8 * at, limit,
                 0 if checked is None else address_of(checked),
             )  # fmt: skip
-            self.template[at + s.PLAN : at + s.PLAN + len(call.words)] = call.words
+            self.template[at + s.TABLE : at + s.TABLE + len(call.words)] = call.words
         self._entry = program_address()
 
     def __call__(self, most: int) -> bool:

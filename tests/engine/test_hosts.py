@@ -52,8 +52,8 @@ CHECKS = """
 import sys
 sys.path.insert(0, {here!r})
 import test_engine as t
-from fastconv.engine.tables.tiles import host_isa
-assert host_isa() == {isa!r}, host_isa()
+from fastconv.engine.tables.tiles import cpu_isa
+assert cpu_isa() == {isa!r}, cpu_isa()
 for seed in range(16):
     t.test_random_geometries(seed)
 for channels in (1, 3, 5, 8, 17, 33):

@@ -254,7 +254,7 @@ def test_the_engine_gives_its_known_answers():
             assert known_answers.delta_works(address, name, np.dtype(dtype)), name
             assert not known_answers.delta_works(nothing, name, np.dtype(dtype)), name
         for name, lanes in itertools.product(
-            entries.POOLS, (1, 2, tiles.host_lanes(np.dtype(dtype)))
+            entries.POOLS, (1, 2, tiles.cpu_lanes(np.dtype(dtype)))
         ):
             address = entries.pool_address(name, lanes, np.dtype(dtype))
             assert known_answers.pool_works(address, name, lanes, np.dtype(dtype)), name
@@ -291,6 +291,39 @@ def test_the_sources_are_all_those_that_machine_code_is_made_from():
                 left |= found - seen
     assert {"engine/loops/conv.py", "engine/emit/product.py", "compiler/kernel.py"} < seen
     assert {name[:-3].replace("/", ".") for name in seen} <= set(sources.sources())
+
+
+@pytest.mark.parametrize("form", ["zip", "bytecode"])
+def test_sources_are_found_in_every_installation(python, tmp_path, form):
+    """In a zip file, and where only bytecode is installed; with one module changed, elsewhere."""
+    import compileall
+    from pathlib import Path
+
+    package = Path(cache.__file__).parent
+    places = []
+    for i in range(2):
+        place = tmp_path / str(i)
+        copy = place / "fastconv"
+        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        if i:
+            (copy / "engine" / "loops" / "sweep.py").open("a").write("CHANGED = 1\n")
+        if form == "zip":
+            places.append(shutil.make_archive(str(place), "zip", place))
+        else:
+            compileall.compile_dir(copy, legacy=True, quiet=1)
+            for source in copy.rglob("*.py"):
+                source.unlink()
+            places.append(str(place))
+    code = """
+import sys
+sys.path[:0] = [PLACE]
+from fastconv.compiler import sources
+assert sources.__file__.startswith(PLACE)
+print(len(sources.sources()), sources.folder_name())
+"""
+    said = [python(code.replace("PLACE", repr(place)))[0].split() for place in places]
+    assert said[0][0] == said[1][0] == str(len(sources.sources()))
+    assert said[0][1] != said[1][1]
 
 
 def test_changed_sources_never_get_old_code(python, warm):

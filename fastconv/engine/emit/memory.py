@@ -318,7 +318,7 @@ def zero_bytes(typingctx, to, n):
 
 @intrinsic
 def move_16_bytes(typingctx, to, at):
-    """Copy 16 bytes: the vector that every host has."""
+    """Copy 16 bytes: the vector that every processor has."""
 
     def codegen(context, builder, signature, args):
         kind = ir.VectorType(I64, 2)

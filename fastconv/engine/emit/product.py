@@ -28,7 +28,7 @@ Contract
   steps in the end; TWIN (NV = 1, MR even) repeats rows by twos.
 - Every access carries the alignment of one byte: nothing is asked of the caller's arrays.
 - Each sum is one chain of fused multiply-adds in the order of q that starts at 0; prior is added
-  last. A host without such an instruction multiplies, then adds.
+  last. A processor without such an instruction multiplies, then adds.
 - Nothing is checked: the caller guarantees that every address is readable, and C writeable.
 
 Registers: MR*NV accumulators live in phi nodes across the loop over q, which is not unrolled: with

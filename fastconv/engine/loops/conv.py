@@ -39,33 +39,43 @@ __all__ = ["convolve"]
 
 @inner
 def convolve(call, thread):
-    """Every box of a forward product or an input gradient: ``y = max(cols @ w + b, low)``."""
-    plan = word(call, s.PLAN)
-    scratch = word(call, s.SCRATCH) + thread * word(plan, s.SCRATCH_BYTES)
-    pack(call, plan)
+    """Every box of a forward product or an input gradient: ``y = max(cols @ w + b, low)``.
+
+    Parameters
+    ----------
+    call : int
+        Address of the words of a call (`words.call_words`), the same for all threads: the views of
+        the source ``(m, D, H, W, C)`` and of the target ``(m, OD, OH, OW, F)``, the address of the
+        kernel ``(KD, KH, KW, C/G, F)``, and counters through which threads share the boxes.
+    thread : int
+        Number of this thread: which part of the scratch is its own.
+    """
+    table = word(call, s.TABLE)
+    scratch = word(call, s.SCRATCH) + thread * word(table, s.SCRATCH_BYTES)
+    pack(call, table)
     laid = (0, 0, 0, 0)
     while True:
         item = add_one(call, s.NEXT_ITEM)
-        if item >= word(plan, s.ITEMS):
+        if item >= word(table, s.ITEMS):
             return
-        first = box_of(plan, item)
-        extent = box_extent(plan, first, plan + 8 * s.COUNT)
-        base = open_box(call, plan, scratch, first, extent, 0)
-        for i in range(word(plan, s.PHASES)):
-            phase = word(plan, s.PHASE_TABLE) + i * 8 * s.PHASE_WORDS
+        first = box_of(table, item)
+        extent = box_extent(table, first, table + 8 * s.COUNT)
+        base = open_box(call, table, scratch, first, extent, 0)
+        for i in range(word(table, s.PHASES)):
+            phase = word(table, s.PHASE_TABLE) + i * 8 * s.PHASE_WORDS
             begin, part = phase_extent(phase, first, extent)
             if part[1] > 0 and part[2] > 0 and part[3] > 0:
-                again = part == laid and word(plan, s.PHASES) == 1
-                _phase(call, plan, phase, scratch, base, first, begin, part, again)
+                again = part == laid and word(table, s.PHASES) == 1
+                _phase(call, table, phase, scratch, base, first, begin, part, again)
                 laid = part
 
 
 @inner
-def _phase(call, plan, phase, scratch, base, box, first, extent, again):
+def _phase(call, table, phase, scratch, base, box, first, extent, again):
     """The pixels of one phase of a box, and where they go; `again`: laid out as the last box."""
-    repeats = word(plan, s.TILE_ROWS)
-    rows, targets = scratch + word(plan, s.AT_ROWS), scratch + word(plan, s.AT_TARGETS)
-    steps = source_steps(plan)
+    repeats = word(table, s.TILE_ROWS)
+    rows, targets = scratch + word(table, s.AT_ROWS), scratch + word(table, s.AT_TARGETS)
+    steps = source_steps(table)
     base += (first[1] - box[1]) * steps[1] + (first[2] - box[2]) * steps[2]
     base += (first[3] - box[3]) * steps[3]
     pixels = extent[0] * extent[1] * extent[2] * extent[3]
@@ -73,23 +83,23 @@ def _phase(call, plan, phase, scratch, base, box, first, extent, again):
         lay_out(rows, extent, steps, repeats)
     view = call + 8 * s.TARGET
     at, sn, sd, sh, sw = words(view, 0, 5)
-    jump_d, jump_h, jump_w = words(plan, s.OUT_STEP, 3)
+    jump_d, jump_h, jump_w = words(table, s.OUT_STEP, 3)
     start_d, start_h, start_w = words(phase, s.PHASE_START, 3)
     at += first[0] * sn + (start_d + first[1] * jump_d) * sd
     at += (start_h + first[2] * jump_h) * sh + (start_w + first[3] * jump_w) * sw
     steps = (sn, sd * jump_d, sh * jump_h, sw * jump_w)
-    task = scratch + word(plan, s.AT_TASK)
+    task = scratch + word(table, s.AT_TASK)
     store_word(task, s.TASK_ROWS, pixels)
     store_word(task, s.TASK_LEFT + 1, rows)
     store_word(task, s.TASK_RESULT + 1, targets)
-    spill = word(plan, s.SPILL)
+    spill = word(table, s.SPILL)
     wide = pixels - spill if spill != 0 and word(call, s.IN_LINE) != 0 else 0
     store_word(task, s.TASK_WIDE, wide)
     direct = word(call, s.DIRECT) != 0
-    result, size = at, word(plan, s.BYTES)
-    channels = word(plan, s.COLUMNS) * word(plan, s.GROUPS)
+    result, size = at, word(table, s.BYTES)
+    channels = word(table, s.COLUMNS) * word(table, s.GROUPS)
     if not direct:
-        result = scratch + word(plan, s.AT_RESULT)
+        result = scratch + word(table, s.AT_RESULT)
         line = channels * size
         w = extent[3] * line
         steps_of_scratch = (extent[1] * extent[2] * w, extent[2] * w, w, line)
@@ -97,25 +107,25 @@ def _phase(call, plan, phase, scratch, base, box, first, extent, again):
         steps_of_scratch = steps
     if not (again and direct):
         lay_out(targets, extent, steps_of_scratch, repeats)
-    _panels(call, plan, phase, base, result, task)
+    _panels(call, table, phase, base, result, task)
     if not direct:
         lay_out(targets, extent, steps, 0)
-        stored = word(phase, s.PHASE_COLUMNS) * word(plan, s.GROUPS)
+        stored = word(phase, s.PHASE_COLUMNS) * word(table, s.GROUPS)
         scatter(view, at, targets, pixels, result, stored, channels * size, size)
 
 
 @inner
-def _panels(call, plan, phase, base, c, task):
+def _panels(call, table, phase, base, c, task):
     """``[pixels x K] @ [K x columns]``, a panel of NR columns and a block of K at a time."""
-    size, nr, line = word(plan, s.BYTES), word(plan, s.TILE_COLUMNS), word(plan, s.LINE)
+    size, nr, line = word(table, s.BYTES), word(table, s.TILE_COLUMNS), word(table, s.LINE)
     taps = word(phase, s.PHASE_OFFSETS)
-    panels, columns = word(plan, s.PANELS), word(plan, s.COLUMNS)
+    panels, columns = word(table, s.PANELS), word(table, s.COLUMNS)
     stored = word(phase, s.PHASE_COLUMNS)
     blocks, cuts = words(phase, s.PHASE_BLOCKS, 2)
     first, panel_bytes = words(phase, s.PHASE_PACKED, 2)
-    for panel in range(panels * word(plan, s.GROUPS)):
+    for panel in range(panels * word(table, s.GROUPS)):
         g, column = panel // panels, panel % panels * nr
-        a = base + g * word(plan, s.A_GROUP) + panel % panels * word(plan, s.A_PANEL)
+        a = base + g * word(table, s.A_GROUP) + panel % panels * word(table, s.A_PANEL)
         packed = word(call, s.PACKED) + first + panel * panel_bytes
         store_word(task, s.TASK_LEFT, a)
         store_word(task, s.TASK_RESULT, c + (g * columns + column) * size)

@@ -24,7 +24,18 @@ BLOCK = 16 * 1024
 
 @inner
 def relu_delta(call, thread, zero):
-    """``dx = dy`` where the activation was positive, exactly 0 elsewhere, block by block."""
+    """``dx = dy`` where the activation was positive, exactly 0 elsewhere, block by block.
+
+    Parameters
+    ----------
+    call : int
+        Address of the words of a call (`words.delta_words`), the same for all threads: the
+        addresses of dy, y and dx, contiguous, of `total` elements of the dtype of `zero`.
+    thread : int
+        Number of this thread; nothing depends on it.
+    zero : float
+        0 in the dtype.
+    """
     dy, y, dx = word(call, s.DELTA_DY), word(call, s.DELTA_Y), word(call, s.DELTA_RESULT)
     total, items, size = (
         word(call, s.DELTA_TOTAL),
@@ -42,7 +53,11 @@ def relu_delta(call, thread, zero):
 
 @inner
 def bias_sums(call, thread, zero):
-    """``sums[n, f]`` = sum over the pixels of ``dy[n, :, f]``, in float64, image by image."""
+    """``sums[n, f]`` = sum over the pixels of ``dy[n, :, f]``, in float64, image by image.
+
+    The arguments are those of `relu_delta`: ``dy (m, pixels, F)`` of the dtype of `zero`, the
+    result ``sums (m, F)`` of float64; `total` counts images.
+    """
     dy, sums = word(call, s.DELTA_DY), word(call, s.DELTA_RESULT)
     pixels, F = word(call, s.DELTA_PIXELS), word(call, s.DELTA_F)
     size = word(call, s.DELTA_ELEMENT)

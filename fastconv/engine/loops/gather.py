@@ -24,12 +24,12 @@ from fastconv.engine.emit.memory import (
     zero_bytes,
 )
 
-__all__ = ["copy_run", "gather", "scatter"]
+__all__ = ["copy_short", "gather", "scatter"]
 
 
 @inner
 def half_to_float(bits):
-    """Bits of IEEE binary16 to those of binary32, exactly; not every host has an instruction."""
+    """Bits of IEEE binary16 to those of binary32, exactly: not all processors can do it."""
     sign = (bits & 0x8000) << 16
     exponent = (bits >> 10) & 31
     fraction = bits & 0x3FF
@@ -59,8 +59,8 @@ def float_to_half(bits):
 
 
 @inner
-def copy_run(to, at, nbytes):
-    """Copy a short run, for which a call of memcpy costs more than the copy."""
+def copy_short(to, at, nbytes):
+    """Copy a few bytes, for which a call of memcpy costs more than the copy."""
     i = 0
     while i + 32 <= nbytes:
         move_16_bytes(to + i, at + i)
@@ -109,7 +109,7 @@ def _row(to, at, w_steps, c_step, kind, width, channels, block, size):
             copy_bytes(to, at, width * to_step)
         else:
             for w in range(width):
-                copy_run(to + w * to_step, at + w * at_step, channels * size)
+                copy_short(to + w * to_step, at + w * at_step, channels * size)
     else:
         for c in range(channels):
             _copy_strided(to + c * size, to_step, at + c * c_step, at_step, width, kind)

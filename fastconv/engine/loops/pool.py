@@ -1,8 +1,8 @@
 """Control loops of pooling, around the kernels of `emit.pool`.
 
 A thread takes blocks of output rows, or of images where errors flow back, until none is left. In a
-row, neighbouring pixels whose windows keep the same cells inside the input are a run; the cells of
-a run's windows are listed once, as offsets from the window's first cell.
+row, neighbouring pixels whose windows keep the same cells inside the input are a stretch; the
+cells of its windows are listed once, as offsets from the window's first cell.
 
 Channels are taken a vector of VL at a time. Where VL does not divide C, the last vector overlaps
 the one before and computes some channels again: nothing is read or written outside a pixel. Sums
@@ -47,18 +47,24 @@ def block_of(call, item):
 
 
 @inner
-def axis(plan, a):
+def axis(table, a):
     """``(N, k, s, d, lo, O, hi)`` of axis a."""
-    return words(plan, s.POOL_AXES + 7 * a, 7)
+    return words(table, s.POOL_AXES + s.AXIS_WORDS * a, 7)
 
 
 @inner
-def clip(plan, a, o, padded):
+def axis_field(table, a, field):
+    """One of them."""
+    return word(table, s.POOL_AXES + s.AXIS_WORDS * a + field)
+
+
+@inner
+def clip(table, a, o, padded):
     """Position of output o's first tap; its first tap inside the input, and their end.
 
     With `padded` the high padding counts as inside.
     """
-    n, k, step, apart, lo, _, hi = axis(plan, a)
+    n, k, step, apart, lo, _, hi = axis(table, a)
     at = o * step - lo
     before, inside = max(0, -at), n - at + (hi if padded else 0)
     if apart > 1:  # divisions cost as much as a small window
@@ -68,37 +74,37 @@ def clip(plan, a, o, padded):
 
 
 @inner
-def run_end(plan, ow, first, last):
+def stretch_end(table, ow, first, last):
     """The end of the pixels, from `ow` on, whose windows keep the taps `first` to `last`."""
-    if first > 0 or last < word(plan, s.POOL_AXES + 15):
+    if first > 0 or last < axis_field(table, s.W_AXIS, s.AXIS_WINDOW):
         return ow + 1
-    return word(plan, s.POOL_RUN_END)
+    return word(table, s.POOL_STRETCH_END)
 
 
 @inner
-def divisor(plan, od, oh, ow, count):
+def divisor(table, od, oh, ow, count):
     """Cells of a window inside the input, `count`, or inside the padded input; at least 1."""
-    if word(plan, s.POOL_PADDED) == 0:
+    if word(table, s.POOL_PADDED) == 0:
         return max(1, count)
-    _, _, d1 = clip(plan, 0, od, True)
-    _, _, h1 = clip(plan, 1, oh, True)
-    _, _, w1 = clip(plan, 2, ow, True)
+    _, _, d1 = clip(table, s.D_AXIS, od, True)
+    _, _, h1 = clip(table, s.H_AXIS, oh, True)
+    _, _, w1 = clip(table, s.W_AXIS, ow, True)
     return max(1, d1 * h1 * w1)
 
 
 @inner
-def list_cells(plan, offsets, taps):
+def list_cells(table, offsets, taps):
     """List the cells of the `taps` ``(d0, d1, h0, h1, w0, w1)`` from tap (0, 0, 0) on.
 
     Their offsets in bytes, and behind as many words, their flat indices. Returns their number.
     """
     apart_d, apart_h, apart_w = (
-        word(plan, s.POOL_AXES + 3),
-        word(plan, s.POOL_AXES + 10),
-        word(plan, s.POOL_AXES + 17),
+        axis_field(table, s.D_AXIS, s.AXIS_APART),
+        axis_field(table, s.H_AXIS, s.AXIS_APART),
+        axis_field(table, s.W_AXIS, s.AXIS_APART),
     )
-    H, W = word(plan, s.POOL_AXES + 7), word(plan, s.POOL_AXES + 14)
-    cells, pixel = offsets + 8 * word(plan, s.POOL_TAPS), word(plan, s.POOL_PIXEL)
+    H, W = axis_field(table, s.H_AXIS, s.AXIS_SIZE), axis_field(table, s.W_AXIS, s.AXIS_SIZE)
+    cells, pixel = offsets + 8 * word(table, s.POOL_TAPS), word(table, s.POOL_PIXEL)
     count = 0
     for u in range(taps[0], taps[1]):
         for v in range(taps[2], taps[3]):
@@ -111,37 +117,53 @@ def list_cells(plan, offsets, taps):
 
 
 @inner
-def position(plan, row):
+def position(table, row):
     """Image, depth and height of an output row."""
-    OD, OH = word(plan, s.POOL_AXES + 5), word(plan, s.POOL_AXES + 12)
+    OD, OH = axis_field(table, s.D_AXIS, s.AXIS_OUT), axis_field(table, s.H_AXIS, s.AXIS_OUT)
     return row // (OD * OH), row // OH % OD, row % OH
 
 
 @inner
-def open_row(plan, row):
+def open_row(table, row):
     """Taps of an output row inside the input, and the flat index of its tap (0, 0, -w)."""
-    H, W = word(plan, s.POOL_AXES + 7), word(plan, s.POOL_AXES + 14)
-    n, od, oh = position(plan, row)
-    at_d, d0, d1 = clip(plan, 0, od, False)
-    at_h, h0, h1 = clip(plan, 1, oh, False)
+    H, W = axis_field(table, s.H_AXIS, s.AXIS_SIZE), axis_field(table, s.W_AXIS, s.AXIS_SIZE)
+    n, od, oh = position(table, row)
+    at_d, d0, d1 = clip(table, s.D_AXIS, od, False)
+    at_h, h0, h1 = clip(table, s.H_AXIS, oh, False)
     return n, od, oh, (d0, d1, h0, h1), (at_d * H + at_h) * W
 
 
 @inner
-def constants(call, plan):
+def constants(call, table):
     """``(x, y, argmax, C, pixel, element, step, taps)`` of a call: read once, kept in registers."""
     x, y, argmax = words(call, s.POOL_X, 3)
-    C, pixel, element, taps = words(plan, s.POOL_C, 4)
-    return x, y, argmax, C, pixel, element, word(plan, s.POOL_AXES + 16), taps
+    C, pixel, element, taps = words(table, s.POOL_C, 4)
+    return x, y, argmax, C, pixel, element, axis_field(table, s.W_AXIS, s.AXIS_STEP), taps
 
 
 @inner
 def pool_rows(call, thread, tile):
-    """MAX, ARGMAX or MEAN of blocks of output rows."""
-    plan = word(call, s.PLAN)
-    offsets = word(call, s.SCRATCH) + thread * word(plan, s.POOL_SCRATCH)
-    OW, cells, far = word(plan, s.POOL_AXES + 19), word(plan, s.POOL_CELLS), word(plan, s.POOL_FAR)
-    fixed = constants(call, plan)
+    """MAX, ARGMAX or MEAN of blocks of output rows.
+
+    Parameters
+    ----------
+    call : int
+        Address of the words of a call (`words.pool_words`), the same for all threads: the addresses
+        of x ``(m, D, H, W, C)``, y ``(m, OD, OH, OW, C)`` and, for ARGMAX, of int64 winners like y.
+        All are contiguous and of the tile's dtype. `total` counts the output rows of all images.
+    thread : int
+        Number of this thread: which part of the scratch is its own.
+    tile : tuple
+        Its type says what is computed, see `emit.intrinsics.pool_reduce`.
+    """
+    table = word(call, s.TABLE)
+    offsets = word(call, s.SCRATCH) + thread * word(table, s.POOL_SCRATCH)
+    OW, cells, far = (
+        axis_field(table, s.W_AXIS, s.AXIS_OUT),
+        word(table, s.POOL_CELLS),
+        word(table, s.POOL_FAR),
+    )
+    fixed = constants(call, table)
     listed, count = (0, 0, 0, 0, 0, 0), 0
     while True:
         item = add_one(call, s.NEXT_ITEM)
@@ -149,26 +171,26 @@ def pool_rows(call, thread, tile):
             return
         begin, end = block_of(call, item)
         for row in range(begin, end):
-            n, od, oh, high, line = open_row(plan, row)
+            n, od, oh, high, line = open_row(table, row)
             ow = 0
             while ow < OW:
-                at_w, w0, w1 = clip(plan, 2, ow, False)
+                at_w, w0, w1 = clip(table, s.W_AXIS, ow, False)
                 taps = (high[0], high[1], high[2], high[3], w0, w1)
                 if taps != listed:
-                    listed, count = taps, list_cells(plan, offsets, taps)
-                last = run_end(plan, ow, w0, w1)
-                size = divisor(plan, od, oh, ow, count) if pool_kind(tile) == MEAN else 1
+                    listed, count = taps, list_cells(table, offsets, taps)
+                last = stretch_end(table, ow, w0, w1)
+                size = divisor(table, od, oh, ow, count) if pool_kind(tile) == MEAN else 1
                 window = (offsets, count, n * cells, line + at_w, size)
                 met = np.int64(1)
                 if (count > 0 and far == 0) or pool_kind(tile) == MEAN:
-                    met = _run(fixed, window, row * OW + ow, last - ow, tile)
+                    met = _stretch(fixed, window, row * OW + ow, last - ow, tile)
                 if met != 0 and pool_kind(tile) != MEAN:
-                    _exact_run(fixed, window, row * OW + ow, last - ow, tile)
+                    _exact_stretch(fixed, window, row * OW + ow, last - ow, tile)
                 ow = last
 
 
 @inner
-def _run(fixed, window, q, pixels, tile):
+def _stretch(fixed, window, q, pixels, tile):
     """Pixels q, q + 1, ... whose windows hold the same cells; the first window is `window`."""
     x, y, argmax, C, pixel, element, step, taps = fixed
     offsets, count, image, cell, size = window
@@ -189,8 +211,8 @@ def _run(fixed, window, q, pixels, tile):
 
 
 @inner
-def _exact_run(fixed, window, q, pixels, tile):
-    """`_run` for maxima one at a time: the first NaN wins; -1 where a window has no cell."""
+def _exact_stretch(fixed, window, q, pixels, tile):
+    """`_stretch` for maxima one at a time: the first NaN wins; -1 where a window has no cell."""
     x, y, argmax, C, pixel, element, step, taps = fixed
     offsets, count, image, cell, _ = window
     for i in range(pixels):
@@ -213,17 +235,20 @@ def errors_to_cells(call, thread, tile):
     SPREAD: its share is added to every cell. FILL, where no two windows share a cell: its share is
     written there. PLACE, where they do not either: the error to the winner, zero to the others;
     nothing at all if a winner is no cell of the image.
+
+    The arguments are those of `pool_rows`, with dx and dy in the places of x and y; `total` counts
+    images. What is wrong with a winner is written to the word `POOL_BAD`.
     """
-    plan = word(call, s.PLAN)
-    offsets = word(call, s.SCRATCH) + thread * word(plan, s.POOL_SCRATCH)
+    table = word(call, s.TABLE)
+    offsets = word(call, s.SCRATCH) + thread * word(table, s.POOL_SCRATCH)
     OW, cells, rows = (
-        word(plan, s.POOL_AXES + 19),
-        word(plan, s.POOL_CELLS),
-        word(plan, s.POOL_ROWS),
+        axis_field(table, s.W_AXIS, s.AXIS_OUT),
+        word(table, s.POOL_CELLS),
+        word(table, s.POOL_ROWS),
     )
-    fixed = constants(call, plan)
+    fixed = constants(call, table)
     x, argmax, C, pixel, step = fixed[0], fixed[2], fixed[3], fixed[4], fixed[6]
-    zeros = pool_kind(tile) == SPREAD or word(plan, s.POOL_COVERED) == 0
+    zeros = pool_kind(tile) == SPREAD or word(table, s.POOL_COVERED) == 0
     if pool_kind(tile) == PLACE:
         check_winners(call, argmax, rows * OW * C, cells)
     listed, count = (0, 0, 0, 0, 0, 0), 0
@@ -234,18 +259,18 @@ def errors_to_cells(call, thread, tile):
             return
         begin, end = block_of(call, item)
         for row in range(begin * rows, end * rows):
-            n, od, oh, high, line = open_row(plan, row)
+            n, od, oh, high, line = open_row(table, row)
             image = x + n * cells * pixel
             if zeros and row % rows == 0:
                 zero_bytes(image, cells * pixel)
             ow = 0
             while ow < OW:
-                at_w, w0, w1 = clip(plan, 2, ow, False)
+                at_w, w0, w1 = clip(table, s.W_AXIS, ow, False)
                 taps = (high[0], high[1], high[2], high[3], w0, w1)
                 if taps != listed:
-                    listed, count = taps, list_cells(plan, offsets, taps)
-                last = run_end(plan, ow, w0, w1)
-                size = divisor(plan, od, oh, ow, count) if pool_kind(tile) != PLACE else 1
+                    listed, count = taps, list_cells(table, offsets, taps)
+                last = stretch_end(table, ow, w0, w1)
+                size = divisor(table, od, oh, ow, count) if pool_kind(tile) != PLACE else 1
                 for i in range(last - ow):
                     window = (offsets, count, line + at_w + i * step, size)
                     missed |= _errors(fixed, window, row * OW + ow + i, image, tile)
@@ -286,12 +311,12 @@ def scatter_errors(call, thread, tile):
     """The error of each output to its winner, for blocks of images; nothing if one is no cell.
 
     One by one, where windows share cells: comparing a vector of winners with every cell of a window
-    took 1.2 to 2.5 times as long.
+    took 1.2 to 2.5 times as long. The arguments are those of `errors_to_cells`.
     """
-    plan = word(call, s.PLAN)
-    x, y, argmax, C, pixel, _, _, _ = constants(call, plan)
-    cells = word(plan, s.POOL_CELLS)
-    outputs = word(plan, s.POOL_ROWS) * word(plan, s.POOL_AXES + 19)
+    table = word(call, s.TABLE)
+    x, y, argmax, C, pixel, _, _, _ = constants(call, table)
+    cells = word(table, s.POOL_CELLS)
+    outputs = word(table, s.POOL_ROWS) * axis_field(table, s.W_AXIS, s.AXIS_OUT)
     check_winners(call, argmax, outputs * C, cells)
     while word(call, s.POOL_BAD) == 0:
         item = add_one(call, s.NEXT_ITEM)

@@ -18,7 +18,16 @@ __all__ = ["sweep"]
 
 @inner
 def sweep(task, tile):
-    """Tiles along all rows of one panel; the only function that knows the tile."""
+    """Tiles along all rows of one panel; the only function that knows the tile.
+
+    Parameters
+    ----------
+    task : int
+        Address of the words of a task (`words.TASK_ROWS`, ...): rows, steps of the sum, and where
+        the operands lie; offsets are in bytes.
+    tile : tuple
+        Its type is the tile, see `emit.intrinsics.product`.
+    """
     rows, k = words(task, s.TASK_ROWS, 2)
     a, row, red = words(task, s.TASK_LEFT, 3)
     right = words(task, s.TASK_RIGHT, 2)

@@ -281,7 +281,7 @@ def conv_table(choice: Choice, in_place: bool, threads: int) -> Table:
     box = choice.box(choice.g.m, 1 if threads == 1 else max(BOXES, 4 * threads), threads)
     channels = choice.channels
     source = Source(lattice, box, channels, choice.block, channels, size, in_place)
-    table = Table(s.PLAN_WORDS)
+    table = Table(s.TABLE_WORDS)
     table.set(s.BYTES, size, tile.rows, tile.columns, tile.line * size)
     table.set_boxes(choice.g.m, lattice, box)
     table.set_source(source)

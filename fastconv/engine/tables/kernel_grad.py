@@ -254,7 +254,7 @@ def kernel_table(choice: KernelChoice, x_in_place: bool, dy_in_place: bool) -> T
     size, lattice, tile, block = choice.size, choice.lattice, choice.tile, choice.block
     source = choice.source(x_in_place)
     plane = source.pitch[4]
-    table = Table(s.PLAN_WORDS)
+    table = Table(s.TABLE_WORDS)
     table.set(s.BYTES, size, tile.rows, tile.columns)
     table.set_boxes(choice.g.m, lattice, choice.box)
     table.set_source(source)

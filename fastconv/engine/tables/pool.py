@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv.engine import words as s
 from fastconv.engine.tables.table import Table
-from fastconv.engine.tables.tiles import host_lanes
+from fastconv.engine.tables.tiles import cpu_lanes
 from fastconv.geometry import Geometry
 
 __all__ = ["PoolChoice", "pool_table"]
@@ -27,7 +27,7 @@ class PoolChoice:
     @property
     def lanes(self) -> int:
         """Channels of a vector: as many as a register holds, or half, a quarter, ... of them."""
-        lanes = host_lanes(self.dtype)
+        lanes = cpu_lanes(self.dtype)
         while lanes > self.g.C:
             lanes //= 2
         return lanes
@@ -73,7 +73,7 @@ class PoolChoice:
     @property
     def vectors(self) -> bool:
         """Whether winners can be placed a whole vector at a time."""
-        return self.lanes == host_lanes(self.dtype) and self.reach < 2**31
+        return self.lanes == cpu_lanes(self.dtype) and self.reach < 2**31
 
 
 def pool_table(choice: PoolChoice) -> Table:
@@ -92,7 +92,7 @@ def pool_table(choice: PoolChoice) -> Table:
     table.set(s.POOL_ROWS, choice.rows)
     table.set(s.POOL_PADDED, choice.include_pad)
     table.set(s.POOL_FAR, choice.reach >= 2**31)
-    table.set(s.POOL_RUN_END, ends[-1])
+    table.set(s.POOL_STRETCH_END, ends[-1])
     table.set(s.POOL_COVERED, choice.covered)
     table.set(s.POOL_SCRATCH, choice.scratch_bytes)
     return table

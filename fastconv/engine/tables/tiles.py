@@ -1,4 +1,4 @@
-"""Register tiles of the micro-kernel: which exist on this host, and which one suits a product.
+"""Register tiles of the micro-kernel: which exist on this processor, and which one suits a product.
 
 A tile is MR rows by NV vectors of VL lanes (NR = NV*VL columns). MR*NV accumulators, NV vectors of
 the right operand and one broadcast must fit the registers: 16 of them with SSE and AVX, 32 with
@@ -17,8 +17,18 @@ import numpy as np
 from fastconv.engine.emit.kinds import DOT, ELEMENTWISE, OUTER, PAIR, TWIN, Kind
 from fastconv.geometry import Geometry
 
-__all__ = ["Tile", "all_tiles", "dense_tile", "depthwise_tile", "dot_tile", "host_isa",
-           "host_lanes", "is_depthwise", "pair_tile", "twin_tile"]  # fmt: skip
+__all__ = [
+    "Tile",
+    "all_tiles",
+    "cpu_isa",
+    "cpu_lanes",
+    "dense_tile",
+    "depthwise_tile",
+    "dot_tile",
+    "is_depthwise",
+    "pair_tile",
+    "twin_tile",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,8 @@ PAIR_ROWS = {"avx512": 8, "avx2": 6, "generic": 6, "neon": 8}
 
 
 @lru_cache(1)
-def host_isa() -> str:
-    """The row of `TILES` for this host, as Numba will compile for it.
+def cpu_isa() -> str:
+    """The row of `TILES` for this processor, as Numba will compile for it.
 
     ``NUMBA_CPU_FEATURES`` and ``NUMBA_CPU_NAME`` are honoured, so that the code of smaller
     machines can be tested on a larger one.
@@ -103,9 +113,9 @@ def host_isa() -> str:
     return isa_of(features)
 
 
-def host_lanes(dtype: np.dtype) -> int:
-    """Elements of a vector register of this host."""
-    return TILES[host_isa()][0] // dtype.itemsize
+def cpu_lanes(dtype: np.dtype) -> int:
+    """Elements of a vector register of this processor."""
+    return TILES[cpu_isa()][0] // dtype.itemsize
 
 
 def isa_of(features: str) -> str:
@@ -127,7 +137,7 @@ def dense_tile(rows: int, columns: int, dtype: np.dtype) -> Tile:
     >>> dense_tile(9, 32, np.dtype("float32")).columns <= 64
     True
     """
-    nbytes, shapes, _ = TILES[host_isa()]
+    nbytes, shapes, _ = TILES[cpu_isa()]
     lanes = nbytes // dtype.itemsize
 
     def cost(shape: tuple[int, int, float]) -> float:
@@ -145,7 +155,7 @@ def is_depthwise(g: Geometry) -> bool:
 
 def depthwise_tile(channels: int, dtype: np.dtype) -> Tile:
     """The tile of a depthwise product: channels are the columns."""
-    nbytes, _, shapes = TILES[host_isa()]
+    nbytes, _, shapes = TILES[cpu_isa()]
     lanes = nbytes // dtype.itemsize
     tiles = [Tile(rows, vectors, lanes, dtype, ELEMENTWISE) for rows, vectors in shapes]
     return min(tiles, key=lambda tile: (-channels % tile.columns, -tile.columns))
@@ -153,9 +163,9 @@ def depthwise_tile(channels: int, dtype: np.dtype) -> Tile:
 
 def dot_tile(columns: int, dtype: np.dtype) -> Tile | None:
     """The tile with lanes along the reduction, where columns are too few to fill a vector."""
-    nbytes, *_ = TILES[host_isa()]
+    nbytes, *_ = TILES[cpu_isa()]
     lanes = nbytes // dtype.itemsize
-    rows = DOT_ROWS[host_isa()]
+    rows = DOT_ROWS[cpu_isa()]
     if columns > len(rows) or 2 * columns > lanes:
         return None
     return Tile(rows[columns - 1], columns, lanes, dtype, DOT)
@@ -163,27 +173,27 @@ def dot_tile(columns: int, dtype: np.dtype) -> Tile | None:
 
 def pair_tile(columns: int, reduce: int, dtype: np.dtype) -> Tile | None:
     """The tile for columns of one vector, where the reduction is made of pairs."""
-    lanes = host_lanes(dtype)
+    lanes = cpu_lanes(dtype)
     if columns > lanes or reduce % 2:
         return None
-    return Tile(PAIR_ROWS[host_isa()], 2, lanes, dtype, PAIR)
+    return Tile(PAIR_ROWS[cpu_isa()], 2, lanes, dtype, PAIR)
 
 
 def twin_tile(columns: int, dtype: np.dtype) -> Tile | None:
     """The tile for columns of one vector, where rows lie side by side."""
-    lanes = host_lanes(dtype)
-    return Tile(2 * PAIR_ROWS[host_isa()], 1, lanes, dtype, TWIN) if columns <= lanes else None
+    lanes = cpu_lanes(dtype)
+    return Tile(2 * PAIR_ROWS[cpu_isa()], 1, lanes, dtype, TWIN) if columns <= lanes else None
 
 
 def all_tiles(dtype: np.dtype) -> list[Tile]:
-    """Every tile that this host may use for a dtype.
+    """Every tile that this processor may use for a dtype.
 
     >>> len({tile.name for tile in all_tiles(np.dtype("float32"))}) >= 5
     True
     """
-    nbytes, dense, depthwise = TILES[host_isa()]
+    nbytes, dense, depthwise = TILES[cpu_isa()]
     lanes = nbytes // dtype.itemsize
-    dots = (dot_tile(columns, dtype) for columns in range(1, len(DOT_ROWS[host_isa()]) + 1))
+    dots = (dot_tile(columns, dtype) for columns in range(1, len(DOT_ROWS[cpu_isa()]) + 1))
     special = (*dots, pair_tile(1, 2, dtype), twin_tile(1, dtype))
     return [
         *(Tile(rows, vectors, lanes, dtype) for rows, vectors, _ in dense),
