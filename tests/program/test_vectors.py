@@ -8,7 +8,7 @@ from numba.core import types
 from numba.core.ccallback import CFunc
 
 from fastconv.compiler.inner import OPTIONS, inner
-from fastconv.engine.emit.vectors import fma, load, store
+from fastconv.engine.emit.vectors import load, store
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 16])
@@ -23,8 +23,6 @@ def test_a_product_and_a_sum_are_two_roundings(lanes):
             load(at + 8 * lanes, zeros, like),
         )
         store(to, a * b + c)
-        store(to + 4 * lanes, a * b - c)
-        store(to + 8 * lanes, fma(a, b, c))
 
     def entry(at, to):
         arithmetic(at, to)
@@ -33,12 +31,9 @@ def test_a_product_and_a_sum_are_two_roundings(lanes):
     compiled.compile()
     call = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(compiled.address)
     rng = np.random.default_rng(0)
-    fused = 0
     for _ in range(64):
-        x, y = rng.standard_normal((3, lanes)).astype("f4"), np.empty((3, lanes), "f4")
-        x[2] = -x[0] * x[1]  # what is left is the product's rounding
+        x, y = rng.standard_normal((3, lanes)).astype("f4"), np.empty(lanes, "f4")
+        x[2] = -x[0] * x[1]  # one rounding would leave that of the product
         call(x.ctypes.data, y.ctypes.data)
-        np.testing.assert_array_equal(y[0], 0)
-        np.testing.assert_array_equal(y[1], x[0] * x[1] - x[2])
-        fused += np.count_nonzero(y[2])
-    assert fused
+        np.testing.assert_array_equal(y, 0)
+        assert lanes == 1 or np.any(x[0].astype("f8") * x[1] + x[2])
