@@ -27,14 +27,16 @@ from fastconv.compiler.kernel import build_key, kernel, once_on_this_machine
 from fastconv.engine.emit.intrinsics import call_entry
 from fastconv.engine.emit.pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
 from fastconv.engine.known_answers import delta_works, pool_works, product_works, sweep_works
+from fastconv.engine.known_training import training_works
 from fastconv.engine.loops import conv as conv_loop
 from fastconv.engine.loops import deltas as delta_loop
+from fastconv.engine.loops import optimizers as optimizer_loop
 from fastconv.engine.loops import pool as pool_loop
-from fastconv.engine.tables.tiles import Tile, dense_tile
+from fastconv.engine.tables.tiles import Tile, dense_tile, host_lanes
 from fastconv.threads import building
 
 __all__ = ["control_address", "delta_address", "pool_address", "run", "run_serial",
-           "sweep_address"]  # fmt: skip
+           "sweep_address", "training_address"]  # fmt: skip
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -122,6 +124,7 @@ POOLS = {
     "scatter": (pool_loop.scatter_errors, MAX),
 }
 DELTAS = {"bias_sums": delta_loop.bias_sums, "relu_delta": delta_loop.relu_delta}
+TRAINING = {"sgd": optimizer_loop.sgd, "adam": optimizer_loop.adam}
 
 
 @lru_cache(256)
@@ -144,6 +147,17 @@ def delta_address(name: str, dtype: np.dtype) -> int:
         return delta_works(address, name, dtype)
 
     return _other(f"{name}_{dtype.name}", DELTAS[name], dtype.type(0), works)
+
+
+@lru_cache(16)
+def training_address(name: str, dtype: np.dtype) -> int:
+    """Address of a key of `TRAINING` for a dtype."""
+    kind = ((0,) * host_lanes(dtype), dtype.type(0))
+
+    def works(address: int) -> bool:
+        return training_works(address, name, dtype)
+
+    return _other(f"{name}_{dtype.name}", TRAINING[name], kind, works)
 
 
 def _other(name: str, loop_of: Any, kind: Any, works: Callable[[int], bool]) -> int:
