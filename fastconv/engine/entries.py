@@ -21,13 +21,14 @@ from fastconv.engine.known_answers import (
     program_works,
     sweep_works,
 )
-from fastconv.engine.loops import conv, deltas, kernel_grad, pool, program
+from fastconv.engine.known_training import training_works
+from fastconv.engine.loops import conv, deltas, kernel_grad, optimizers, pool, program
 from fastconv.engine.loops.sweep import sweep
-from fastconv.engine.tables.tiles import Tile, dense_tile
+from fastconv.engine.tables.tiles import Tile, dense_tile, host_lanes
 from fastconv.threads import building
 
 __all__ = ["control_address", "delta_address", "pool_address", "program_address",
-           "sweep_address"]  # fmt: skip
+           "sweep_address", "training_address"]  # fmt: skip
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -103,6 +104,7 @@ POOLS = {
     "scatter": (pool.scatter_errors, MAX),
 }
 DELTAS = {"bias_sums": deltas.bias_sums, "relu_delta": deltas.relu_delta}
+TRAINING = {"sgd": optimizers.sgd, "adam": optimizers.adam}
 
 
 @lru_cache(256)
@@ -131,6 +133,17 @@ def delta_address(name: str, dtype: np.dtype) -> int:
 def program_address() -> int:
     """Address of the walk over a program's calls."""
     return _other("program", program.walk, 0.0, program_works)
+
+
+@lru_cache(16)
+def training_address(name: str, dtype: np.dtype) -> int:
+    """Address of a key of `TRAINING` for a dtype."""
+    kind = ((0,) * host_lanes(dtype), dtype.type(0))
+
+    def works(address: int) -> bool:
+        return training_works(address, name, dtype)
+
+    return _other(f"{name}_{dtype.name}", TRAINING[name], kind, works)
 
 
 def _other(name: str, loop_of: Any, kind: Any, works: Callable[[int], bool]) -> int:

@@ -247,6 +247,32 @@ def delta_words(
     STEP_WORDS,
 ) = range(7)
 
+# ------------------------------------------------------------------------- a call of an optimizer
+(
+    OPTIMIZER_ELEMENT,  # bytes of an element
+    OPTIMIZER_TABLE,  # address: the first piece of every item, their end, and the pieces
+    OPTIMIZER_ITEMS,
+    OPTIMIZER_SCALARS,  # address of the step's doubles
+    OPTIMIZER_CALL_WORDS,
+) = range(TABLE, TABLE + 5)
+
+# A piece of a parameter: addresses of its value, gradient and running averages (0: none), bytes.
+PIECE_VALUE, PIECE_GRAD, PIECE_SLOT0, PIECE_SLOT1, PIECE_BYTES, PIECE_WORDS = range(6)
+
+# The doubles of a step.
+SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = range(6)
+(
+    ADAM_KEEP1,  # beta1, 1 - beta1, and so for beta2
+    ADAM_NEW1,
+    ADAM_KEEP2,
+    ADAM_NEW2,
+    ADAM_ROOT,  # 1 / sqrt(1 - beta2**t)
+    ADAM_EPSILON,
+    ADAM_SIZE,  # lr / (1 - beta1**t)
+    ADAM_DECAY,  # 1 - lr * weight_decay
+    ADAM_SCALARS,
+) = range(9)
+
 # ------------------------------------------------------------------------- a phase
 (
     PHASE_K,

@@ -78,6 +78,8 @@ class ReLU(_Elementwise):
     [0.0, 2.0]
     """
 
+    rectifies = True  # so that a layer before it may do its work (see `lowering.takes_relu`)
+
     def _function(self, x: Array) -> Array:
         y: Array = np.maximum(x, x.dtype.type(0))
         return y

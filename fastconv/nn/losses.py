@@ -15,6 +15,9 @@ from fastconv.nn.activations import sigmoid
 from fastconv.nn.base import Watched
 from fastconv.nn.checks import Array, as_array, quiet
 
+from fastconv.nn.lowering import Labels
+from fastconv.program.graph import Graph, Value
+
 
 class Loss(Watched):
     """`forward(z, y) -> float`, then `backward() -> dz`; `predict(z)` gives probabilities."""
@@ -25,6 +28,20 @@ class Loss(Watched):
     def forward(self, z: Array, y: Array) -> float:
         """Return the loss of the outputs `z` for the labels `y`, and keep what `backward` needs."""
         raise NotImplementedError
+
+    def lower(self, graph: Graph, z: Value, labels: Labels) -> tuple[Value, Value]:
+        """The loss and its gradient `dz` as operations of a program: by default, called back."""
+        value, dz = graph.value((), np.float64), graph.value(z.shape, z.dtype)
+
+        def forward(z: np.ndarray, value: np.ndarray) -> None:
+            value[...] = self.forward(z, labels.given)
+
+        def backward(z: np.ndarray, dz: np.ndarray) -> None:
+            np.copyto(dz, self.backward())
+
+        graph.python("loss forward", forward, (z,), (value,), checked=True)
+        graph.python("loss backward", backward, (z,), (dz,))
+        return value, dz
 
     def backward(self) -> Array:
         """Return `dz`, the gradient of the last `forward`, in the dtype of `z`."""

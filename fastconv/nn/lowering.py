@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from fastconv.nn.base import Layer
     from fastconv.nn.parameter import Parameter
 
-__all__ = ["Backward", "Lowered", "called_back", "is_relu", "lowered", "parameter", "takes_relu"]
+__all__ = [
+    "Backward",
+    "Labels",
+    "Lowered",
+    "called_back",
+    "is_relu",
+    "lowered",
+    "overrides",
+    "parameter",
+    "takes_relu",
+]
 
 Backward: TypeAlias = Callable[[Value, bool], Value | None]
 Lowered: TypeAlias = tuple[Value, Backward]
@@ -59,7 +69,45 @@ def takes_relu(layer: Layer) -> bool:
 
 def is_relu(layer: Layer) -> bool:
     """Whether the layer is ReLU and nothing else."""
-    return type(layer).__name__ == "ReLU" and _knows_programs(layer)
+    return bool(getattr(layer, "rectifies", False)) and _knows_programs(layer)
+
+
+def overrides(thing: Any, kind: type, *names: str) -> bool:
+    """Whether an object has methods other than those of `kind`, from its class or of its own."""
+    return any(
+        getattr(type(thing), name) is not getattr(kind, name) or name in vars(thing)
+        for name in names
+    )
+
+
+class Labels:
+    """The labels of a step, for the losses of a program.
+
+    Attributes
+    ----------
+    given : object
+        What the step was called with.
+    """
+
+    given: Any = None
+
+    def __init__(self) -> None:
+        self._placed: list[tuple[Value, Callable[[Any], np.ndarray]]] = []
+
+    def place(self, value: Value, converted: Callable[[Any], np.ndarray]) -> None:
+        """Have `value` written before each run: what `converted` makes of the labels.
+
+        `converted` raises an error for labels that do not fit.
+        """
+        value.kept = True
+        self._placed.append((value, converted))
+
+    def take(self, y: Any, array_of: Callable[[Value], np.ndarray]) -> None:
+        """Check and write the labels of the next run."""
+        self.given = y
+        made = [(value, converted(y)) for value, converted in self._placed]
+        for value, array in made:
+            np.copyto(array_of(value), array)
 
 
 def parameter(graph: Graph, found: Parameter) -> tuple[Value, Value]:

@@ -6,9 +6,9 @@
 Contract
 --------
 `lanes` is a tuple of VL zeros and `like` an element: their types are the vector's. ``+ - * /`` and
-comparisons work element by element. No operation carries a fast-math flag: a product and a sum are
-two roundings, `fma` is one, whatever stands around them, so that a kernel gives the same bits in
-every entry and in every lane. Addresses are int64, nothing checks bounds, and every access has the
+comparisons work element by element. No operation carries a fast-math flag, whatever the options of
+the function around it: a product and a sum are two roundings, `fma` is one, whatever stands around
+them, so that a kernel gives the same bits in every entry and in every lane. Addresses are int64, nothing checks bounds, and every access has the
 alignment of one byte.
 """
 
@@ -26,7 +26,8 @@ from numba.extending import intrinsic
 
 from fastconv.engine.emit.values import PTR
 
-__all__ = ["choose", "fma", "load", "narrow", "root", "spread", "store", "total", "widen"]
+__all__ = ["call_overloaded", "choose", "fma", "load", "load_first", "narrow", "root", "spread",
+           "store", "store_first", "total", "widen"]  # fmt: skip
 
 ARITHMETIC = {
     operator.add: "fadd",
@@ -61,6 +62,18 @@ class _Model(models.PrimitiveModel):
         super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
 
 
+class _NoFlags(list):
+    """No fast-math flags, for good: Numba gives its own to all instructions that have none."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def _plain(instruction: Any) -> Any:
+    instruction.flags = _NoFlags()
+    return instruction
+
+
 def _operation(function: Any, result: Any, lower: Any) -> None:
     """Give an operator of Python a meaning between two vectors of one kind."""
 
@@ -79,19 +92,19 @@ for _function, _method in ARITHMETIC.items():
     _operation(
         _function,
         lambda kind: kind,
-        lambda builder, a, b, method=_method: getattr(builder, method)(a, b),
+        lambda builder, a, b, method=_method: _plain(getattr(builder, method)(a, b)),
     )
 for _function, (_order, _sign) in COMPARISONS.items():
     _operation(
         _function,
         lambda kind: Vector(kind.lanes, types.boolean),
-        lambda builder, a, b, order=_order, sign=_sign: getattr(builder, f"fcmp_{order}")(
-            sign, a, b
+        lambda builder, a, b, order=_order, sign=_sign: _plain(
+            getattr(builder, f"fcmp_{order}")(sign, a, b)
         ),
     )
 
 
-def _call(builder: Any, name: str, *args: Any) -> Any:
+def call_overloaded(builder: Any, name: str, *args: Any) -> Any:
     """Call an LLVM intrinsic that is overloaded on the type of its first operand."""
     kind = args[0].type
     element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[kind.element]
@@ -125,6 +138,63 @@ def store(typingctx, to, value):
     return types.void(types.int64, value), codegen
 
 
+def _first(builder: Any, vector: Any, count: Any) -> Any:
+    """The mask of the first `count` lanes."""
+    kind = ir.VectorType(ir.IntType(64), vector.count)
+    lanes = ir.Constant(kind, list(range(vector.count)))
+    nothing, order = ir.Constant(kind, ir.Undefined), ir.VectorType(ir.IntType(32), vector.count)
+    one = builder.insert_element(nothing, count, ir.IntType(32)(0))
+    return builder.icmp_signed(
+        "<", lanes, builder.shuffle_vector(one, nothing, ir.Constant(order, None))
+    )
+
+
+def _masked(builder: Any, name: str, vector: Any, result: Any, *args: Any) -> Any:
+    """Call ``llvm.masked.load`` or ``llvm.masked.store``."""
+    element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[vector.element]
+    full = f"llvm.masked.{name}.v{vector.count}{element}.p0"
+    function = builder.module.globals.get(full)
+    if function is None:
+        kind = ir.FunctionType(result, [a.type for a in args])
+        function = ir.Function(builder.module, kind, full)
+    return builder.call(function, args)
+
+
+ALIGNED_TO_A_BYTE = ir.IntType(32)(1)
+
+
+@intrinsic
+def load_first(typingctx, at, count, other):
+    """A vector of the `count` elements at address `at`, and of those of `other` behind them.
+
+    Nothing behind the elements is read; a count of all lanes, or more, reads all.
+    """
+
+    def codegen(context, builder, signature, args):
+        at, count, other = args
+        mask = _first(builder, other.type, count)
+        where = builder.inttoptr(at, PTR)
+        operands = where, ALIGNED_TO_A_BYTE, mask, other
+        return _masked(builder, "load", other.type, other.type, *operands)
+
+    return other(types.int64, types.int64, other), codegen
+
+
+@intrinsic
+def store_first(typingctx, to, count, value):
+    """Write the first `count` elements of a vector to address `to`, and nothing behind them."""
+
+    def codegen(context, builder, signature, args):
+        to, count, value = args
+        mask = _first(builder, value.type, count)
+        where = builder.inttoptr(to, PTR)
+        operands = value, where, ALIGNED_TO_A_BYTE, mask
+        _masked(builder, "store", value.type, ir.VoidType(), *operands)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, value), codegen
+
+
 @intrinsic
 def spread(typingctx, value, lanes):
     """A vector of one value."""
@@ -154,7 +224,7 @@ def fma(typingctx, a, b, c):
     """``a * b + c``, rounded once."""
 
     def codegen(context, builder, signature, args):
-        return _call(builder, "fma", *args)
+        return call_overloaded(builder, "fma", *args)
 
     return a(a, b, c), codegen
 
@@ -164,7 +234,7 @@ def root(typingctx, a):
     """The square root."""
 
     def codegen(context, builder, signature, args):
-        return _call(builder, "sqrt", *args)
+        return call_overloaded(builder, "sqrt", *args)
 
     return a(a), codegen
 
@@ -204,7 +274,7 @@ def total(typingctx, a):
                 builder.shuffle_vector(value, value, ir.Constant(kind, list(range(i, i + half))))
                 for i in (0, half)
             )
-            value = builder.fadd(low, high)
+            value = _plain(builder.fadd(low, high))
         return builder.extract_element(value, ir.IntType(32)(0))
 
     return a.element(a), codegen
