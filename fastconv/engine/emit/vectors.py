@@ -26,7 +26,8 @@ from numba.extending import intrinsic
 
 from fastconv.engine.emit.product import PTR
 
-__all__ = ["choose", "fma", "load", "narrow", "root", "spread", "store", "total", "widen"]
+__all__ = ["call_overloaded", "choose", "fma", "load", "load_first", "narrow", "root", "spread",
+           "store", "store_first", "total", "widen"]  # fmt: skip
 
 ARITHMETIC = {
     operator.add: "fadd",
@@ -91,7 +92,7 @@ for _function, (_order, _sign) in COMPARISONS.items():
     )
 
 
-def _call(builder: Any, name: str, *args: Any) -> Any:
+def call_overloaded(builder: Any, name: str, *args: Any) -> Any:
     """Call an LLVM intrinsic that is overloaded on the type of its first operand."""
     kind = args[0].type
     element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[kind.element]
@@ -125,6 +126,63 @@ def store(typingctx, to, value):
     return types.void(types.int64, value), codegen
 
 
+def _first(builder: Any, vector: Any, count: Any) -> Any:
+    """The mask of the first `count` lanes."""
+    kind = ir.VectorType(ir.IntType(64), vector.count)
+    lanes = ir.Constant(kind, list(range(vector.count)))
+    nothing, order = ir.Constant(kind, ir.Undefined), ir.VectorType(ir.IntType(32), vector.count)
+    one = builder.insert_element(nothing, count, ir.IntType(32)(0))
+    return builder.icmp_signed(
+        "<", lanes, builder.shuffle_vector(one, nothing, ir.Constant(order, None))
+    )
+
+
+def _masked(builder: Any, name: str, vector: Any, result: Any, *args: Any) -> Any:
+    """Call ``llvm.masked.load`` or ``llvm.masked.store``."""
+    element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[vector.element]
+    full = f"llvm.masked.{name}.v{vector.count}{element}.p0"
+    function = builder.module.globals.get(full)
+    if function is None:
+        kind = ir.FunctionType(result, [a.type for a in args])
+        function = ir.Function(builder.module, kind, full)
+    return builder.call(function, args)
+
+
+ALIGNED_TO_A_BYTE = ir.IntType(32)(1)
+
+
+@intrinsic
+def load_first(typingctx, at, count, other):
+    """A vector of the `count` elements at address `at`, and of those of `other` behind them.
+
+    Nothing behind the elements is read; a count of all lanes, or more, reads all.
+    """
+
+    def codegen(context, builder, signature, args):
+        at, count, other = args
+        mask = _first(builder, other.type, count)
+        where = builder.inttoptr(at, PTR)
+        operands = where, ALIGNED_TO_A_BYTE, mask, other
+        return _masked(builder, "load", other.type, other.type, *operands)
+
+    return other(types.int64, types.int64, other), codegen
+
+
+@intrinsic
+def store_first(typingctx, to, count, value):
+    """Write the first `count` elements of a vector to address `to`, and nothing behind them."""
+
+    def codegen(context, builder, signature, args):
+        to, count, value = args
+        mask = _first(builder, value.type, count)
+        where = builder.inttoptr(to, PTR)
+        operands = value, where, ALIGNED_TO_A_BYTE, mask
+        _masked(builder, "store", value.type, ir.VoidType(), *operands)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, value), codegen
+
+
 @intrinsic
 def spread(typingctx, value, lanes):
     """A vector of one value."""
@@ -154,7 +212,7 @@ def fma(typingctx, a, b, c):
     """``a * b + c``, rounded once."""
 
     def codegen(context, builder, signature, args):
-        return _call(builder, "fma", *args)
+        return call_overloaded(builder, "fma", *args)
 
     return a(a, b, c), codegen
 
@@ -164,7 +222,7 @@ def root(typingctx, a):
     """The square root."""
 
     def codegen(context, builder, signature, args):
-        return _call(builder, "sqrt", *args)
+        return call_overloaded(builder, "sqrt", *args)
 
     return a(a), codegen
 
