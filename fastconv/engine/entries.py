@@ -27,13 +27,16 @@ from fastconv.compiler.kernel import build_key, kernel, once_on_this_machine
 from fastconv.engine.emit.intrinsics import call_entry
 from fastconv.engine.emit.pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
 from fastconv.engine.known_answers import delta_works, pool_works, product_works, sweep_works
+from fastconv.engine.known_network import network_works
+from fastconv.engine.loops import batch_norm, elementwise
 from fastconv.engine.loops import conv as conv_loop
 from fastconv.engine.loops import deltas as delta_loop
 from fastconv.engine.loops import pool as pool_loop
-from fastconv.engine.tables.tiles import Tile, dense_tile
+from fastconv.engine.loops.bias_grad import bias_grad
+from fastconv.engine.tables.tiles import Tile, dense_tile, host_lanes
 from fastconv.threads import building
 
-__all__ = ["control_address", "delta_address", "pool_address", "run", "run_serial",
+__all__ = ["control_address", "delta_address", "network_address", "pool_address", "run", "run_serial",
            "sweep_address"]  # fmt: skip
 
 _sweeps: dict[Tile, int] = {}
@@ -121,6 +124,20 @@ POOLS = {
     "place": (pool_loop.errors_to_cells, PLACE),
     "scatter": (pool_loop.scatter_errors, MAX),
 }
+NETWORK = {
+    **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
+    "bias_grad": bias_grad,
+    "norm_statistics": batch_norm.statistics,
+    "norm_frozen": batch_norm.frozen_statistics,
+    "norm_forward": batch_norm.forward,
+    "norm_forward_relu": batch_norm.forward_relu,
+    "norm_sums": batch_norm.error_sums,
+    "norm_sums_relu": batch_norm.error_sums_relu,
+    "norm_backward": batch_norm.backward,
+    "norm_backward_relu": batch_norm.backward_relu,
+    "norm_frozen_backward": batch_norm.frozen_backward,
+    "norm_frozen_backward_relu": batch_norm.frozen_backward_relu,
+}
 DELTAS = {"bias_sums": delta_loop.bias_sums, "relu_delta": delta_loop.relu_delta}
 
 
@@ -144,6 +161,17 @@ def delta_address(name: str, dtype: np.dtype) -> int:
         return delta_works(address, name, dtype)
 
     return _other(f"{name}_{dtype.name}", DELTAS[name], dtype.type(0), works)
+
+
+@lru_cache(64)
+def network_address(name: str, dtype: np.dtype) -> int:
+    """Address of a key of `NETWORK` for a dtype."""
+    kind = ((0,) * host_lanes(dtype), dtype.type(0), (0,) * dtype.itemsize)
+
+    def works(address: int) -> bool:
+        return network_works(address, name, dtype)
+
+    return _other(f"{name}_{dtype.name}", NETWORK[name], kind, works)
 
 
 def _other(name: str, loop_of: Any, kind: Any, works: Callable[[int], bool]) -> int:

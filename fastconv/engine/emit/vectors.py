@@ -6,9 +6,9 @@
 Contract
 --------
 `lanes` is a tuple of VL zeros and `like` an element: their types are the vector's. ``+ - * /`` and
-comparisons work element by element. No operation carries a fast-math flag: a product and a sum are
-two roundings, `fma` is one, whatever stands around them, so that a kernel gives the same bits in
-every entry and in every lane. Addresses are int64, nothing checks bounds, and every access has the
+comparisons work element by element. No operation carries a fast-math flag, whatever the options of
+the function around it: a product and a sum are two roundings, `fma` is one, whatever stands around
+them, so that a kernel gives the same bits in every entry and in every lane. Addresses are int64, nothing checks bounds, and every access has the
 alignment of one byte.
 """
 
@@ -26,8 +26,8 @@ from numba.extending import intrinsic
 
 from fastconv.engine.emit.product import PTR
 
-__all__ = ["call_overloaded", "choose", "fma", "load", "load_first", "narrow", "root", "spread",
-           "store", "store_first", "total", "widen"]  # fmt: skip
+__all__ = ["call_overloaded", "choose", "fma", "load", "load_first", "magnitude", "narrow", "root",
+           "spread", "store", "store_first", "total", "widen"]  # fmt: skip
 
 ARITHMETIC = {
     operator.add: "fadd",
@@ -62,6 +62,18 @@ class _Model(models.PrimitiveModel):
         super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
 
 
+class _NoFlags(list):
+    """No fast-math flags, for good: Numba gives its own to all instructions that have none."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def _plain(instruction: Any) -> Any:
+    instruction.flags = _NoFlags()
+    return instruction
+
+
 def _operation(function: Any, result: Any, lower: Any) -> None:
     """Give an operator of Python a meaning between two vectors of one kind."""
 
@@ -80,14 +92,14 @@ for _function, _method in ARITHMETIC.items():
     _operation(
         _function,
         lambda kind: kind,
-        lambda builder, a, b, method=_method: getattr(builder, method)(a, b),
+        lambda builder, a, b, method=_method: _plain(getattr(builder, method)(a, b)),
     )
 for _function, (_order, _sign) in COMPARISONS.items():
     _operation(
         _function,
         lambda kind: Vector(kind.lanes, types.boolean),
-        lambda builder, a, b, order=_order, sign=_sign: getattr(builder, f"fcmp_{order}")(
-            sign, a, b
+        lambda builder, a, b, order=_order, sign=_sign: _plain(
+            getattr(builder, f"fcmp_{order}")(sign, a, b)
         ),
     )
 
@@ -218,6 +230,16 @@ def fma(typingctx, a, b, c):
 
 
 @intrinsic
+def magnitude(typingctx, a):
+    """The elements without their signs."""
+
+    def codegen(context, builder, signature, args):
+        return call_overloaded(builder, "fabs", *args)
+
+    return a(a), codegen
+
+
+@intrinsic
 def root(typingctx, a):
     """The square root."""
 
@@ -262,7 +284,7 @@ def total(typingctx, a):
                 builder.shuffle_vector(value, value, ir.Constant(kind, list(range(i, i + half))))
                 for i in (0, half)
             )
-            value = builder.fadd(low, high)
+            value = _plain(builder.fadd(low, high))
         return builder.extract_element(value, ir.IntType(32)(0))
 
     return a.element(a), codegen

@@ -1,0 +1,1 @@
+"""A whole network as one list of engine calls."""
