@@ -21,14 +21,25 @@ from fastconv.engine.known_answers import (
     program_works,
     sweep_works,
 )
+from fastconv.engine.known_network import network_works
 from fastconv.engine.known_training import training_works
-from fastconv.engine.loops import conv, deltas, kernel_grad, optimizers, pool, program
+from fastconv.engine.loops import (
+    batch_norm,
+    conv,
+    deltas,
+    elementwise,
+    kernel_grad,
+    optimizers,
+    pool,
+    program,
+)
+from fastconv.engine.loops.bias_grad import bias_grad
 from fastconv.engine.loops.sweep import sweep
-from fastconv.engine.tables.tiles import Tile, dense_tile, host_lanes
+from fastconv.engine.tables.tiles import Tile, dense_tile, cpu_lanes
 from fastconv.threads import building
 
-__all__ = ["control_address", "delta_address", "pool_address", "program_address",
-           "sweep_address", "training_address"]  # fmt: skip
+__all__ = ["control_address", "delta_address", "network_address", "pool_address",
+           "program_address", "sweep_address", "training_address"]  # fmt: skip
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -105,6 +116,20 @@ POOLS = {
 }
 DELTAS = {"bias_sums": deltas.bias_sums, "relu_delta": deltas.relu_delta}
 TRAINING = {"sgd": optimizers.sgd, "adam": optimizers.adam}
+NETWORK = {
+    **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
+    "bias_grad": bias_grad,
+    "norm_statistics": batch_norm.statistics,
+    "norm_frozen": batch_norm.frozen_statistics,
+    "norm_forward": batch_norm.forward,
+    "norm_forward_relu": batch_norm.forward_relu,
+    "norm_sums": batch_norm.error_sums,
+    "norm_sums_relu": batch_norm.error_sums_relu,
+    "norm_backward": batch_norm.backward,
+    "norm_backward_relu": batch_norm.backward_relu,
+    "norm_frozen_backward": batch_norm.frozen_backward,
+    "norm_frozen_backward_relu": batch_norm.frozen_backward_relu,
+}
 
 
 @lru_cache(256)
@@ -138,12 +163,23 @@ def program_address() -> int:
 @lru_cache(16)
 def training_address(name: str, dtype: np.dtype) -> int:
     """Address of a key of `TRAINING` for a dtype."""
-    kind = ((0,) * host_lanes(dtype), dtype.type(0))
+    kind = ((0,) * cpu_lanes(dtype), dtype.type(0))
 
     def works(address: int) -> bool:
         return training_works(address, name, dtype)
 
     return _other(f"{name}_{dtype.name}", TRAINING[name], kind, works)
+
+
+@lru_cache(64)
+def network_address(name: str, dtype: np.dtype) -> int:
+    """Address of a key of `NETWORK` for a dtype."""
+    kind = ((0,) * cpu_lanes(dtype), dtype.type(0), (0,) * dtype.itemsize)
+
+    def works(address: int) -> bool:
+        return network_works(address, name, dtype)
+
+    return _other(f"{name}_{dtype.name}", NETWORK[name], kind, works)
 
 
 def _other(name: str, loop_of: Any, kind: Any, works: Callable[[int], bool]) -> int:

@@ -273,6 +273,58 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     ADAM_SCALARS,
 ) = range(9)
 
+# ------------------------------------------------------------------------- an elementwise call
+(
+    EACH_A,  # addresses of the operands (of one operand twice the same) and of the result
+    EACH_B,
+    EACH_RESULT,
+    EACH_TOTAL,  # elements, and into how many items they are cut
+    EACH_ITEMS,
+    EACH_CALL_WORDS,
+) = range(TABLE, TABLE + 6)
+
+# ------------------------------------------------------------------------- a call over channels
+# See `loops.channels`: ROWS rows of WIDTH elements, and a rest of fewer elements.
+(
+    CHANNELS_A,  # addresses of the operands and of the result
+    CHANNELS_B,
+    CHANNELS_RESULT,
+    CHANNELS_TABLE,  # address of the channels' numbers (TABLE_MEAN, ...)
+    CHANNELS_PARTS,  # address of the parts' sums
+    CHANNELS_C,
+    CHANNELS_WIDTH,
+    CHANNELS_UNIT,  # rows of a unit, its rest in elements, and how many units there are
+    CHANNELS_REST,
+    CHANNELS_UNITS,
+    CHANNELS_LAST,  # rows of the last unit
+    CHANNELS_LAST_REST,
+    CHANNELS_CUTS,  # items of a unit
+    CHANNELS_BLOCK,  # rows that are taken together
+    CHANNELS_ITEMS,
+    CHANNELS_GRADS,  # addresses of what the sums of a and of a times the normal are stored to
+    CHANNELS_NORMAL_GRADS,
+    CHANNELS_SCALE,  # address of the scale, and of the shift
+    CHANNELS_SHIFT,
+    CHANNELS_RUNNING_MEAN,
+    CHANNELS_RUNNING_VARIANCE,
+    CHANNELS_MOMENTUM,  # doubles
+    CHANNELS_EPSILON,
+    CHANNELS_CALL_WORDS,
+) = range(TABLE, TABLE + 24)
+
+# Rows of the table of a batch normalisation, each WIDTH elements: one number of every channel, over
+# and over again. The backward pass writes those from TABLE_FACTOR on.
+(
+    TABLE_MEAN,
+    TABLE_INVERSE,
+    TABLE_SCALE,
+    TABLE_SHIFT,
+    TABLE_FACTOR,
+    TABLE_MEAN_DY,
+    TABLE_MEAN_DY_NORMAL,
+    TABLE_ROWS,
+) = range(8)
+
 # ------------------------------------------------------------------------- a phase
 (
     PHASE_K,

@@ -44,7 +44,7 @@ class _Elementwise(Layer):
     def _gradient(self, y: Array, dy: Array) -> Array:
         raise NotImplementedError
 
-    def lower(self, graph: Graph, x: Value) -> Lowered:
+    def _lowered(self, graph: Graph, x: Value) -> Lowered:
         """Both passes, as operations."""
         name = type(self).__name__.lower()
         y = each(graph, "forward", name, x)
@@ -107,6 +107,8 @@ class Sigmoid(_Elementwise):
     [0.5]
     """
 
+    lower = _Elementwise._lowered
+
     def _function(self, x: Array) -> Array:
         return sigmoid(x)
 
@@ -123,6 +125,8 @@ class Tanh(_Elementwise):
     >>> Tanh().forward(np.zeros(1)).tolist()
     [0.0]
     """
+
+    lower = _Elementwise._lowered
 
     def _function(self, x: Array) -> Array:
         y: Array = np.tanh(x)

@@ -77,7 +77,7 @@ class _ConvBase(Layer):
         """Rebuild the layer with zero weights."""
         return cls(**config, init="zeros")  # type: ignore[call-arg]
 
-    def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
+    def _lowered(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
         """Both passes, as operations; `relu`: the next layer is one, and part of this."""
         relu = relu or graph.setting(self, "activation") == "relu"
         w, dw = parameter(graph, self.w)
@@ -177,6 +177,8 @@ class Conv(_ConvBase):
         build |= {"init": init, "rng": rng, "dtype": dtype}
         super().__init__(channels, filters, window, settings, build)
 
+    lower = _ConvBase._lowered
+
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self.window, self.channels // self.groups, self.filters)
 
@@ -248,6 +250,8 @@ class ConvTranspose(_ConvBase):
         build: dict[str, Any] = {"groups": groups, "bias": bias, "activation": activation}
         build |= {"init": init, "rng": rng, "dtype": dtype}
         super().__init__(channels, filters, window, settings, build)
+
+    lower = _ConvBase._lowered
 
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self.window, self.filters // self.groups, self.channels)

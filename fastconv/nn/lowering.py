@@ -34,7 +34,7 @@ __all__ = [
 Backward: TypeAlias = Callable[[Value, bool], Value | None]
 Lowered: TypeAlias = tuple[Value, Backward]
 
-PASSES = ("forward", "backward", "backward_parameters")
+PASSES = ("forward", "backward", "backward_parameters", "_function", "_gradient")
 
 
 def lowered(layer: Layer, graph: Graph, x: Value, **options: Any) -> Lowered:

@@ -21,7 +21,6 @@ from fastconv.nn.losses import Loss
 from fastconv.nn.lowering import Labels, lowered
 from fastconv.nn.optimizers import Optimizer
 from fastconv.program.graph import Graph
-from fastconv.program.machine import Program, Timing
 
 __all__ = ["StepPlan", "plan_step", "step_of"]
 
@@ -44,7 +43,10 @@ class _Batch:
         value.kept = True
         backward(dz, False)
         optimizer.lower(graph)
-        self.program = Program(graph)
+        with threads.building:  # brings in the engine, and with it Numba
+            from fastconv.program.machine import Program
+
+            self.program = Program(graph)
         self.x, self.z, self.value = map(self.program.array, (x, z, value))
 
     def run(self, x: Array, y: Any) -> tuple[float, Array]:

@@ -31,6 +31,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from fastconv.engine.emit.vectors import call_overloaded
+from fastconv.engine.emit.vectors import _plain as plain
 
 __all__ = ["exp", "tanh"]
 
@@ -67,7 +68,7 @@ FORMATS = {
 
 
 class _Arithmetic:
-    """Vectors of one type, at a builder's position."""
+    """Vectors of one type, at a builder's position; every operation is rounded as it is written."""
 
     def __init__(self, builder: Any, vector: Any) -> None:
         self.builder, self.vector = builder, vector
@@ -79,6 +80,18 @@ class _Arithmetic:
     def integers(self, value: int) -> Any:
         kind = ir.VectorType(self.format.integer, self.vector.count)
         return ir.Constant(kind, [value] * kind.count)
+
+    def add(self, a: Any, b: Any) -> Any:
+        return plain(self.builder.fadd(a, b))
+
+    def sub(self, a: Any, b: Any) -> Any:
+        return plain(self.builder.fsub(a, b))
+
+    def mul(self, a: Any, b: Any) -> Any:
+        return plain(self.builder.fmul(a, b))
+
+    def div(self, a: Any, b: Any) -> Any:
+        return plain(self.builder.fdiv(a, b))
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         return call_overloaded(self.builder, "fma", a, b, c)
@@ -99,15 +112,15 @@ class _Arithmetic:
         """
         f, builder = self.format, self.builder
         shifted = self.fma(a, self.spread(1 / math.log(2)), self.spread(f.magic))
-        n = builder.fsub(shifted, self.spread(f.magic))
+        n = self.sub(shifted, self.spread(f.magic))
         high, low = f.ln2
         r = self.fma(n, self.spread(-low), self.fma(n, self.spread(-high), a))
         q = self.spread(f.q[-1])
         for coefficient in f.q[-2::-1]:
             q = self.fma(q, r, self.spread(coefficient))
-        square = builder.fmul(r, r)
+        square = self.mul(r, r)
         p = self.fma(square, q, r)
-        rest = self.fma(square, q, builder.fsub(r, p))
+        rest = self.fma(square, q, self.sub(r, p))
         bits = self.integers(0).type
         magic = builder.bitcast(self.spread(f.magic), bits)
         return builder.sub(builder.bitcast(shifted, bits), magic), p, rest
@@ -125,9 +138,9 @@ def emit_exp(builder: Any, a: Any) -> Any:
     f = math_of.format
     n, p, _ = math_of.reduced(math_of.at_least(f.least, math_of.at_most(f.largest, a)))
     half = builder.ashr(n, math_of.integers(1))
-    result = builder.fadd(p, math_of.spread(1.0))
+    result = math_of.add(p, math_of.spread(1.0))
     for exponent in (half, builder.sub(n, half)):
-        result = builder.fmul(result, math_of.power(exponent))
+        result = math_of.mul(result, math_of.power(exponent))
     return result
 
 
@@ -135,19 +148,19 @@ def emit_tanh(builder: Any, a: Any) -> Any:
     """Emit tanh of a vector."""
     math_of = _Arithmetic(builder, a.type)
     size = math_of.at_most(math_of.format.one, call_overloaded(builder, "fabs", a))
-    n, p, rest = math_of.reduced(builder.fadd(size, size))
+    n, p, rest = math_of.reduced(math_of.add(size, size))
     power, one, two = math_of.power(n), math_of.spread(1.0), math_of.spread(2.0)
-    whole = builder.fsub(power, one)
+    whole = math_of.sub(power, one)
     e = math_of.fma(p, power, whole)
-    lost = builder.fsub(builder.fmul(p, power), builder.fsub(e, whole))
+    lost = math_of.sub(math_of.mul(p, power), math_of.sub(e, whole))
     lost = math_of.fma(rest, power, lost)
-    below = builder.fadd(e, two)
-    lost_below = builder.fadd(builder.fsub(e, builder.fsub(below, two)), lost)
-    inverse = builder.fdiv(one, below)
-    result = builder.fmul(e, inverse)
+    below = math_of.add(e, two)
+    lost_below = math_of.add(math_of.sub(e, math_of.sub(below, two)), lost)
+    inverse = math_of.div(one, below)
+    result = math_of.mul(e, inverse)
     # what is left of E - result * (E + 2), with what the roundings above have lost
-    left = builder.fadd(math_of.fma(builder.fneg(result), below, e), lost)
-    left = builder.fsub(left, builder.fmul(result, lost_below))
+    left = math_of.add(math_of.fma(builder.fneg(result), below, e), lost)
+    left = math_of.sub(left, math_of.mul(result, lost_below))
     result = math_of.fma(left, inverse, result)
     return call_overloaded(builder, "copysign", result, a)
 

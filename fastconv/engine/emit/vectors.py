@@ -26,8 +26,8 @@ from numba.extending import intrinsic
 
 from fastconv.engine.emit.values import PTR
 
-__all__ = ["call_overloaded", "choose", "fma", "load", "load_first", "narrow", "root", "spread",
-           "store", "store_first", "total", "widen"]  # fmt: skip
+__all__ = ["call_overloaded", "choose", "fma", "load", "load_first", "magnitude", "narrow", "root",
+           "spread", "store", "store_first", "total", "widen"]  # fmt: skip
 
 ARITHMETIC = {
     operator.add: "fadd",
@@ -227,6 +227,16 @@ def fma(typingctx, a, b, c):
         return call_overloaded(builder, "fma", *args)
 
     return a(a, b, c), codegen
+
+
+@intrinsic
+def magnitude(typingctx, a):
+    """The elements without their signs."""
+
+    def codegen(context, builder, signature, args):
+        return call_overloaded(builder, "fabs", *args)
+
+    return a(a), codegen
 
 
 @intrinsic

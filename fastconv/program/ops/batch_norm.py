@@ -1,0 +1,128 @@
+"""Batch normalisation (Ioffe and Szegedy 2015) on arrays of any layout.
+
+`x (..., C)` is float32 or float64 in the machine's byte order, as all other arrays; those of the
+channels are `(C,)` and contiguous. Nothing is validated. `naive_batch_norm` has the same functions
+in NumPy.
+
+Rounding: mean and variance of a batch are computed in float64 and rounded to the dtype of x once,
+the variance as ``1 / sqrt(variance + epsilon)``. Of ``normal = (x - mean) * inverse`` and ``y =
+normal * scale + shift`` every operation is rounded, and so is each of the backward pass, whose sums
+are float64. Running statistics move in float64 and are rounded once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastconv import threads
+from fastconv.program.ops.elementwise import contiguous
+
+__all__ = ["batch_norm", "batch_norm_backward", "batch_norm_frozen"]
+
+
+@lru_cache(1)
+def _engine() -> Any:
+    """The module of the calls, which the first one imports."""
+    with threads.building:
+        from fastconv.engine import channels
+
+    return channels
+
+
+@lru_cache(1)
+def _perform() -> Any:
+    with threads.building:
+        from fastconv.engine.call import perform
+
+    return perform
+
+
+def _parts(x: np.ndarray) -> tuple[np.ndarray, int]:
+    parts = np.empty(_engine().norm_parts_nbytes(x.shape, x.dtype) // 8)
+    return parts, parts.ctypes.data
+
+
+def batch_norm(
+    x: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    momentum: float,
+    epsilon: float,
+    relu: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normalise by the statistics of the batch; the running `mean` and `variance` move.
+
+    Returns
+    -------
+    y : ndarray
+        Shape of `x`; with `relu`, 0 where it is negative.
+    x, table : ndarray
+        What `batch_norm_backward` needs.
+    """
+    engine, x = _engine(), contiguous(x)
+    table = np.empty(engine.table_shape(x.shape, x.dtype), x.dtype)
+    parts, address = _parts(x)
+    _perform()(engine.norm_statistics_call(x, address, table, scale, shift, mean, variance,
+                                           momentum, epsilon))  # fmt: skip
+    return _apply(x, table, relu)
+
+
+def batch_norm_frozen(
+    x: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    epsilon: float,
+    relu: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normalise by the running statistics; returned is what `batch_norm` returns."""
+    engine, x = _engine(), contiguous(x)
+    table = np.empty(engine.table_shape(x.shape, x.dtype), x.dtype)
+    call = engine.norm_frozen_call(x.shape, table, scale, shift, mean, variance, epsilon)
+    _perform()(call)
+    return _apply(x, table, relu)
+
+
+def _apply(
+    x: np.ndarray, table: np.ndarray, relu: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    y = np.empty(x.shape, x.dtype)
+    _perform()(_engine().norm_forward_call(x, table, y, relu))
+    return y, x, table
+
+
+def batch_norm_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    table: np.ndarray,
+    scale: np.ndarray,
+    scale_grad: np.ndarray,
+    shift_grad: np.ndarray,
+    frozen: bool = False,
+    relu: bool = False,
+) -> np.ndarray:
+    """Return `dx`, and write the gradients of scale and shift.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Shape of `x`. With `relu`, the error of max(y, 0).
+    x, table : ndarray
+        From the forward pass; the table is written to.
+    scale, scale_grad, shift_grad : ndarray (C,)
+    frozen : bool
+        Whether the statistics were the running ones, which do not depend on x.
+    relu : bool
+    """
+    engine, dy = _engine(), contiguous(dy)
+    parts, address = _parts(x)
+    dx = np.empty(x.shape, x.dtype)
+    _perform()(engine.norm_sums_call(dy, x, address, table, scale, scale_grad, shift_grad, relu))
+    _perform()(engine.norm_backward_call(dy, x, table, dx, relu, frozen))
+    return dx
