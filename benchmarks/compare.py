@@ -7,6 +7,7 @@ installed are left out. To have them all: ``python -m pip install torch jax onnx
     python benchmarks/compare.py                          # all tables; it takes long
     python benchmarks/compare.py lenet5_mnist --threads 1
     python benchmarks/compare.py --pool
+    python benchmarks/compare.py --deltas
     python benchmarks/compare.py --memory
     python benchmarks/compare.py --startup
 """
@@ -29,10 +30,12 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
 from comparison.cases import (
     CONV_PRODUCTS,
+    DELTA_PRODUCTS,
     POOL_PRODUCTS,
     POOLED,
     Case,
     conv_cases,
+    delta_cases,
     pool_cases,
 )
 from comparison.options import NOT_BY_DEFAULT, build_parser
@@ -112,9 +115,10 @@ def _say_load(processors: int) -> None:
 def _select(parser: Parser, args: argparse.Namespace) -> list[tuple[str, Problem]]:
     """Rows of the tables asked for; an error if there is nothing to measure."""
     names = args.tables or [name for name in table_names() if name not in NOT_BY_DEFAULT]
-    wanted = args.products or (() if args.pool else CONV_PRODUCTS)
-    args.products = list(dict.fromkeys((*wanted, *(POOL_PRODUCTS if args.pool else ()))))
-    conv = any(product in CONV_PRODUCTS for product in args.products)
+    asked = (POOL_PRODUCTS if args.pool else ()) + (DELTA_PRODUCTS if args.deltas else ())
+    wanted = args.products or (() if asked else CONV_PRODUCTS)
+    args.products = list(dict.fromkeys((*wanted, *asked)))
+    every = any(product not in POOL_PRODUCTS for product in args.products)
     rows = []
     for name in names:
         is_file = Path(name).suffix != "" or Path(name).is_file()
@@ -128,7 +132,7 @@ def _select(parser: Parser, args: argparse.Namespace) -> list[tuple[str, Problem
             for dtype in args.dtype or [None]
             for problem in problems
             if fnmatch.fnmatch(problem.name, args.rows)
-            and (conv or problem.name in POOLED.get(table, ()))
+            and (every or problem.name in POOLED.get(table, ()))
         ]
     if not rows:
         parser.error(
@@ -168,10 +172,13 @@ def _cases(table: str, problem: Problem, products: Sequence[str]) -> Iterator[Ca
     """All cases of one row of a table."""
     conv = [product for product in products if product in CONV_PRODUCTS]
     pool = [product for product in products if product in POOL_PRODUCTS]
+    deltas = [product for product in products if product in DELTA_PRODUCTS]
     if conv:
         yield from conv_cases(table, problem, conv)
     if pool:
         yield from pool_cases(table, problem, pool)
+    if deltas:
+        yield from delta_cases(table, problem, deltas)
 
 
 def _measure(

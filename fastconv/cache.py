@@ -1,9 +1,10 @@
 """Where compiled kernels are kept on disk.
 
-Every version of fastconv, its kernels' sources, Numba and Python has a folder of its own in the
-user's cache folder, or in the folder that the environment variable FASTCONV_CACHE_DIR names. The
-folder is private: another user who could write there could have their code run. Kernels are
-compiled in memory, with one warning, where no such folder can be had.
+Every version of fastconv, its kernels' sources (or their bytecode, where it was installed without
+sources), Numba and Python has a folder of its own in the user's cache folder, or in the folder that
+the environment variable FASTCONV_CACHE_DIR names. The folder is private: another user who could
+write there could have their code run. Kernels are compiled in memory, with one warning, where no
+such folder can be had.
 
 Examples
 --------

@@ -7,6 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,14 @@ def _listed(argument: str, value: Any) -> list[Any]:
     return list(value)
 
 
+def _installed(package: str) -> str:
+    """Version of a package that nothing needs; it is not imported."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def show_config() -> None:
     """Print versions, CPU, vector width, threads, threading layer, and where kernels are kept.
 
@@ -103,11 +112,11 @@ def show_config() -> None:
     """
     import llvmlite
     import numba
-    import scipy
     from llvmlite import binding
 
     from fastconv import cache
     from fastconv._version import __version__
+    from fastconv.compiler.options import disabled
 
     features = binding.get_host_cpu_features()
     width = 512 if features.get("avx512f") else 256 if features.get("avx") else 128
@@ -116,11 +125,11 @@ def show_config() -> None:
         "fastconv": __version__,
         "python": f"{platform.python_version()} on {sys.platform} {platform.machine()}",
         "numpy": np.__version__,
-        "numba": f"{numba.__version__} (llvmlite {llvmlite.__version__})",
-        "scipy": scipy.__version__,
+        "numba": f"{numba.__version__} (llvmlite {llvmlite.__version__}){disabled()}",
+        "scipy": _installed("scipy"),
         "cpu": f"{binding.get_host_cpu_name()}: {' '.join(names)}",
         "vector width": f"{width} bits",
-        "threads": f"{threads.get_num_threads()} of {numba.config.NUMBA_NUM_THREADS}",
+        "threads": threads.describe(),
         "threading layer": threads.threading_layer(),
         "kernel cache": cache.describe(),
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.geometry.cures import array_cure, dtype_cure
 from fastconv.geometry.request import DATA_FORMATS
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "native_dtype",
     "operand",
     "overlap",
+    "quiet",
+    "refuse_foreign",
     "result",
     "same_dtype",
     "user_shape",
@@ -31,10 +34,17 @@ ACTIVATIONS = (None, "relu")
 FLOATS = frozenset(np.dtype(name) for name in ("float32", "float64", "float16"))
 # Work bound of the exact overlap test; numbers beyond it are treated as an overlap.
 OVERLAP_WORK = 100_000
+# The one rule for floating-point flags, a decorator of whatever computes: an operation neither
+# warns nor raises for an overflow, an underflow or an invalid value, whatever the caller's
+# `numpy.errstate`, which it leaves as it is. The compiled loops look at no flags; this is for casts
+# to float16 and the like.
+quiet = np.errstate(all="ignore")
 
 
-def float_dtype(name: str, dtype: Any) -> np.dtype:
+def float_dtype(name: str, dtype: Any, cure: str = "") -> np.dtype:
     """`dtype` in native byte order, if it is a dtype that fastconv computes with.
+
+    `cure` ends the message of the TypeError if it is not.
 
     >>> float_dtype("x", ">f4")
     dtype('float32')
@@ -46,7 +56,8 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
         native = None
     if native not in FLOATS:
         found = str(dtype) if native is None else str(np.dtype(dtype))
-        raise TypeError(f"{name} {has} {found}; use float32, float64 or float16")
+        legal = "use float32, float64 or float16"
+        raise TypeError(f"{name} {has} {found}; {legal}{cure and f': {cure}'}")
     return native
 
 
@@ -60,10 +71,22 @@ def as_array(name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill it first")
     if isinstance(value, np.matrix):
         raise ValueError(f"{name} is a numpy.matrix, which has 2 axes only; pass an array")
+    refuse_foreign(name, value)
     try:
         return np.asarray(value)
     except ValueError as error:  # rows of different lengths
         raise ValueError(f"{name} cannot be made an array: {error}") from error
+    except (TypeError, RuntimeError) as error:  # what a foreign array says of itself
+        raise TypeError(f"{name} cannot be made an array: {error}") from error
+
+
+def refuse_foreign(name: str, value: Any) -> None:
+    """TypeError for arrays that must not become NumPy's silently: of dask, xarray, or in a graph.
+
+    >>> refuse_foreign("x", [1.0])
+    """
+    if cure := array_cure(name, value):
+        raise TypeError(cure)
 
 
 def computing_dtype(dtype: np.dtype) -> np.dtype:
@@ -76,7 +99,7 @@ def operand(name: str, value: Any) -> np.ndarray:
     if type(value) is np.ndarray and value.dtype in FLOATS:
         return value
     array = as_array(name, value)
-    float_dtype(name, array.dtype)
+    float_dtype(name, array.dtype, dtype_cure(name, array.dtype, isinstance(value, np.ndarray)))
     return array
 
 
@@ -90,7 +113,8 @@ def same_dtype(**operands: Any) -> np.dtype:
     for name, array in operands.items():
         if array is not None and array.dtype is not dtype and native_dtype(array) != dtype:
             raise TypeError(
-                f"{name} has dtype {native_dtype(array)}, but {first} has {dtype}: convert one"
+                f"{name} has dtype {native_dtype(array)}, but {first} has {dtype}: convert one, "
+                f"such as {name}.astype(np.{dtype})"
             )
     return dtype
 
@@ -98,6 +122,28 @@ def same_dtype(**operands: Any) -> np.dtype:
 def native_dtype(array: np.ndarray) -> np.dtype:
     """The dtype in this machine's byte order."""
     return array.dtype if array.dtype in FLOATS else array.dtype.newbyteorder("=")
+
+
+def bias_operand(b: Any, F: int, dtype: np.dtype, owner: str) -> np.ndarray:
+    """The bias as an array `(F,)` of `dtype`, which `owner` has."""
+    if type(b) is np.ndarray and b.dtype is dtype and b.shape == (F,):
+        return b  # by far the most frequent
+    array = as_array("b", b)
+    if not isinstance(b, np.ndarray) and array.dtype.kind in "fiub":  # a number, or a list of them
+        if array.ndim == 0:
+            made = f"np.full({F}, b, np.{dtype})"
+            expect_shape("b", array, (F,), f"one number per filter is needed: {made}, whose shape")
+        if array.dtype != dtype:
+            cure = f"np.array(b, np.{dtype})"
+            raise TypeError(f"b has dtype {array.dtype}, but {owner} has {dtype}: {cure}")
+    array = operand("b", array)
+    expect_shape("b", array, (F,), "the shape for one number per filter, (F,),")
+    if native_dtype(array) != dtype:
+        raise TypeError(
+            f"b has dtype {native_dtype(array)}, but {owner} has {dtype}: convert one, "
+            f"such as b.astype(np.{dtype})"
+        )
+    return array
 
 
 def expect_shape(name: str, array: np.ndarray, shape: tuple[int, ...], why: str) -> None:
@@ -186,12 +232,3 @@ def check_activation(activation: Any) -> bool:
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation={activation!r} must be one of {ACTIVATIONS}")
     return activation == "relu"
-
-
-def bias_operand(b: Any, F: int) -> np.ndarray | None:
-    """`b` as an array of length F, or None."""
-    if b is None:
-        return None
-    b = operand("b", b)
-    expect_shape("b", b, (F,), "the shape for F filters, (F,),")
-    return b

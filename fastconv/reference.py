@@ -95,6 +95,8 @@ Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
 Index = tuple[int, ...]
 Array = np.ndarray
+# Floating-point flags: no function warns or raises, whatever the caller's numpy.errstate.
+quiet = np.errstate(all="ignore")
 Cells = Any  # an Array; mypy cannot type an index with a star, such as y[n, *i]
 
 
@@ -184,7 +186,7 @@ def _grid(
         count = 1 + (-(-room // s) if ceil_mode else room // s)
         if ceil_mode and (count - 1) * s >= n + lo:
             count -= 1  # the last window would start in the high padding
-        pixels.append(count if room >= 0 else 0)
+        pixels.append(count)
     grid = _Grid(sizes, tuple(pixels), window, stride, dilation, pads)
     if not 3 <= len(shape) <= 5 or min(shape[1:]) < 1 or min(pixels) < 1:
         raise ValueError(f"the window does not fit into the padded input {shape}: {grid}")
@@ -259,7 +261,6 @@ def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callab
             operand = np.moveaxis(operand, 1, -1) if first and name in ("x", "dy") else operand
         arrays.append(operand)
 
-    @np.errstate(over="ignore")
     def store(result: Array, out: Array | None, image: bool = True, dtype: Any = dtype) -> Array:
         """``result`` in the caller's dtype and data format, in ``out`` if there is one."""
         result = np.moveaxis(result, -1, 1) if first and image else result
@@ -307,7 +308,6 @@ def _groups(channels: int, filters: int, groups: int) -> Iterator[tuple[slice, s
         yield slice(g * size_c, (g + 1) * size_c), slice(g * size_f, (g + 1) * size_f)
 
 
-@np.errstate(all="ignore")
 def _output(x: Cells, w: Cells, grid: _Grid, groups: int) -> Array:
     """y[i] = sum w[u] x[h]: the cells under the window, each weighed by its tap."""
     m, F = len(x), w.shape[-1]
@@ -319,7 +319,6 @@ def _output(x: Cells, w: Cells, grid: _Grid, groups: int) -> Array:
     return y
 
 
-@np.errstate(all="ignore")
 def _input_grad(dy: Cells, w: Cells, grid: _Grid, groups: int) -> Array:
     """dx[h] = sum w[u] dy[i]: the error of a pixel goes back through the taps it came by."""
     m, C = len(dy), w.shape[-2] * groups
@@ -331,7 +330,6 @@ def _input_grad(dy: Cells, w: Cells, grid: _Grid, groups: int) -> Array:
     return dx
 
 
-@np.errstate(all="ignore")
 def _kernel_grad(x: Cells, dy: Cells, grid: _Grid, groups: int) -> Array:
     """dw[u] = sum x[h] dy[i]: what a tap saw, times the error of the pixel it saw it for."""
     C, F = x.shape[-1], dy.shape[-1]
@@ -343,7 +341,6 @@ def _kernel_grad(x: Cells, dy: Cells, grid: _Grid, groups: int) -> Array:
     return dw
 
 
-@np.errstate(all="ignore")
 def _bias_grad(dy: Array) -> Array:
     """``db = sum dy[i]``: the bias was added at every pixel."""
     db = np.zeros(dy.shape[-1:], dy.dtype)
@@ -368,6 +365,7 @@ def _backward(
 # ---- convolution ------------------------------------------------------------------------------
 
 
+@quiet
 def conv(
     x: Array, w: Array, b: Array | None = None, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: str = "channels_last",
@@ -390,6 +388,7 @@ def conv(
     return store(_finish(_output(x, w, grid, groups), b, activation), out)
 
 
+@quiet
 def conv_input_grad(
     dy: Array, w: Array, x_shape: Sequence[int], *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: str = "channels_last",
@@ -415,6 +414,7 @@ def conv_input_grad(
     return store(_input_grad(dy, w, grid, groups), out)
 
 
+@quiet
 def conv_kernel_grad(
     x: Array, dy: Array, w_shape: Sequence[int], *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: str = "channels_last",
@@ -436,6 +436,7 @@ def conv_kernel_grad(
     return store(_kernel_grad(x, dy, grid, groups), out, image=False)
 
 
+@quiet
 def conv_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     groups: int = 1, data_format: str = "channels_last", need: Iterable[str] = ("x", "w", "b"),
@@ -458,6 +459,7 @@ def conv_backward(
     )  # fmt: skip
 
 
+@quiet
 def conv_transpose(
     x: Array, w: Array, b: Array | None = None, *, stride: Ints = 1, padding: Padding = 0,
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
@@ -480,6 +482,7 @@ def conv_transpose(
     return store(_finish(_input_grad(x, w, grid, groups), b, activation), out)
 
 
+@quiet
 def conv_transpose_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0,
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
@@ -507,6 +510,7 @@ def conv_transpose_backward(
     )  # fmt: skip
 
 
+@quiet
 def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     """Equation (10): the error passes where y (or z; the sign is the same) is positive.
 
@@ -521,7 +525,7 @@ def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
 # ---- pooling ----------------------------------------------------------------------------------
 
 
-@np.errstate(invalid="ignore")
+@quiet
 def max_pool(
     x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = 0,
     dilation: Ints = 1, ceil_mode: bool = False, return_argmax: bool = False,
@@ -553,6 +557,7 @@ def max_pool(
     return (y, store(argmax, None, dtype=np.int64)) if return_argmax else y
 
 
+@quiet
 def max_pool_backward(
     dy: Array, argmax: Array, x_shape: Sequence[int], window: Ints, *, stride: Ints | None = None,
     padding: Padding = 0, dilation: Ints = 1, ceil_mode: bool = False,
@@ -561,7 +566,7 @@ def max_pool_backward(
     """Equation (9): each window's error goes to its winner, every other cell gets exactly zero.
 
     dy and argmax (m, OH, OW, C) -> dx (m, H, W, C). Windows may overlap: a cell that won several
-    times collects all their errors. Where argmax is -1 the error goes nowhere.
+    times collects all their errors. A window without a cell has argmax -1: its error goes nowhere.
 
     >>> dy, argmax = np.array([[[0.5], [0.25]]]), np.array([[[1], [2]]])
     >>> max_pool_backward(dy, argmax, (1, 4, 1), 2)[0, :, 0]
@@ -570,13 +575,16 @@ def max_pool_backward(
     (dy,), store = _load(data_format, dy=dy)
     shape = _shape("x_shape", x_shape, data_format, dy.ndim)
     grid = _grid(shape, window, stride, padding, dilation, ceil_mode, pool=True)
-    argmax = np.asarray(argmax)
-    argmax = np.moveaxis(argmax, 1, -1) if _is_first(data_format) else argmax
+    winners: Cells = np.asarray(argmax)
+    argmax = winners = np.moveaxis(winners, 1, -1) if _is_first(data_format) else winners
     _expect("dy", dy, (shape[0], *grid.pixels, shape[-1]))
     _expect("argmax", argmax, dy.shape)
     cells = int(np.prod(grid.sizes))
     if argmax.dtype != np.int64 or np.any((argmax < -1) | (argmax >= cells)):
         raise ValueError(f"argmax must be int64, from -1 to {cells - 1}; it is {argmax.dtype}")
+    for i in {i for i, _, _ in grid.steps()}:  # windows that have a cell
+        if np.any(winners[:, *i] < 0):
+            raise ValueError(f"argmax is -1 for the window at {i}, which has a cell")
     dx: Cells = np.zeros(shape, dy.dtype)
     for at in np.ndindex(dy.shape):  # n, i, j, c
         if argmax[at] >= 0:
@@ -584,6 +592,7 @@ def max_pool_backward(
     return store(dx, out)
 
 
+@quiet
 def avg_pool(
     x: Array, window: Ints, *, stride: Ints | None = None, padding: Padding = 0,
     dilation: Ints = 1, ceil_mode: bool = False, count_include_pad: bool = False,
@@ -600,15 +609,15 @@ def avg_pool(
     (x,), store = _load(data_format, x=x)
     grid = _grid(x.shape, window, stride, padding, dilation, ceil_mode, pool=True)
     y: Cells = np.zeros((len(x), *grid.pixels, x.shape[-1]), x.dtype)
-    with np.errstate(all="ignore"):
-        for i, _, h in grid.steps():
-            for n in range(len(x)):
-                y[n, *i] += x[n, *h]
-        for i in np.ndindex(grid.pixels):
-            y[:, *i] /= max(grid.divisor(i, count_include_pad), 1)
+    for i, _, h in grid.steps():
+        for n in range(len(x)):
+            y[n, *i] += x[n, *h]
+    for i in np.ndindex(grid.pixels):
+        y[:, *i] /= max(grid.divisor(i, count_include_pad), 1)
     return store(y, out)
 
 
+@quiet
 def avg_pool_backward(
     dy: Array, x_shape: Sequence[int], window: Ints, *, stride: Ints | None = None,
     padding: Padding = 0, dilation: Ints = 1, ceil_mode: bool = False,
@@ -628,16 +637,16 @@ def avg_pool_backward(
     _expect("dy", dy, (shape[0], *grid.pixels, shape[-1]))
     divisors = {i: grid.divisor(i, count_include_pad) for i in np.ndindex(grid.pixels)}
     dx: Cells = np.zeros(shape, dy.dtype)
-    with np.errstate(all="ignore"):
-        for i, _, h in grid.steps():
-            for n in range(len(dx)):
-                dx[n, *h] += dy[n, *i] / divisors[i]
+    for i, _, h in grid.steps():
+        for n in range(len(dx)):
+            dx[n, *h] += dy[n, *i] / divisors[i]
     return store(dx, out)
 
 
 # ---- the convolution as a matrix product ------------------------------------------------------
 
 
+@quiet
 def im2col(
     x: Array, window: Ints, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     data_format: str = "channels_last",
@@ -661,6 +670,7 @@ def im2col(
     return store(cols.reshape(m, *grid.pixels, T * C), None, image=False)
 
 
+@quiet
 def col2im(
     cols: Array, x_shape: Sequence[int], window: Ints, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, data_format: str = "channels_last",
@@ -679,8 +689,7 @@ def col2im(
     _expect("cols", cols, (m, *grid.pixels, T * C))
     cols = cols.reshape(m, *grid.pixels, *grid.window, C)
     x: Cells = np.zeros(shape, cols.dtype)
-    with np.errstate(all="ignore"):
-        for i, u, h in grid.steps():
-            for n in range(m):
-                x[n, *h] += cols[n, *i, *u]
+    for i, u, h in grid.steps():
+        for n in range(m):
+            x[n, *h] += cols[n, *i, *u]
     return store(x, None)

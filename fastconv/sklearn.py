@@ -31,13 +31,13 @@ class CNNClassifier(ClassifierMixin, CNN):
 
     Parameters
     ----------
-    filters : tuple of int
-        Filters of each convolution.
-    hidden : tuple of int
+    filters : tuple of int, or int
+        Filters of each convolution; 8 means (8,).
+    hidden : tuple of int, or int
         Units of each dense layer before the output.
     network : callable, optional
         ``network(input_shape, outputs, seed=seed)`` returns a `fastconv.nn.Sequential` instead,
-        as `fastconv.examples.digits_cnn` does.
+        as `fastconv.examples.digits_cnn` does; it must have that many outputs.
     image_shape : (H, W) or (H, W, C), optional
         How the features of a row make an image. Without it they are a square of one channel, or
         one line if their number is no square. Not needed where X has 3 or 4 axes.

@@ -25,9 +25,10 @@ from functools import cache
 from typing import Any
 
 from fastconv.geometry.request import integer
+from fastconv.processors import default_threads, processors
 
-__all__ = ["building", "get_num_threads", "launch", "num_threads", "parts", "set_num_threads",
-           "threading_layer"]  # fmt: skip
+__all__ = ["building", "describe", "get_num_threads", "launch", "num_threads", "parts",
+           "set_num_threads", "threading_layer"]  # fmt: skip
 
 _default: int | None = None
 _override: ContextVar[int | None] = ContextVar("fastconv_num_threads", default=None)
@@ -46,14 +47,26 @@ FORK_TIMEOUT = 10.0
 
 
 @cache
-def _available() -> int:
-    """Processors this process may run on, or what NUMBA_NUM_THREADS says."""
-    asked = os.environ.get("NUMBA_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _from_environment() -> tuple[int, str]:
+    """The default number of threads, and why; read once."""
+    return default_threads()
+
+
+def describe() -> str:
+    """The number of threads and what decided it, in a line; or what is wrong with it.
+
+    >>> with num_threads(2):
+    ...     describe().partition(" of ")[0]
+    '2'
+    """
+    if _override.get() or _default:
+        why = "num_threads" if _override.get() else "set_num_threads"
+        return f"{get_num_threads()} of {processors()}: {why}"
+    try:
+        count, why = _from_environment()
+    except ValueError as error:
+        return str(error)
+    return f"{count} of {processors()}: {why}"
 
 
 def _checked(n: int) -> int:
@@ -66,23 +79,33 @@ def _checked(n: int) -> int:
 def get_num_threads() -> int:
     """Threads that the next call may use.
 
+    By default FASTCONV_NUM_THREADS if the environment has it, else the least of the processors,
+    NUMBA_NUM_THREADS, OMP_NUM_THREADS and the CPU quota of the container.
+
+    Raises
+    ------
+    ValueError
+        If it is up to FASTCONV_NUM_THREADS, and that is not a whole number of at least 1.
+
     Examples
     --------
     >>> get_num_threads() >= 1
     True
     """
-    return _override.get() or _default or _available()
+    return _override.get() or _default or _from_environment()[0]
 
 
 def set_num_threads(n: int) -> None:
     """Use at most `n` threads from now on, in every Python thread of the process.
 
-    Results do not depend on it. Numba's own setting, which belongs to the caller, is untouched.
+    It wins over the environment and the CPU quota. Results do not depend on it. Numba's own
+    setting, which belongs to the caller, is untouched.
 
     Parameters
     ----------
     n : int
-        At least 1. More than there are processors is allowed, and no faster.
+        At least 1. More than there are processors, or than NUMBA_NUM_THREADS, which Numba reads
+        when it is imported, is allowed, and no faster.
 
     Raises
     ------

@@ -162,6 +162,26 @@ def test_pooling_answers_equal_the_naive_loops(product, dtype):
             answers.check_by_definition(case, wrong)
 
 
+@pytest.mark.parametrize("product", cases.DELTA_PRODUCTS)
+def test_delta_answers_equal_the_naive_loops_on_data_as_training_has_it(product):
+    problem = parse_problem("c: m2 h9w10c2 f3 k3")
+    (case,) = cases.delta_cases("t", problem, [product])
+    assert 0.4 < (case.y > 0).mean() < 0.6
+    assert case.dy.min() < 0 < case.dy.max()
+    if product == "relu_backward":
+        right = reference.relu_backward(case.dy, case.y)
+    else:
+        x, w, _, _ = problem.operands()
+        right = reference.conv_backward(case.dy, x, w, need=("b",)).db
+    answers.check_by_definition(case, right)
+    for peer in (numpy_peer.Numpy(), import_module("comparison.peer_fastconv").Fastconv()):
+        call = peer.prepare(case)
+        np.testing.assert_array_equal(call.answer(call.run()), right)
+    with pytest.raises(answers.WrongAnswerError, match="1 of"):
+        answers.check_by_definition(case, np.append(right.ravel()[:-1], 777).reshape(right.shape)
+                                    .astype(right.dtype))  # fmt: skip
+
+
 def test_activations_that_are_pooled_are_rows_of_the_tables():
     for table, names in cases.POOLED.items():
         assert set(names) <= {problem.name for problem in read_problems(find_table(table))}
@@ -328,6 +348,14 @@ def test_pooling(capsys, monkeypatch):
     for product in cases.POOL_PRODUCTS:
         assert f"C3 2x2 s2  {product} " in out
     assert "GFLOP/s" not in out.split("peak:")[0]
+
+
+def test_deltas(capsys):
+    words = ["lenet5_mnist", "--deltas", "--rows", "C3"]
+    status, out = run(words, capsys, pytorch=Fake(fault=cases.UnsupportedError("")))
+    assert status == 0
+    for product in cases.DELTA_PRODUCTS:
+        assert f"C3       {product} " in out
 
 
 @pytest.mark.parametrize(

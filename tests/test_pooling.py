@@ -1,5 +1,8 @@
 """Max pooling's rules where it is easy to go wrong: ties, NaN, padding, empty windows, threads."""
 
+import itertools
+import timeit
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -133,24 +136,65 @@ def test_errors_of_windows_that_share_no_cell(size, options, C, dtype, threads):
 def test_an_argmax_outside_its_window_takes_the_error_all_the_same(C, threads):
     """Any cell of the image is legal: the errors go where the caller says."""
     rng = np.random.default_rng(C)
-    argmax = rng.integers(-1, 24, (5, 2, 3, C))
+    argmax = rng.integers(0, 24, (5, 2, 3, C))
     dy = rng.integers(1, 9, argmax.shape).astype("float32")
     dx = fc.max_pool_backward(dy, argmax, (5, 4, 6, C), 2)
     assert_array_equal(dx, reference.max_pool_backward(dy, argmax, (5, 4, 6, C), 2))
     expected = np.zeros((5, 24, C), "float32")
     for n, i, j, c in np.ndindex(argmax.shape):
-        if argmax[n, i, j, c] >= 0:
-            expected[n, argmax[n, i, j, c], c] += dy[n, i, j, c]
+        expected[n, argmax[n, i, j, c], c] += dy[n, i, j, c]
     assert_array_equal(dx.reshape(expected.shape), expected)
 
 
+# Windows of the backward's two ways, apart and overlapping, and some that lie in the padding.
+WITH_CELLS = [
+    ((4, 6), {"window": 2}, (0, 0)),
+    ((4, 6), {"window": 2, "stride": 1}, (2, 4)),
+    ((5, 7), {"window": 3, "stride": 2, "padding": 1, "ceil_mode": True}, (2, 3)),
+    ((2, 2), {"window": 3, "stride": 2, "ceil_mode": True}, (0, 0)),
+    ((5, 6), {"window": 2, "stride": 1, "dilation": 3, "padding": 1}, (1, 1)),
+    ((3, 3), {"window": 2, "stride": 1, "dilation": 4, "padding": 2}, (0, 2)),
+]
+
+
+@pytest.mark.parametrize(("size", "options", "at"), WITH_CELLS, ids=str)
+@pytest.mark.parametrize("C", [1, 3, 8])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first", "strided"])
+def test_minus_one_is_for_windows_without_a_cell_alone(size, options, at, C, dtype, layout):
+    x = np.random.default_rng(0).permutation(2 * np.prod(size) * C).reshape(2, *size, C)
+    y, argmax = both(x.astype(dtype), **options)
+    dy, x_shape = np.ones_like(y), x.shape
+    expected = reference.max_pool_backward(dy, argmax, x_shape, **options)
+    if layout == "channels_first":
+        options = options | {"data_format": layout}
+        dy, argmax, expected = (
+            np.ascontiguousarray(np.moveaxis(a, -1, 1)) for a in (dy, argmax, expected)
+        )
+        x_shape, at = expected.shape, (1, C - 1, *at)
+    else:
+        at = (1, *at, C - 1)
+    if layout == "strided":
+        dy, argmax = (np.repeat(a, 2, axis=1)[:, ::2] for a in (dy, argmax))
+    assert_array_equal(fc.max_pool_backward(dy, argmax, x_shape, **options), expected)
+    out = np.full(x_shape, 7, dtype)
+    assert argmax[at] >= 0
+    argmax[at] = -1
+    with pytest.raises(ValueError, match=r"argmax holds -1 .* without a cell alone"):
+        fc.max_pool_backward(dy, argmax, x_shape, **options, out=out)
+    assert (out == 7).all()
+    with pytest.raises(ValueError, match="argmax is -1"):
+        reference.max_pool_backward(dy, argmax, x_shape, **options)
+
+
+@pytest.mark.parametrize("wrong", [48 * 48, -1])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_no_thread_writes_before_all_have_checked(stride):
+def test_no_thread_writes_before_all_have_checked(stride, wrong):
     """The one wrong argmax is the last that is looked at, by the slower thread."""
     options = {"x_shape": (16, 48, 48, 32), "window": 2, "stride": stride}
     _, argmax = fc.max_pool(np.zeros(options["x_shape"], "float32"), 2, stride=stride,
                             return_argmax=True)  # fmt: skip
-    argmax[-1, -1, -1, -1] = 48 * 48
+    argmax[-1, -1, -1, -1] = wrong
     dy, out = np.ones(argmax.shape, "float32"), np.full(options["x_shape"], 7, "float32")
     with fc.num_threads(2):
         for _ in range(30):
@@ -235,3 +279,52 @@ def test_relu_backward_passes_where_y_is_positive_only(dtype, monkeypatch):
             with fc.num_threads(threads):
                 expected = np.where(y > 0, np.arange(1, size + 1), 0).astype(dtype)
                 assert_array_equal(fc.relu_backward(dy, y), expected, strict=True)
+
+
+# Two arrays (2, 5, 7, 3) that hold the same numbers in another order of memory.
+LAYOUTS = {
+    "as it is": lambda a: a,
+    "channels first": lambda a: np.ascontiguousarray(np.moveaxis(a, -1, 1)).transpose(0, 2, 3, 1),
+    "reversed": lambda a: np.ascontiguousarray(a[:, ::-1])[:, ::-1],
+    "every second": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "inside": lambda a: np.pad(a, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, 1:-1, 1:-1],
+    "other byte order": lambda a: a.astype(a.dtype.newbyteorder()),
+}
+
+
+@pytest.mark.parametrize("block", [1, 20, 2**17])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_relu_backward_gives_the_same_bits_in_every_layout(dtype, block, monkeypatch):
+    from fastconv import deltas
+
+    monkeypatch.setattr(deltas, "MASK_BLOCK", block)
+    rng = np.random.default_rng(0)
+    values = np.array([0.0, -0.0, 1.0, -1.0, NAN, INF, -INF, 1e-7, -1e-7], dtype)
+    dy, y = rng.choice(values, (2, 2, 5, 7, 3))
+    expected = np.where(y > 0, dy, np.zeros((), dtype))
+    for of_dy, of_y in itertools.product(LAYOUTS.values(), repeat=2):
+        got = fc.relu_backward(of_dy(dy), of_y(y))
+        assert got.dtype == dtype  # in the machine's byte order
+        assert got.tobytes() == expected.tobytes()
+    for name, to in LAYOUTS.items():
+        out = to(np.full_like(dy, 7))
+        if name != "other byte order":
+            assert fc.relu_backward(dy, y, out=out) is out
+            assert out.tobytes() == expected.tobytes()
+    assert fc.relu_backward(dy[0, 0, 0, 0].astype(">" + dy.dtype.str[1:]), y[0, 0, 0, 0]).ndim == 0
+    wide = np.broadcast_to(dy[:1], dy.shape)
+    assert_array_equal(fc.relu_backward(wide, y), np.where(y > 0, wide, np.zeros((), dtype)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_relu_backward_takes_the_same_time_on_any_mask(dtype):
+    """A loop with a branch takes 20 times as long where half of the ReLUs are off, at random."""
+    y = np.random.default_rng(0).standard_normal(2**17).astype(dtype)
+    dy, out = y[::-1].copy(), np.empty_like(y)
+
+    def best(outputs):
+        return min(timeit.repeat(lambda: fc.relu_backward(dy, outputs, out=out), number=1,
+                                 repeat=50))  # fmt: skip
+
+    with fc.num_threads(1):
+        assert best(y) < 4 * best(np.ones_like(y))

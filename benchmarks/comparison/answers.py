@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from comparison.cases import Case, ConvCase, PoolCase
+from comparison.cases import Case, ConvCase, DeltaCase, PoolCase
 from fastconv.geometry import Geometry
 
 EPS = {"float16": 2.0**-23, "float32": 2.0**-23, "float64": 2.0**-52}
@@ -29,6 +29,9 @@ def check_by_definition(case: Case, got: Any) -> None:
     """Raise WrongAnswerError if a sampled element is not exactly what the definition says."""
     if isinstance(case, PoolCase):
         compare(case, got, pool_answer(case), pool_magnitude(case))
+        return
+    if isinstance(case, DeltaCase):
+        compare(case, got, delta_answer(case), delta_magnitude(case))
         return
     expect_shape(case, got)
     for at, values in conv_samples(case):
@@ -209,6 +212,20 @@ def pool_magnitude(case: PoolCase) -> np.ndarray:
     if case.product == "avg_pool_backward":
         return _avg_pool_backward(case, abs(case.dy))
     return np.zeros(1)
+
+
+def delta_answer(case: DeltaCase) -> np.ndarray:
+    """The error where the ReLU was on, or its sums over images and pixels."""
+    if case.product == "relu_backward":
+        return np.where(case.y > 0, case.dy, case.dy.dtype.type(0))
+    return case.dy.sum(case.pixels, np.float64).astype(case.dtype)
+
+
+def delta_magnitude(case: DeltaCase) -> np.ndarray:
+    """Sum of the magnitudes that went into each element; 0 where nothing may round."""
+    if case.product == "relu_backward":
+        return np.zeros(1)
+    return abs(case.dy).sum(case.pixels, np.float64)
 
 
 def _linear(case: PoolCase) -> Any:

@@ -19,6 +19,7 @@ POOL_PRODUCTS = (
     "avg_pool",
     "avg_pool_backward",
 )
+DELTA_PRODUCTS = ("relu_backward", "bias_grad")
 
 # Activations that are pooled in these networks: the outputs of rows of the tables.
 POOLED = {
@@ -132,7 +133,40 @@ class PoolCase:
         return {"stride": self.stride, "padding": self.padding}
 
 
-Case = ConvCase | PoolCase
+@dataclass(frozen=True)
+class DeltaCase:
+    """The ReLU's mask, half of it off at random, or the bias's gradient, on one activation."""
+
+    table: str
+    row: str
+    product: str
+    dy: np.ndarray
+    y: np.ndarray
+
+    flops = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the row."""
+        return self.row
+
+    @property
+    def descriptor(self) -> str:
+        """The shape."""
+        return " ".join(map(str, self.dy.shape))
+
+    @property
+    def dtype(self) -> str:
+        """Name of the dtype."""
+        return str(self.dy.dtype)
+
+    @property
+    def pixels(self) -> tuple[int, ...]:
+        """The axes of images and pixels, over which the bias's gradient sums."""
+        return tuple(range(self.dy.ndim - 1))
+
+
+Case = ConvCase | PoolCase | DeltaCase
 
 
 def conv_cases(table: str, problem: Problem, products: Iterable[str]) -> Iterator[ConvCase]:
@@ -156,3 +190,12 @@ def pool_cases(table: str, problem: Problem, products: Iterable[str]) -> Iterato
         dy = rng.integers(-9, 10, argmax.shape).astype(problem.dtype)
         for product in products:
             yield PoolCase(table, problem.name, product, x, dy, argmax, window, stride, padding)
+
+
+def delta_cases(table: str, problem: Problem, products: Iterable[str]) -> Iterator[DeltaCase]:
+    """The deltas of the output of one row of a table."""
+    rng = np.random.default_rng(0)
+    dy, z = rng.integers(-9, 10, (2, *problem.y_shape), np.int8).astype(problem.dtype)
+    y = np.maximum(z, 0)
+    for product in products:
+        yield DeltaCase(table, problem.name or str(problem), product, dy, y)

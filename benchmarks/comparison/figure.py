@@ -9,6 +9,7 @@ from typing import Any
 
 from comparison.report import geometric_mean
 from comparison.rows import Row
+from fastconv.nn.files import replacing
 
 # Okabe and Ito's colours, which the colour-blind tell apart too, and a marker each for print.
 STYLES = (
@@ -77,7 +78,8 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     handles, labels = _legend(axes[0], rows)
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle("PyTorch's time / fastconv's time  (right of 1: fastconv is faster)")
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:] or "png", dpi=120)
     plt.close(figure)
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from comparison.cases import CONV_PRODUCTS, POOL_PRODUCTS
+from comparison.cases import CONV_PRODUCTS, DELTA_PRODUCTS, POOL_PRODUCTS
 from fastconv.cli.parser import Parser, positive_int, rate
 from fastconv.problems import table_names
 
@@ -42,6 +42,11 @@ def _what(parser: Parser) -> None:
         help="the pooling functions on activations of the tables, 2x2 stride 2 and 3x3 stride 2",
     )
     modes.add_argument(
+        "--deltas",
+        action="store_true",
+        help="the gradients of a ReLU, half of it off at random, and of a bias, on the outputs",
+    )
+    modes.add_argument(
         "--memory",
         action="store_true",
         help="instead: peak memory of one call over its operands and result, in fresh processes",
@@ -52,7 +57,7 @@ def _what(parser: Parser) -> None:
         help="instead: whole processes from start to first result, an empty kernel cache, and a "
         "tiny call",
     )
-    products = CONV_PRODUCTS + POOL_PRODUCTS
+    products = CONV_PRODUCTS + POOL_PRODUCTS + DELTA_PRODUCTS
     parser.add_argument(
         "--products",
         nargs="+",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
-from comparison.cases import Call, Case, ConvCase, PoolCase
+from comparison.cases import Call, Case, ConvCase, DeltaCase, PoolCase
 
 
 class Fastconv:
@@ -29,6 +29,8 @@ class Fastconv:
 
     def prepare(self, case: Case) -> Call:
         """How fastconv computes the case."""
+        if isinstance(case, DeltaCase):
+            return self._delta(case)
         return self._conv(case) if isinstance(case, ConvCase) else self._pool(case)
 
     def _out(self, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
@@ -46,6 +48,16 @@ class Fastconv:
             return Call(lambda: plan.kernel_grad(x, dy, out=dw), _same)
         dx = self._out(x.shape, case.dtype)
         return Call(lambda: plan.input_grad(dy, w, out=dx), _same)
+
+    def _delta(self, case: DeltaCase) -> Call:
+        dy, y = case.dy, case.y
+        if case.product == "relu_backward":
+            dz = self._out(dy.shape, case.dtype)
+            return Call(lambda: fc.relu_backward(dy, y, out=dz), _same)
+        # of a 1x1 convolution, whose other two gradients are not asked for
+        x, w = (np.zeros(s, case.dtype) for s in ((*dy.shape[:-1], 1), (1,) * (dy.ndim - 1)))
+        w = np.zeros((*w.shape, dy.shape[-1]), case.dtype)
+        return Call(lambda: fc.conv_backward(dy, x, w, need=("b",)).db, _same)
 
     def _pool(self, case: PoolCase) -> Call:
         x, dy, argmax, window = case.x, case.dy, case.argmax, case.window

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from comparison.cases import Call, Case, ConvCase, PoolCase, UnsupportedError
+from comparison.cases import Call, Case, ConvCase, DeltaCase, PoolCase, UnsupportedError
 
 SPATIAL = ("W", "HW", "DHW")
 
@@ -44,7 +44,10 @@ class Jax:
     def prepare(self, case: Case) -> Call:
         """How JAX computes the case."""
         jax = self._jax
-        function, arrays = _conv(case) if isinstance(case, ConvCase) else _pool(case)
+        if isinstance(case, DeltaCase):
+            function, arrays = _delta(case)
+        else:
+            function, arrays = _conv(case) if isinstance(case, ConvCase) else _pool(case)
         operands = [jax.device_put(array) for array in arrays]
         compiled = jax.jit(function)
         return Call(lambda: jax.block_until_ready(compiled(*operands)), np.asarray)
@@ -74,6 +77,14 @@ def _conv(case: ConvCase) -> tuple[Callable[..., Any], tuple[np.ndarray, ...]]:
     if case.product == "kernel":
         return lambda x, w, dy: jax.vjp(lambda w: forward(x, w), w)[1](dy)[0], (x, w, dy)
     return lambda x, w, dy: jax.vjp(lambda x: forward(x, w), x)[1](dy)[0], (x, w, dy)
+
+
+def _delta(case: DeltaCase) -> tuple[Callable[..., Any], tuple[np.ndarray, ...]]:
+    from jax import numpy as jnp
+
+    if case.product == "relu_backward":
+        return lambda dy, y: jnp.where(y > 0, dy, 0), (case.dy, case.y)
+    return lambda dy: dy.sum(case.pixels), (case.dy,)
 
 
 def _pool(case: PoolCase) -> tuple[Callable[..., Any], tuple[np.ndarray, ...]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from comparison.cases import Call, Case, PoolCase, UnsupportedError
+from comparison.cases import Call, Case, DeltaCase, PoolCase, UnsupportedError
 from fastconv.cli.bench_timing import blas_threads
 from fastconv.geometry import Geometry, effective
 
@@ -27,6 +27,8 @@ class Numpy:
         """How NumPy computes the case."""
         if isinstance(case, PoolCase):
             return _pool(case)
+        if isinstance(case, DeltaCase):
+            return _delta(case)
         g, (x, w, _, dy) = case.problem.geometry, case.operands
         size = g.P * g.K * g.G * x.itemsize
         if size > MAX_BYTES:
@@ -86,6 +88,13 @@ def _input_grad(g: Geometry, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
         padded[(slice(None), *where)] += np.moveaxis(taps[..., number, :], 0, -2)
     inside = tuple(slice(lo, lo + n) for n, (lo, _) in zip(g.x_size, g.pads, strict=True))
     return np.ascontiguousarray(padded[(slice(None), *inside)]).reshape(g.x_shape)
+
+
+def _delta(case: DeltaCase) -> Call:
+    dy, y, pixels = case.dy, case.y, case.pixels
+    if case.product == "relu_backward":
+        return Call(lambda: dy * (y > 0), lambda result: result)
+    return Call(lambda: dy.sum(pixels), lambda result: result)
 
 
 def _pool(case: PoolCase) -> Call:

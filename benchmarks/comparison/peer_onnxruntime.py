@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from comparison.cases import Call, Case, ConvCase, PoolCase, UnsupportedError
+from comparison.cases import Call, Case, ConvCase, DeltaCase, PoolCase, UnsupportedError
 
 # Old enough for every release since 2022, new enough for float64 in pooling.
 OPSET, IR_VERSION = 15, 8
@@ -38,6 +38,8 @@ class OnnxRuntime:
 
     def prepare(self, case: Case) -> Call:
         """How ONNX Runtime computes the case."""
+        if isinstance(case, DeltaCase):
+            raise UnsupportedError("no gradients")
         node, x, constants = _conv(case) if isinstance(case, ConvCase) else _pool(case)
         session = self._session(node, x, constants)
         feed = {"x": x}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from comparison.cases import Call, Case, ConvCase, PoolCase
+from comparison.cases import Call, Case, ConvCase, DeltaCase, PoolCase
 
 
 class Pytorch:
@@ -38,6 +38,8 @@ class Pytorch:
 
     def prepare(self, case: Case) -> Call:
         """How PyTorch computes the case."""
+        if isinstance(case, DeltaCase):
+            return self._delta(case)
         return self._conv(case) if isinstance(case, ConvCase) else self._pool(case)
 
     def _images(self, array: np.ndarray) -> Any:
@@ -74,6 +76,13 @@ class Pytorch:
 
         return Call(run, _kernel if kernel else _images)
 
+    def _delta(self, case: DeltaCase) -> Call:
+        dy, y = self._torch.from_numpy(case.dy), self._torch.from_numpy(case.y)
+        if case.product == "relu_backward":
+            mask = self._torch.ops.aten.threshold_backward  # what autograd calls for a ReLU
+            return Call(lambda: mask(dy, y, 0), _numpy)
+        return Call(lambda: dy.sum(case.pixels), _numpy)
+
     def _pool(self, case: PoolCase) -> Call:
         torch, aten = self._torch, self._torch.ops.aten
         functional = torch.nn.functional
@@ -98,6 +107,10 @@ class Pytorch:
 def _images(result: Any) -> np.ndarray:
     """(m, C, H, W) to (m, H, W, C)."""
     return np.ascontiguousarray(np.moveaxis(result.numpy(), 1, -1))
+
+
+def _numpy(result: Any) -> np.ndarray:
+    return result.numpy()
 
 
 def _image_pair(results: Any) -> tuple[np.ndarray, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from comparison.rows import BASELINE, NOISY, OURS, Row
 from fastconv.cli.output import print_table
+from fastconv.nn.files import replacing
 
 LABELS = {OURS: OURS, BASELINE: "PyTorch", "jax": "JAX", "onnxruntime": "ONNX RT", "numpy": "NumPy"}
 LEGEND = """\
@@ -186,12 +188,14 @@ def _threads(n: int) -> str:
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
     """One line per case and library."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CSV_COLUMNS)
-        writer.writeheader()
-        for row in rows:
-            for library in (*row.seconds, *row.wrong, *row.failed, *row.left_out):
-                writer.writerow(_csv_line(row, library))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, CSV_COLUMNS)
+    writer.writeheader()
+    for row in rows:
+        for library in (*row.seconds, *row.wrong, *row.failed, *row.left_out):
+            writer.writerow(_csv_line(row, library))
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def _csv_line(row: Row, library: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from comparison.answers import WrongAnswerError, check_by_definition, compare
-from comparison.cases import Call, Case, ConvCase, UnsupportedError
+from comparison.cases import Call, Case, ConvCase, DeltaCase, UnsupportedError
 from comparison.timing import Peak, Run, measure
 
 OURS, BASELINE = "fastconv", "pytorch"
@@ -152,8 +152,10 @@ def measure_case(
 
 def _magnitude(case: Case, libraries: Mapping[str, Library]) -> Any:
     """G of the error bound: the same product over absolute values."""
-    from comparison.answers import pool_magnitude
+    from comparison.answers import delta_magnitude, pool_magnitude
 
+    if isinstance(case, DeltaCase):
+        return delta_magnitude(case)
     if not isinstance(case, ConvCase):
         return pool_magnitude(case)
     call = libraries[OURS].prepare(case.magnitude())

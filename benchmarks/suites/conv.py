@@ -6,8 +6,9 @@ import timeit
 import numpy as np
 
 import fastconv as fc
+from fastconv import reference
 
-from .common import check_products, small_image_problems
+from .common import check_products, require_equal, small_image_problems
 
 PROBLEMS = small_image_problems()
 ROUNDS = 15
@@ -47,16 +48,52 @@ class Products:
     track_rate.unit = "GFLOP/s"
 
 
+class Functions:
+    """The functions that plan, allocate and compute, on the same operands."""
+
+    params = (list(PROBLEMS),)
+    param_names = ("problem",)
+
+    def setup(self, name):
+        problem = PROBLEMS[name]
+        check_products(problem)
+        self.x, self.w, self.b, self.dy = problem.operands()
+        self.options = problem.kwargs
+        # of a transposed convolution: x and dy have changed places
+        self.transposed = (
+            problem.x_shape == fc.conv_transpose(self.dy, self.w, **self.options).shape
+        )
+        self.time_conv_backward(name)
+
+    def time_conv(self, name):
+        fc.conv(self.x, self.w, self.b, activation="relu", **self.options)
+
+    def time_conv_backward(self, name):
+        fc.conv_backward(self.dy, self.x, self.w, **self.options)
+
+    def time_conv_transpose(self, name):
+        fc.conv_transpose(self.dy, self.w, **self.options)
+
+    def time_conv_transpose_backward(self, name):
+        if self.transposed:
+            fc.conv_transpose_backward(self.x, self.dy, self.w, **self.options)
+
+
 class Call:
     """What a call costs around the product: one tiny image."""
 
     def setup(self):
-        self.x, self.w = np.ones((1, 8, 8, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
-        if not (fc.conv(self.x, self.w) == 9).all():
-            raise AssertionError("wrong answer")
+        rng = np.random.default_rng(0)
+        self.x = rng.integers(-9, 10, (1, 8, 8, 1)).astype(np.float32)
+        self.w = rng.integers(-9, 10, (3, 3, 1, 1)).astype(np.float32)
+        self.y = np.maximum(self.x, 0)
+        require_equal(fc.conv(self.x, self.w), reference.conv(self.x, self.w), "a tiny conv")
 
     def time_tiny_conv(self):
         fc.conv(self.x, self.w)
 
     def time_tiny_max_pool(self):
         fc.max_pool(self.x, 2)
+
+    def time_tiny_relu_backward(self):
+        fc.relu_backward(self.x, self.y)

@@ -12,6 +12,7 @@ from autograd.tracer import isbox
 
 import fastconv as fc
 from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE, Bilinear
+from fastconv.operands import as_array, quiet
 
 __all__ = ["CONV_PRIMITIVES", "CONV_TRANSPOSE_PRIMITIVES", "call", "maxima", "means"]
 
@@ -26,6 +27,7 @@ def _narrow(function: Any) -> Any:
     return to the narrower of the two dtypes, that of the operand that the caller gave.
     """
 
+    @quiet
     def narrow(first: Any, second: Any, *args: Any, **options: Any) -> Any:
         dtype = min(first.dtype, second.dtype, key=lambda kind: kind.itemsize)
         operands = first.astype(dtype, copy=False), second.astype(dtype, copy=False)
@@ -90,7 +92,7 @@ CONV_TRANSPOSE_PRIMITIVES = _primitives(CONV_TRANSPOSE)
 def call(functions: tuple[Any, Any], x: Any, w: Any, b: Any, **options: Any) -> Any:
     """Run a product with or without bias, after the one check that `_narrow` would hide."""
     apply, biased = functions
-    x, w = (a if isbox(a) else np.asarray(a) for a in (x, w))
+    x, w = (a if isbox(a) else as_array(name, a) for name, a in (("x", x), ("w", w)))
     if b is not None:
         return biased(x, w, b, **options)
     if x.dtype != w.dtype:

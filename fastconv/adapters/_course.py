@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.operands import FLOATS
+from fastconv.operands import FLOATS, as_array, quiet
 
 __all__ = ["floats", "tied"]
 
 
-def floats(*values: Any) -> list[np.ndarray]:
-    """`values` as arrays of one dtype: theirs if it is one that fastconv has, else float64."""
-    arrays = [np.asarray(value) for value in values]
+def floats(**values: Any) -> list[np.ndarray]:
+    """Named `values` as arrays of one dtype: theirs if fastconv has it, else float64."""
+    arrays = [as_array(name, value) for name, value in values.items()]
     kinds = {array.dtype.newbyteorder("=") for array in arrays}
     if len(kinds) == 1 and kinds <= FLOATS:
         return arrays
     return [array.astype(np.float64, copy=False) for array in arrays]
 
 
+@quiet
 def tied(
     x: np.ndarray, y: np.ndarray, dy: np.ndarray, window: tuple[int, int], stride: int, share: bool
 ) -> np.ndarray:
@@ -43,8 +44,7 @@ def tied(
         for v in range(window[1])
     ]
     if share:
-        with np.errstate(all="ignore"):  # no cell equals a maximum that is NaN
-            dy = dy / sum(x[tap] == y for tap in taps)
+        dy = dy / sum(x[tap] == y for tap in taps)  # of a maximum that is NaN, by zero
     dx = np.zeros_like(x, dy.dtype)
     for tap in taps:
         dx[tap] += dy * (x[tap] == y)

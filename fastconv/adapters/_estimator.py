@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastconv import nn
 from fastconv.adapters._images import image_shape_of, small_cnn
-from fastconv.nn.base import Array, positive_int
+from fastconv.adapters._parameters import Parameters, as_numpy, own_network
+from fastconv.nn.base import Array
 
 __all__ = ["CNN"]
 
@@ -27,8 +28,8 @@ class CNN(BaseEstimator):
 
     def __init__(
         self,
-        filters: tuple[int, ...] = (16, 32),
-        hidden: tuple[int, ...] = (64,),
+        filters: tuple[int, ...] | int = (16, 32),
+        hidden: tuple[int, ...] | int = (64,),
         *,
         network: Network | None = None,
         image_shape: tuple[int, ...] | None = None,
@@ -93,63 +94,82 @@ class CNN(BaseEstimator):
         FloatingPointError
             If the loss is not finite any more.
         """
-        X, y = self._start(X, y, None)
+        asked = Parameters.of(self)
+        X, y = self._start(X, y, None, asked)
         validation = None
-        stopping = nn.EarlyStopping(self.n_iter_no_change, "loss", self.tol, restore_best=False)
-        if self.early_stopping:
-            stopping = nn.EarlyStopping(self.n_iter_no_change, "val_loss", self.tol)
+        patience, tol = asked.n_iter_no_change, asked.tol
+        stopping = nn.EarlyStopping(patience, "loss", tol, restore_best=False)
+        if asked.early_stopping:
+            stopping = nn.EarlyStopping(patience, "val_loss", tol)
+            X, y, *validation = self._held_out(X, y, asked.validation_fraction)
+        return self._train(X, y, asked.max_iter, validation, stopping, asked)
+
+    def _held_out(self, X: Array, y: Array, fraction: float) -> tuple[Array, Array, Array, Array]:
+        """Images and targets to train on, then those that are held out."""
+        stratify = y if isinstance(self, ClassifierMixin) else None
+        try:
             X, x_held, y, y_held = train_test_split(
-                X,
-                y,
-                test_size=self.validation_fraction,
-                stratify=y if isinstance(self, ClassifierMixin) else None,
-                random_state=self._draw_seed(),
+                X, y, test_size=fraction, stratify=stratify, random_state=self._draw_seed()
             )
-            validation = (x_held, y_held)
-        return self._train(X, y, positive_int("max_iter", self.max_iter), validation, stopping)
+        except ValueError as error:
+            each = ", some of each class," if stratify is not None else ""
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction!r} of {len(X)} images cannot be "
+                f"held out{each} with others left: early_stopping needs more images"
+            ) from error
+        return X, y, x_held, y_held
 
     def _partial_fit(self, X: Any, y: Any, classes: Any) -> Any:
+        asked = Parameters.of(self)
         if hasattr(self, "model_"):
             X = self._images(X)
-            y = self._checked_length(X, self._targets(y, classes, first=False))
+            y = self._checked_length(X, self._targets(as_numpy("y", y), classes, first=False))
         else:
-            X, y = self._start(X, y, classes)
-        return self._train(X, y, 1, None, None)
+            X, y = self._start(X, y, classes, asked)
+        return self._train(X, y, 1, None, None, asked)
 
-    def _start(self, X: Any, y: Any, classes: Any) -> tuple[Array, Array]:
+    def _start(self, X: Any, y: Any, classes: Any, asked: Parameters) -> tuple[Array, Array]:
         """Check the data and make a network for them."""
         if y is None:
             raise ValueError(
                 f"requires y to be passed, but the target y is None: {type(self).__name__}"
             )
         self._random_state = check_random_state(self.random_state)
-        X = self._images(X, first=True)
-        y = self._checked_length(X, self._targets(y, classes, first=True))
-        seed = self._draw_seed()
-        if self.network is None:
-            self.model_ = small_cnn(X.shape[1:], self._outputs(), self.filters, self.hidden, seed)
+        X = self._images(X, first=asked)
+        y = self._checked_length(X, self._targets(as_numpy("y", y), classes, first=True))
+        shape, outputs, seed = X.shape[1:], self._outputs(), self._draw_seed()
+        if asked.network is None:
+            self.model_ = small_cnn(shape, outputs, asked.filters, asked.hidden, seed)
         else:
-            self.model_ = self.network(X.shape[1:], self._outputs(), seed=seed)
+            self.model_ = own_network(asked.network, shape, outputs, seed)
         self.optimizer_ = nn.Adam(
-            self.model_.parameters(), lr=self.learning_rate_init, weight_decay=self.alpha
+            self.model_.parameters(), lr=asked.learning_rate_init, weight_decay=asked.alpha
         )
         self.history_ = nn.History()
         return X, y
 
-    def _train(self, X: Array, y: Array, epochs: int, validation: Any, stopping: Any) -> Any:
-        history = nn.fit(
-            self.model_,
-            self._loss(),
-            self.optimizer_,
-            X,
-            y,
-            epochs=epochs,
-            batch_size=positive_int("batch_size", self.batch_size),
-            validation=validation,
-            early_stopping=stopping,
-            seed=self._draw_seed(),
-            callbacks=[_Report()] if self.verbose else [],
-        )
+    def _train(
+        self, X: Array, y: Array, epochs: int, validation: Any, stopping: Any, asked: Parameters
+    ) -> Any:
+        try:
+            history = nn.fit(
+                self.model_,
+                self._loss(),
+                self.optimizer_,
+                X,
+                y,
+                epochs=epochs,
+                batch_size=asked.batch_size,
+                validation=validation,
+                early_stopping=stopping,
+                seed=self._draw_seed(),
+                callbacks=[_Report()] if asked.verbose else [],
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                "the loss is not finite any more: scale X (and a regressor's y), or try a smaller "
+                f"learning_rate_init than {self.learning_rate_init!r}"
+            ) from error
         done = len(self.history_)
         self.history_.epochs += [{**row, "epoch": row["epoch"] + done} for row in history.epochs]
         self.n_iter_ = len(self.history_)
@@ -161,17 +181,23 @@ class CNN(BaseEstimator):
 
     # Images -------------------------------------------------------------------------------------
 
-    def _images(self, X: Any, first: bool = False) -> Array:
-        """`X` as float32 images (m, H, W, C); learns their shape when `first`."""
+    def _images(self, X: Any, first: Parameters | None = None) -> Array:
+        """`X` as float32 images (m, H, W, C); learns their shape the first time."""
+        X = as_numpy("X", X)
+        if isinstance(X, (list, tuple)):  # of rows, or of images
+            try:
+                X = np.asarray(X)
+            except ValueError as error:
+                raise ValueError("X: rows or images of one shape are needed") from error
         if getattr(X, "ndim", 2) > 2:
             X = check_array(X, allow_nd=True, dtype=np.float32, input_name="X")
             own_shape = (*X.shape[1:], 1) if X.ndim == 3 else X.shape[1:]
             X = X.reshape(len(X), math.prod(own_shape))
         else:
             own_shape = None
-        X = validate_data(self, X, reset=first, dtype=np.float32, order="C")
-        if first:
-            self.image_shape_ = image_shape_of(X.shape[1], own_shape, self.image_shape)
+        X = validate_data(self, X, reset=first is not None, dtype=np.float32, order="C")
+        if first is not None:
+            self.image_shape_ = image_shape_of(X.shape[1], own_shape, first.image_shape)
         elif own_shape not in (None, self.image_shape_):
             raise ValueError(f"X has images of shape {own_shape}, fitted were {self.image_shape_}")
         images: Array = X.reshape(len(X), *self.image_shape_)
@@ -180,7 +206,10 @@ class CNN(BaseEstimator):
     @staticmethod
     def _checked_length(X: Array, y: Array) -> Array:
         if len(y) != len(X):
-            raise ValueError(f"Found input variables with inconsistent numbers: {len(X)}, {len(y)}")
+            raise ValueError(
+                "Found input variables with inconsistent numbers of samples: "
+                f"X has {len(X)}, y {len(y)}"
+            )
         return y
 
     def _forward(self, X: Any) -> Array:

@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from fastconv import nn
-from fastconv.nn.base import positive_int
 
 __all__ = ["image_shape_of", "small_cnn"]
 
@@ -34,9 +33,7 @@ def image_shape_of(
     side = math.isqrt(features)
     shape = (side, side, 1) if side * side == features else (1, features, 1)
     if asked is not None:
-        if len(asked) not in (2, 3):
-            raise ValueError(f"image_shape={asked!r} must be (H, W) or (H, W, C)")
-        shape = (*(positive_int("image_shape", n) for n in asked), 1)[:3]  # type: ignore[assignment]
+        shape = (*asked, 1)[:3]  # type: ignore[assignment]
     if own is not None:
         if asked is not None and tuple(own) != shape:
             raise ValueError(f"image_shape={asked!r}, but X has images of shape {own}")

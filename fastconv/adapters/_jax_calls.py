@@ -13,7 +13,8 @@ import numpy as np
 
 import fastconv as fc
 from fastconv.adapters._bilinear import Bilinear
-from fastconv.operands import float_dtype
+from fastconv.adapters._numbers import as_float
+from fastconv.operands import float_dtype, quiet, refuse_foreign
 
 __all__ = ["frozen", "images_operand", "maximum_of", "mean_of", "product_of"]
 
@@ -36,11 +37,31 @@ def _tuples(value: Any) -> Any:
 
 
 def product_of(product: Bilinear, options: Options, x: Any, w: Any, b: Any) -> jax.Array:
-    x, w = jnp.asarray(x), jnp.asarray(w)
+    x, w = images_operand("x", x), images_operand("w", w)
     plain, biased = _differentiable(product, options)
-    if b is not None:
-        return biased(x, w, jnp.asarray(b))
-    return plain(x, w)
+    operands = (x, w) if b is None else (x, w, images_operand("b", b))
+    for name, operand in zip("xwb", operands, strict=False):
+        if operand.dtype != x.dtype:
+            raise TypeError(f"{name} has dtype {operand.dtype}, but x has {x.dtype}: convert one")
+    return plain(x, w) if b is None else biased(*operands)
+
+
+def images_operand(name: str, value: Any) -> jax.Array:
+    """`value` as an array of a dtype that is computed: fastconv's, or bfloat16 in float32."""
+    refuse_foreign(name, value)
+    array = jnp.asarray(value)
+    if array.dtype != jnp.bfloat16:
+        float_dtype(name, array.dtype)
+    return array
+
+
+def _computing(dtype: Any) -> Any:
+    return np.dtype(np.float32) if dtype == jnp.bfloat16 else dtype
+
+
+def _widened(*arrays: np.ndarray) -> list[np.ndarray]:
+    """Arrays as fastconv computes them: bfloat16 in float32, which holds each of its values."""
+    return [as_float(a) if a.dtype == jnp.bfloat16 else a for a in arrays]
 
 
 @lru_cache(CACHED)
@@ -92,14 +113,14 @@ def _differentiable(product: Bilinear, options: Options) -> tuple[Any, Any]:
 
 def _shape(product: Bilinear, x: Any, w: Any, b: Any, keywords: dict[str, Any]) -> tuple[int, ...]:
     """Shape of the result, or the error."""
-    w = np.broadcast_to(np.zeros(1, w.dtype), w.shape)
-    b = None if b is None else np.zeros(b.shape, b.dtype)
+    w = np.broadcast_to(np.zeros(1, _computing(w.dtype)), w.shape)
+    b = None if b is None else np.zeros(b.shape, _computing(b.dtype))
     return _checked(lambda images: product.apply(images, w, b, **keywords), x)
 
 
 def _checked(function: Callable[..., Any], x: Any) -> tuple[int, ...]:
     """Shape of ``function(x)``, or its error: an empty batch has all checks and no work."""
-    images = np.zeros((0, *x.shape[1:]), x.dtype)
+    images = np.zeros((0, *x.shape[1:]), _computing(x.dtype))
     try:
         return (*x.shape[:1], *function(images).shape[1:])
     except ValueError as error:
@@ -133,8 +154,12 @@ def _callback(
     """
     ranks = [operand.ndim for operand in (first, second, *more)]
 
+    @quiet
     def run(*operands: Any) -> Any:
-        arrays = [np.asarray(operand) for operand in operands]
+        arrays = _widened(*map(np.asarray, operands))
+        return np.asarray(product(arrays)).astype(first.dtype, copy=False)  # rounded once
+
+    def product(arrays: list[np.ndarray]) -> Any:
         mapped = [a.shape[: a.ndim - rank] for a, rank in zip(arrays, ranks, strict=True)]
         axes = np.broadcast_shapes(*mapped)
         if not axes:
@@ -145,9 +170,9 @@ def _callback(
             np.broadcast_to(a, (*axes, *a.shape[a.ndim - rank :]))
             for a, rank in zip(arrays, ranks, strict=True)
         ]
-        result = np.empty((*axes, *shape), first.dtype)
+        result = np.empty((*axes, *shape), arrays[0].dtype)
         for i in np.ndindex(*axes):
-            result[i] = run(*(a[i] for a in whole))
+            result[i] = product([a[i] for a in whole])
         return result
 
     like = jax.ShapeDtypeStruct(shape, first.dtype)
@@ -166,12 +191,6 @@ def _joined(function, arrays, ranks, extra, keywords, shape):  # type: ignore[no
 
 
 # ------------------------------------------------------------------------- pooling
-
-
-def images_operand(x: Any) -> jax.Array:
-    x = jnp.asarray(x)
-    float_dtype("x", x.dtype)
-    return x
 
 
 @lru_cache(CACHED)
@@ -264,15 +283,19 @@ def _images(function: Callable[..., Any], results: Sequence[Any], *operands: Any
     """Call a function of images; mapped axes join the batch. `results` are (shape, dtype)."""
     ranks = [operand.ndim for operand in operands]
 
+    @quiet
     def run(*given: Any) -> Any:
-        arrays = [np.asarray(array) for array in given]
+        arrays = _widened(*map(np.asarray, given))
         axes = arrays[0].shape[: arrays[0].ndim - ranks[0]]
         joined = [
             a.reshape(math.prod(a.shape[: len(axes) + 1]), *a.shape[len(axes) + 1 :])
             for a in arrays
         ]
         made = function(*joined)
-        return [y.reshape(*axes, *shape) for y, (shape, _) in zip(made, results, strict=True)]
+        return [
+            y.reshape(*axes, *shape).astype(dtype, copy=False)
+            for y, (shape, dtype) in zip(made, results, strict=True)
+        ]
 
     like = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in results]
     return jax.pure_callback(run, like, *operands, vmap_method="broadcast_all")

@@ -16,6 +16,7 @@ import fastconv as fc
 from fastconv.adapters._host import host
 from fastconv.adapters._numbers import as_float, product
 from fastconv.adapters._transpose import conv_transpose as transposed
+from fastconv.operands import quiet
 
 __all__ = ["FUNCTIONS", "TRANSFORMS"]
 
@@ -140,7 +141,7 @@ def fft2(x: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (conv, depthwise_conv, conv_transpose, max_pool, average_pool)
+    f.__name__: quiet(f) for f in (conv, depthwise_conv, conv_transpose, max_pool, average_pool)
 }
 # In Keras these two are JAX's as well.
 TRANSFORMS: dict[str, Callable[..., Any]] = {f.__name__: f for f in (fft, fft2)}

@@ -50,7 +50,7 @@ def conv_forward(A_prev: Any, W: Any, b: Any, hparameters: dict[str, int]) -> tu
     >>> conv_forward(A_prev, W, b, {"pad": 1, "stride": 2})[0].shape
     (2, 3, 4, 8)
     """
-    x, w, bias = floats(A_prev, W, b)
+    x, w, bias = floats(A_prev=A_prev, W=W, b=b)
     Z = fc.conv(x, w, bias.reshape(-1), stride=hparameters["stride"], padding=hparameters["pad"])
     return Z, (A_prev, W, b, hparameters)
 
@@ -77,7 +77,7 @@ def conv_backward(dZ: Any, cache: Any) -> tuple[Any, Any, Any]:
     [(2, 4, 4, 1), (3, 3, 1, 8), (1, 1, 1, 8)]
     """
     A_prev, W, b, hparameters = cache
-    dy, x, w = floats(dZ, A_prev, W)
+    dy, x, w = floats(dZ=dZ, A_prev=A_prev, W=W)
     steps = {"stride": hparameters["stride"], "padding": hparameters["pad"]}
     dx, dw, db = fc.conv_backward(dy, x, w, **steps)
     return dx, dw, np.asarray(db).reshape(np.shape(b))
@@ -110,7 +110,7 @@ def pool_forward(A_prev: Any, hparameters: dict[str, int], mode: str = "max") ->
     >>> pool_forward(np.ones((2, 5, 5, 3)), {"f": 3, "stride": 1})[0].shape
     (2, 3, 3, 3)
     """
-    (x,) = floats(A_prev)
+    (x,) = floats(A_prev=A_prev)
     pool = fc.max_pool if _is_max(mode) else fc.avg_pool
     return pool(x, hparameters["f"], stride=hparameters["stride"]), (A_prev, hparameters)
 
@@ -143,7 +143,7 @@ def pool_backward(dA: Any, cache: Any, mode: str = "max") -> Any:
     """
     A_prev, hparameters = cache
     f, stride = hparameters["f"], hparameters["stride"]
-    x, dy = floats(A_prev, dA)
+    x, dy = floats(A_prev=A_prev, dA=dA)
     if _is_max(mode):
         y = fc.max_pool(x, f, stride=stride)
         return tied(x, y, dy, (f, f), stride, share=False)

@@ -54,7 +54,7 @@ def conv_forward_fast(x: Any, w: Any, b: Any, conv_param: dict[str, int]) -> tup
     >>> conv_forward_fast(x, w, b, {"stride": 2, "pad": 1})[0].shape
     (2, 3, 2, 2)
     """
-    images, filters, bias = floats(x, w, b)
+    images, filters, bias = floats(x=x, w=w, b=b)
     out = fc.conv(images, _kernel(filters), bias, **_steps(conv_param))
     return out, (x, w, b, conv_param)
 
@@ -81,7 +81,7 @@ def conv_backward_fast(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
     [(2, 3, 4, 4), (3, 3, 4, 4), (3,)]
     """
     x, w, _, conv_param = cache
-    dy, images, filters = floats(dout, x, w)
+    dy, images, filters = floats(dout=dout, x=x, w=w)
     grads = fc.conv_backward(dy, images, _kernel(filters), **_steps(conv_param))
     dw = np.asarray(grads.dw).transpose(3, 2, 0, 1)  # (HH, WW, C, F) -> (F, C, HH, WW)
     return grads.dx, np.ascontiguousarray(dw), grads.db
@@ -114,7 +114,7 @@ def max_pool_forward_fast(x: Any, pool_param: dict[str, int]) -> tuple[Any, Any]
     >>> max_pool_forward_fast(np.ones((2, 3, 4, 4)), pool)[0].shape
     (2, 3, 2, 2)
     """
-    (images,) = floats(x)
+    (images,) = floats(x=x)
     window, stride = _window(pool_param)
     out, argmax = fc.max_pool(images, window, stride=stride, return_argmax=True, data_format=NCHW)
     return out, (x, out, argmax, pool_param)
@@ -145,7 +145,7 @@ def max_pool_backward_fast(dout: Any, cache: Any) -> Any:
            [0. , 0. ]])
     """
     x, out, argmax, pool_param = cache
-    images, y, dy = floats(x, out, dout)
+    images, y, dy = floats(x=x, out=out, dout=dout)
     window, stride = _window(pool_param)
     H, W = images.shape[2:]
     if window == (stride, stride) and H % stride == 0 and W % stride == 0:

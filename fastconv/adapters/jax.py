@@ -4,7 +4,8 @@ The functions are those of `fastconv`, without `out` and `activation`. Each is a
 ``jax.pure_callback`` with a ``jax.custom_vjp``. The products' gradients are products of the same
 kind, so reverse-mode derivatives of every order exist; forward mode (``jvp``) does not. Under
 ``vmap`` a mapped axis joins the batch where the kernel is not mapped; where it is, the product is
-computed once for each kernel.
+computed once for each kernel. bfloat16 is computed in float32 and rounded once, in the gradients
+too.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def max_pool(
     """
     steps = {"stride": stride, "padding": padding, "dilation": dilation}
     options = frozen(window=window, **steps, ceil_mode=ceil_mode, data_format=data_format)
-    x = images_operand(x)
+    x = images_operand("x", x)
     return maximum_of(options)(x, x.shape)
 
 
@@ -201,5 +202,5 @@ def avg_pool(
     options = frozen(
         window=window, **steps, count_include_pad=count_include_pad, data_format=data_format
     )
-    x = images_operand(x)
+    x = images_operand("x", x)
     return mean_of(options)(x, x.shape)

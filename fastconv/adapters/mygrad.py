@@ -16,8 +16,8 @@ import fastconv as fc
 from fastconv.adapters._bilinear import CONV, CONV_TRANSPOSE, Bilinear
 from fastconv.adapters._host import host
 from fastconv.geometry import effective
-from fastconv.geometry.request import Int
-from fastconv.operands import FLOATS
+from fastconv.geometry.request import Int, integer, is_sequence
+from fastconv.operands import FLOATS, refuse_foreign
 
 host("mygrad", "mygrad")
 
@@ -71,7 +71,7 @@ def conv_nd(
     >>> x.grad.tolist()
     [[[1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 2.0, 1.0]]]
     """
-    x, filter_bank = mygrad.astensor(x), mygrad.astensor(filter_bank)
+    x, filter_bank = _tensor("x", x), _tensor("filter_bank", filter_bank)
     steps = {"stride": stride, "padding": padding, "dilation": dilation}
     if not _computes(x, filter_bank, rank=x.ndim - 2):
         return layers.conv_nd(x, filter_bank, **steps, constant=constant)
@@ -114,20 +114,21 @@ def conv_transpose_nd(
     >>> conv_transpose_nd(mygrad.ones((2, 8, 4, 4)), mygrad.ones((8, 3, 2, 2)), stride=2).shape
     (2, 3, 8, 8)
     """
-    x, filter_bank = mygrad.astensor(x), mygrad.astensor(filter_bank)
+    x, filter_bank = _tensor("x", x), _tensor("filter_bank", filter_bank)
     steps = {"stride": stride, "padding": padding, "dilation": dilation}
     options = {**steps, "output_padding": output_padding}
     return Tensor._op(_ConvTranspose, x, filter_bank, op_kwargs=options, constant=constant)
 
 
-def max_pool(x: Any, pool: tuple[int, ...], stride: Int, *, constant: bool | None = None) -> Tensor:
+def max_pool(x: Any, pool: Int, stride: Int, *, constant: bool | None = None) -> Tensor:
     """Maximum of windows over the last axes.
 
     Parameters
     ----------
     x : array-like (..., X0, ...)
-    pool : tuple of int
-        The window; its length is the number of axes that are pooled.
+    pool : tuple of int, or int
+        The window; its length is the number of axes that are pooled. An integer is the extent on
+        every axis behind the first two, of images ``(N, C, X0, ...)``.
     stride : int, or one per pooled axis
         Must take the window from one end of the image exactly to the other.
     constant : bool, optional
@@ -148,14 +149,15 @@ def max_pool(x: Any, pool: tuple[int, ...], stride: Int, *, constant: bool | Non
     >>> max_pool(mygrad.arange(6.0).reshape(2, 3), (2,), 1).data.tolist()
     [[1.0, 2.0], [4.0, 5.0]]
     """
-    x = mygrad.astensor(x)
-    if not _computes(x, rank=np.size(pool)) or np.ndim(pool) != 1:
-        return layers.max_pool(x, pool, stride, constant=constant)
-    _check_fit(x, tuple(pool), stride)
-    return Tensor._op(_MaxPool, x, op_args=(tuple(pool), stride), constant=constant)
+    x = _tensor("x", x)
+    window = _window(x, pool)
+    if not _computes(x, rank=len(window)):
+        return layers.max_pool(x, window, stride, constant=constant)
+    _check_fit(x, window, stride)
+    return Tensor._op(_MaxPool, x, op_args=(window, stride), constant=constant)
 
 
-def avg_pool(x: Any, pool: tuple[int, ...], stride: Int, *, constant: bool | None = None) -> Tensor:
+def avg_pool(x: Any, pool: Int, stride: Int, *, constant: bool | None = None) -> Tensor:
     """Mean of windows over the last axes; arguments as for :func:`max_pool`.
 
     Returns
@@ -172,12 +174,32 @@ def avg_pool(x: Any, pool: tuple[int, ...], stride: Int, *, constant: bool | Non
     >>> avg_pool(mygrad.arange(6.0).reshape(2, 3), (2,), 1).data.tolist()
     [[0.5, 1.5], [3.5, 4.5]]
     """
-    x = mygrad.astensor(x)
-    _check_fit(x, tuple(pool), stride)
-    return Tensor._op(_AvgPool, x, op_args=(tuple(pool), stride), constant=constant)
+    x = _tensor("x", x)
+    window = _window(x, pool)
+    _check_fit(x, window, stride)
+    return Tensor._op(_AvgPool, x, op_args=(window, stride), constant=constant)
 
 
 # ------------------------------------------------------------------------- checks
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    """`value` as a tensor, if MyGrad may read it."""
+    refuse_foreign(name, value)
+    return mygrad.astensor(value)
+
+
+def _window(x: Tensor, pool: Int) -> tuple[int, ...]:
+    """`pool` with an entry for each axis that is pooled."""
+    if is_sequence(pool):
+        return tuple(integer("pool", k) for k in pool)  # type: ignore[union-attr]
+    extent = integer("pool", pool)
+    if x.ndim < 3:
+        raise ArgumentError(
+            f"pool: {pool!r} must be a tuple, one extent for each axis that is pooled: x has shape "
+            f"{x.shape}, without an axis behind images and channels"
+        )
+    return (extent,) * (x.ndim - 2)
 
 
 def _computes(*tensors: Tensor, rank: int) -> bool:

@@ -96,7 +96,13 @@ def _floats(**arrays: Any) -> Any:
     return arrays[names[0]].dtype
 
 
+def _unless_none(value: Any) -> Any:
+    """The type of ``value if condition else None``, when it is not None."""
+    return value.type if isinstance(value, types.Optional) else value
+
+
 def _bias(b: Any, dtype: Any) -> None:
+    b = _unless_none(b)
     if _given(b) and not (isinstance(b, types.Array) and b.ndim == 1 and b.dtype == dtype):
         raise TypingError(
             f"b is {b}; an array of {dtype} with one axis is needed, or None "
@@ -111,6 +117,8 @@ def _shape(name: str, value: Any, ndim: int) -> None:
 
 def _steps(padding: Any, **numbers: Any) -> None:
     """Check window, stride, dilation and groups, and padding, which has more forms."""
+    if isinstance(numbers.get("stride"), types.Optional) and "window" in numbers:
+        numbers["stride"] = _unless_none(numbers["stride"])  # None is a pool's own stride
     for name, value in numbers.items():
         if _given(value) and not (isinstance(value, types.Integer) or _integers(value)):
             raise TypingError(f"{name} is {value}; an integer is needed, or a tuple of integers")
@@ -131,9 +139,12 @@ def _integers(value: Any) -> bool:
 
 
 def _made(out: Any, dtype: Any, ndim: int) -> Any:
-    """Type of the result: a new array, or `out`."""
+    """Type of the result: a new array, or `out`, or either."""
     if not _given(out):
         return types.Array(dtype, ndim, "C")
+    if isinstance(out, types.Optional):
+        layout = "C" if _made(out.type, dtype, ndim).layout == "C" else "A"
+        return types.Array(dtype, ndim, layout)
     if not isinstance(out, types.Array) or out.dtype != dtype or out.ndim != ndim:
         raise TypingError(f"out is {out}; an array of {dtype} with {ndim} axes is needed, or None")
     return out

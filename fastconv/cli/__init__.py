@@ -4,17 +4,17 @@ Every command but ``train`` on the digits works with the core dependencies alone
 command; each has ``add(parser)``, which adds the options, and ``run(args)``, which returns the exit
 status.
 
-Exit status: 0 done, 1 a check failed or an extra is missing, 2 wrong usage, 130 interrupted.
+Exit status: 0 done, 1 a check failed or an extra is missing, 2 wrong usage, 130 interrupted. A
+reader of the output that goes away (head) changes neither the work nor the status.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from fastconv.cli.output import CommandError, one_line, program
+from fastconv.cli.output import CommandError, one_line, program, standard_streams
 from fastconv.cli.parser import Parser, new_parser, parse
 
 __all__ = ["main"]
@@ -48,7 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["explain", "--digit", "7"])
     2
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    with standard_streams() as (out, _):
+        status = _main(list(sys.argv[1:] if argv is None else argv))
+        out.flush()
+        if out.fault is not None and status == 0:
+            print(f"{program()}: error: standard output: {out.fault.strerror}", file=sys.stderr)
+            return 1
+    return status
+
+
+def _main(words: list[str]) -> int:
     parser, commands = build_parser()
     name = program()
     try:
@@ -59,20 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = commands[args.command].prog
         args.argv = words
         status: int = import_module(f"fastconv.cli.{args.command}").run(args)
-        sys.stdout.flush()  # a closed pipe shows here, not at exit
         return status
     except SystemExit as exit_:  # argparse: after --help, --version or its one-line error
         return exit_.code if isinstance(exit_.code, int) else 0
     except CommandError as error:
         print(f"{name}: error: {one_line(error)}", file=sys.stderr)
         return error.status
+    except MemoryError as error:
+        print(f"{name}: error: not enough memory: {one_line(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone: keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # what a shell reports for SIGPIPE
 
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:

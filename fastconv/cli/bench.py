@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     from fastconv.cli.bench_timing import blas_threads, measure
 
     problems = _problems(args.problem)
+    if args.csv and (args.csv.is_dir() or not args.csv.parent.is_dir()):
+        raise CommandError(f"--csv: {args.csv} cannot be written: a file in a folder is needed")
     if args.dtype:
         problems = [dataclasses.replace(p, dtype=args.dtype) for p in problems]
     threads = args.threads or fastconv.get_num_threads()
@@ -122,10 +125,14 @@ def _print(rows: list[dict[str, Any]], problems: list[Problem]) -> None:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    from fastconv.nn.files import replacing
+
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
+        with replacing(path) as file:
+            file.write(text.getvalue().encode())
+    except (OSError, ValueError) as error:
         raise CommandError(f"--csv: {one_line(error)}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fastconv.cli.explain_flow import Flow, Parameters, trace
 from fastconv.cli.explain_text import explanation
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, one_line, style
 from fastconv.cli.parser import Parser, seed
+from fastconv.examples.pixels import OTHER_SCALE, pixel_scale
 
 # Drawn for this program, 0 to 16 as in scikit-learn's digits: used where that is not installed.
 DRAWINGS = {
@@ -53,7 +55,8 @@ def add(parser: Parser) -> None:
         "--image",
         metavar="N|FILE",
         default="0",
-        help="the N-th test image of that digit (default 0), or an .npy file of shape (8, 8)",
+        help="the N-th test image of that digit (default 0), or an .npy file of shape (8, 8): "
+        "uint8 is divided by 255, other integers by the largest, floats are in 0 .. 1",
     )
     parser.add_argument(
         "--seed",
@@ -71,16 +74,16 @@ def run(args: argparse.Namespace) -> int:
     draw = _figure() if args.png else None
     x, source = _image(args.digit, args.image)
     flow = explain(x, args.digit, args.seed)
-    if args.json:
-        print(json.dumps({"image": source, "seed": args.seed, **flow.as_dict()}, indent=1))
-    else:
-        print(explanation(flow, source, style))
     if draw:
         try:
             draw(flow, source, args.png)
         except (OSError, ValueError) as error:  # ValueError: an ending matplotlib does not know
-            raise CommandError(f"--png {args.png}: {one_line(error)}") from error
-        if not args.json:
+            raise CommandError(f"--png: {one_line(error)}") from error
+    if args.json:
+        print(json.dumps({"image": source, "seed": args.seed, **flow.as_dict()}, indent=1))
+    else:
+        print(explanation(flow, source, style))
+        if draw:
             print(f"\n  Figure written to {args.png}.")
     return 0
 
@@ -143,12 +146,20 @@ def _image_file(name: str) -> tuple[np.ndarray, str]:
         raise CommandError(f"--image: {one_line(error)}") from error
     except HEADER_DAMAGE as error:
         raise CommandError(f"--image {name}: not an .npy file of shape (8, 8)") from error
-    if x.shape != (8, 8) or x.dtype.kind not in "uif":
+    if x.shape != (8, 8) or x.dtype.kind not in "biuf":
         found = f"{x.shape} of {x.dtype}"
         raise CommandError(f"--image {name}: expected numbers of shape (8, 8), found {found}")
     if not np.isfinite(x).all():
         raise CommandError(f"--image {name}: expected finite numbers")
-    return np.array(x, np.float64), f"read from {name}"
+    scale = pixel_scale(x, [x])
+    largest = float(np.abs(np.array(x, np.float64)).max()) / scale
+    if largest > OTHER_SCALE:
+        print(
+            f"note: {name} holds floats up to {largest:g}, taken as they are: in 0 .. 1 the "
+            "sigmoid does not saturate",
+            file=sys.stderr,
+        )
+    return np.array(x, np.float64) / scale, f"read from {name}"
 
 
 def _figure() -> Callable[[Flow, str, Path], None]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from fastconv.cli.explain_flow import EQUATIONS, Flow
+from fastconv.nn.files import replacing
 
 __all__ = ["draw"]
 
@@ -43,7 +44,8 @@ def draw(flow: Flow, source: str, path: Path) -> None:
     _text(figure, WIDTH - 0.35, 8.3, legend, size=9.5, align="right", color=FAINT)
     _forward(figure, flow)
     _backward(figure, flow)
-    figure.savefig(path, dpi=130)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:] or "png", dpi=130)
 
 
 def _forward(figure: Figure, flow: Flow) -> None:

@@ -69,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
     """Write the file, and return the exit status."""
     from fastconv import nn
 
+    if args.model.is_file() and args.model.suffix != ".npz":
+        raise CommandError(
+            f"{args.model}: expected the folder that train wrote, or a file NAME.npz"
+        )
     source = Files.under(args.model).model
     target = args.onnx or source.with_suffix(".onnx")
     if target.suffix != ".onnx":

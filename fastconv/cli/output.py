@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-__all__ = ["INSTALL_EXAMPLES", "CommandError", "command_line", "print_table", "program", "style"]
+__all__ = [
+    "INSTALL_EXAMPLES",
+    "CommandError",
+    "command_line",
+    "print_table",
+    "program",
+    "standard_streams",
+    "style",
+]
 
 INSTALL_EXAMPLES = 'python -m pip install "fastconv[examples]"'
 
@@ -34,10 +44,65 @@ class CommandError(Exception):
 
 def one_line(error: BaseException) -> str:
     """The message of an error on one line."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).removeprefix("path: ")  # a function's name for it
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return text or type(error).__name__
+
+
+class _Stream:
+    """Standard output or error that a command may write to, whoever reads it and for how long.
+
+    When the reader of a pipe (head, less) has gone the rest is dropped, so that the work is done;
+    where the stream was closed from the start, everything is. Any other fault is kept.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream: Any = open(os.devnull, "w") if stream is None else stream  # noqa: SIM115
+        self.fault: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write, or drop the text."""
+        try:
+            self.stream.write(text)
+        except OSError as error:
+            self._drop(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or drop what was not written yet."""
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        # Windows says EINVAL of a pipe without a reader.
+        if not isinstance(error, BrokenPipeError) and (os.name, error.errno) != (
+            "nt",
+            errno.EINVAL,
+        ):
+            self.fault = self.fault or error
+        # What Python's buffers still hold goes nowhere, too, now or at exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def standard_streams() -> Iterator[tuple[_Stream, _Stream]]:
+    """Put streams that never raise in the place of `sys.stdout` and `sys.stderr`."""
+    out, err = _Stream(sys.stdout), _Stream(sys.stderr)
+    streams: Any = out, err
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        try:
+            yield out, err
+        finally:
+            out.flush()  # a closed pipe shows here, not at exit
+            err.flush()
 
 
 def program() -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastconv.cli import report_figures as figures
-from fastconv.cli.train_setup import Setup
+from fastconv.cli.train_setup import Setup, shown
+from fastconv.nn.files import replacing
 
 __all__ = ["write_report"]
 
@@ -71,7 +72,9 @@ def write_report(
     if len(history):
         drawn["learning_curve"] = figures.learning_curve(history)
     drawn["filters"] = figures.filters(setup.model.layers[0].w.value)
-    drawn["confusion_matrix"] = figures.confusion_matrix(setup.y_test, found, setup.classes)
+    drawn["confusion_matrix"] = figures.confusion_matrix(
+        setup.y_test, found, [_short(setup.class_name(n), 24) for n in range(setup.classes)]
+    )
     wrong = worst_mistakes(setup.y_test, probabilities)
     if len(wrong):
         images, titles = _captions(setup, probabilities, wrong[:WORST])
@@ -79,7 +82,8 @@ def write_report(
     tags = {name: _write_figure(folder / f"{name}.png", fig) for name, fig in drawn.items()}
     page = folder / "report.html"
     text = _page(setup, settings, history, found, tags, len(wrong), command)
-    page.write_text(text, encoding="utf-8")
+    with replacing(page) as file:
+        file.write(text.encode())
     return page
 
 
@@ -108,11 +112,19 @@ def _captions(
     for i in chosen:
         label, found = int(setup.y_test[i]), int(probabilities[i].argmax())
         images.append(setup.x_test[i])
-        titles.append(
-            f"{label}, taken for {found}\n"
-            f"P({label}) {probabilities[i, label]:.1%}, P({found}) {probabilities[i, found]:.1%}"
-        )
+        chances = f"{probabilities[i, label]:.1%}", f"{probabilities[i, found]:.1%}"
+        if setup.class_names is None:
+            title = f"{label}, taken for {found}\nP({label}) {chances[0]}, P({found}) {chances[1]}"
+        else:
+            true, taken = (_short(setup.class_name(n), 11) for n in (label, found))
+            title = f"is {true}: {chances[0]}\nfound {taken}: {chances[1]}"
+        titles.append(title)
     return images, titles
+
+
+def _short(name: str, most: int) -> str:
+    """A class's name in at most so many characters."""
+    return name if len(name) <= most else f"{name[: most - 3]}..."
 
 
 def _write_figure(path: Path, figure: Any) -> str:
@@ -120,7 +132,8 @@ def _write_figure(path: Path, figure: Any) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     data = buffer.getvalue()
-    path.write_bytes(data)
+    with replacing(path) as file:
+        file.write(data)
     width = int.from_bytes(data[16:20], "big")  # of the PNG's header
     encoded = base64.b64encode(data).decode("ascii")
     alt = path.stem.replace("_", " ")
@@ -180,7 +193,7 @@ def _page(
 
 def _settings(setup: Setup, settings: dict[str, Any], history: Any) -> str:
     rows = {"model": setup.name, "data": setup.source}
-    rows |= {name: f"{value:g}" for name, value in settings.items()}
+    rows |= {name: shown(value) for name, value in settings.items()}
     if len(history):
         last = history.epochs[-1]
         rows["training time"] = f"{sum(history['seconds']):.1f} s"
@@ -202,7 +215,7 @@ def _per_class(setup: Setup, found: np.ndarray) -> str:
         true, taken = setup.y_test == label, found == label
         hits = int((true & taken).sum())
         cells = [
-            str(label),
+            html.escape(setup.class_name(label)),
             str(int(true.sum())),
             str(hits),
             f"{hits / true.sum():.1%}" if true.any() else "-",

@@ -46,10 +46,11 @@ def learning_curve(history: Any) -> Figure:
         ax.set_xlim(0.7, epochs[-1] + 0.3)
         ax.set_title(title, loc="left", color=INK, fontsize=12)
         ax.set_xlabel("epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(color="#e6e6e6", linewidth=0.8)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylim(bottom=0)
+    axes[1].set_ylim(top=min(axes[1].get_ylim()[1], 1.02))
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes[0].legend(frameon=False)
     return figure
@@ -79,20 +80,22 @@ def filters(w: np.ndarray) -> Figure:
     return figure
 
 
-def confusion_matrix(labels: np.ndarray, found: np.ndarray, classes: int) -> Figure:
+def confusion_matrix(labels: np.ndarray, found: np.ndarray, names: Sequence[str]) -> Figure:
     """How often images of each class were taken for each class.
 
     Parameters
     ----------
     labels, found : ndarray (m,)
         True and predicted labels.
-    classes : int
-        Number of classes.
+    names : sequence of str
+        What each class is called.
     """
+    classes = len(names)
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (labels, found), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(3.0 + 0.38 * classes, 14.0)
+    longest = max(map(len, names))
+    side = min(3.0 + 0.38 * classes, 14.0) + 0.07 * longest  # inches
     figure = Figure(figsize=(side, side * 0.92), layout="constrained")
     ax = figure.subplots()
     # The root brings out single mistakes beside a diagonal near 1.
@@ -100,8 +103,9 @@ def confusion_matrix(labels: np.ndarray, found: np.ndarray, classes: int) -> Fig
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
     if classes <= 30:
-        ax.set_xticks(range(classes))
-        ax.set_yticks(range(classes))
+        rotation = 90 if longest > 3 else 0
+        ax.set_xticks(range(classes), names, rotation=rotation, parse_math=False)
+        ax.set_yticks(range(classes), names, parse_math=False)
         for (i, j), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if share[i, j] > 0.4 else INK
@@ -136,5 +140,5 @@ def mistakes(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
                 ax.imshow(np.clip(image, 0, 1))
             else:
                 ax.imshow(image.mean(axis=2), cmap="gray_r")
-            ax.set_title(titles[number], fontsize=9, color=INK)
+            ax.set_title(titles[number], fontsize=9, color=INK, parse_math=False)
     return figure

@@ -10,7 +10,7 @@ from typing import Any
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, command_line, one_line
 from fastconv.cli.parser import Parser, positive_int, rate, seed
 from fastconv.cli.progress import Progress
-from fastconv.cli.train_setup import DEFAULT_OUT, Files, Setup, prepare
+from fastconv.cli.train_setup import DEFAULT_OUT, Files, Setup, make_folder, prepare, shown
 from fastconv.examples import RECIPES
 
 
@@ -51,7 +51,8 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="your images: an .npz with x (m,H,W[,C]) and y (m), or a folder of IDX files (MNIST)",
+        help="your images: an .npz with x (m,H,W[,C]) and y (m), or x_train and y_train, or "
+        "train_images and train_labels; or a folder of IDX files (MNIST, EMNIST, QMNIST)",
     )
     parser.add_argument(
         "--out",
@@ -61,10 +62,16 @@ def add(parser: Parser) -> None:
         help="folder for checkpoint.npz and model.npz, or the model's file NAME.npz (the "
         f"checkpoint is NAME.checkpoint.npz beside it); default {DEFAULT_OUT}",
     )
-    parser.add_argument(
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
         "--resume",
         action="store_true",
         help="continue from the checkpoint, with the same settings; --epochs may be larger",
+    )
+    again.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="start over and replace the run in --out, which is refused otherwise",
     )
     parser.add_argument(
         "--report",
@@ -82,15 +89,19 @@ def run(args: argparse.Namespace) -> int:
     lr = args.lr or recipe.lr
     if args.report:
         _require_matplotlib()
-    setup = prepare(args.model, args.data, lr, args.seed)
     files = Files.under(args.out)
-    resume = _resume_from(files, args.resume)
+    resume = _resume_from(files, args.resume, args.overwrite)
+    setup = prepare(args.model, args.data, lr, args.seed)
     if resume:
         _check_same_run(files, args.model, {"batch_size": batch_size, "lr": lr, "seed": args.seed})
     files.make_folder()
+    if args.report:
+        make_folder("--report", args.report)
     settings = {"epochs": epochs, "batch size": batch_size, "learning rate": lr, "seed": args.seed}
+    for note in setup.notes():
+        print(f"note: {note}", file=sys.stderr)
     print(setup.summary())
-    print(", ".join(f"{name} {value:g}" for name, value in settings.items()), flush=True)
+    print(", ".join(f"{name} {shown(value)}" for name, value in settings.items()), flush=True)
     history = _fit(args, setup, files, epochs, batch_size, lr, resume)
     _save(setup, files)
     labels, probabilities = _test(setup)
@@ -101,22 +112,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _resume_from(files: Files, asked: bool) -> bool:
-    """Whether to resume; an error if a resume was asked for and nothing was ever started."""
+def _resume_from(files: Files, resume: bool, overwrite: bool) -> bool:
+    """Whether to resume; an error if there is nothing to resume, or a run that may be meant."""
     from fastconv.nn import previous_path
 
     kept = [p for p in (files.checkpoint, previous_path(files.checkpoint)) if p.exists()]
-    if not asked:
-        if kept:
-            print(f"starting over: {kept[0]} will be replaced", file=sys.stderr)
-        return False
-    if kept:
+    if resume and kept:
         return True
-    if not files.folder.is_dir():
-        raise CommandError(f"--resume: there is no checkpoint {files.checkpoint}")
-    # A run that was killed before its first checkpoint: its resumption is a start.
-    print(f"no checkpoint in {files.folder} yet: starting", file=sys.stderr)
-    return False
+    there = [*kept, *([files.model] if files.model.exists() else [])]
+    if overwrite or not there:
+        if resume and not files.folder.is_dir():
+            raise CommandError(f"--resume: there is no checkpoint {files.checkpoint}")
+        if resume:  # a run that was killed before its first checkpoint: its resumption is a start
+            print(f"no checkpoint in {files.folder} yet: starting", file=sys.stderr)
+        return False
+    if resume:
+        raise CommandError(
+            f"--resume: there is {files.model}, but no checkpoint {files.checkpoint}"
+        )
+    raise CommandError(
+        f"--out: there is a run already, {there[0]}: --resume goes on with it, --overwrite "
+        "replaces it, another --out keeps it"
+    )
 
 
 def _check_same_run(files: Files, model: str, options: dict[str, Any]) -> None:
@@ -129,7 +146,7 @@ def _check_same_run(files: Files, model: str, options: dict[str, Any]) -> None:
         raise CommandError(f"--resume: {one_line(error)}") from error
     before = {"lr": found["optimizer"]["lr"], **found}
     wrong = [
-        f"--{name.replace('_', '-')} {before[name]:g}, not {value:g}"
+        f"--{name.replace('_', '-')} {shown(before[name])}, not {shown(value)}"
         for name, value in options.items()
         if before[name] != value
     ]
@@ -172,7 +189,8 @@ def _fit(
         )
     except KeyboardInterrupt:
         progress.close()
-        words = [word for word in args.argv if word != "--resume"] + ["--resume"]
+        again = ("--resume", "--overwrite")
+        words = [word for word in args.argv if word not in again] + ["--resume"]
         print(
             f"\ninterrupted after {progress.finished_epochs} of {epochs} epochs; "
             f"{files.checkpoint} holds the run up to there. Continue with\n"
@@ -191,7 +209,7 @@ def _fit(
 def _save(setup: Setup, files: Files) -> None:
     try:
         setup.model.save(files.model)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CommandError(f"--out: {one_line(error)}") from error
     print(f"model: {files.model}   checkpoint: {files.checkpoint}")
 
@@ -201,7 +219,7 @@ def _test(setup: Setup) -> tuple[Any, Any]:
     import numpy as np
 
     probabilities = setup.loss.predict(setup.model.predict(setup.x_test))
-    if probabilities.shape[1] == 1:  # binary: probability of label 1
+    if setup.name == "binary_cnn":  # its one output is the probability of label 1
         probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
     return setup.y_test, probabilities
 
@@ -230,6 +248,6 @@ def _report(
         page = write_report(
             args.report, setup, settings, history, probabilities, command_line(words)
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CommandError(f"--report: {one_line(error)}") from error
     print(f"report: {page}")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, one_line
+from fastconv.examples.pixels import OTHER_SCALE
 
-__all__ = ["DEFAULT_OUT", "Files", "Setup", "prepare"]
+__all__ = ["DEFAULT_OUT", "Files", "Setup", "make_folder", "prepare", "shown"]
 
 DEFAULT_OUT = Path("fastconv-run")
 VALIDATION_SHARE = 0.1  # of the training images; the test images are only looked at at the end
@@ -48,10 +49,17 @@ class Files:
 
     def make_folder(self) -> None:
         """Create the folder, or say why not."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CommandError(f"--out: {one_line(error)}") from error
+        make_folder("--out", self.folder)
+
+
+def make_folder(option: str, folder: Path) -> None:
+    """Create the folder of an option, or say why not."""
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"{option}: {folder} is a file; a folder is needed")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"{option}: {one_line(error)}") from error
 
 
 @dataclass
@@ -70,6 +78,34 @@ class Setup:
     x_test: Any
     y_test: Any
     classes: int
+    class_names: tuple[str, ...] | None = None
+
+    def class_name(self, label: int) -> str:
+        """What a class is called: its name in the data, else its number."""
+        names = self.class_names or ()
+        return names[label] if label < len(names) else str(label)
+
+    def notes(self) -> list[str]:
+        """One line about each property of the data that may not be meant."""
+        import numpy as np
+
+        y = self.y if self.validation is None else np.concatenate([self.y, self.validation[1]])
+        found = []
+        unused = np.setdiff1d(np.arange(self.classes), y)
+        if len(unused):
+            few = ", ".join(self.class_name(label) for label in unused[:8])
+            more = f", ... ({len(unused)} of {self.classes} classes)" if len(unused) > 8 else ""
+            found.append(
+                f"no training image has the label {few}{more}: labels count from 0, and the "
+                f"network has {self.classes} classes"
+            )
+        largest = float(np.abs(self.x).max())
+        if largest > OTHER_SCALE:
+            found.append(
+                f"pixels are floats up to {largest:g}, taken as they are: integers, or floats in "
+                "0 .. 1, are learnt faster"
+            )
+        return found
 
     def summary(self) -> str:
         """One line about the model and the data."""
@@ -79,6 +115,15 @@ class Setup:
             f"{self.name}: {parameters:,} parameters; {self.source}: {len(self.x)} training, "
             f"{held}{len(self.x_test)} test images"
         )
+
+
+def shown(value: float) -> str:
+    """A setting as people write it: whole numbers whole.
+
+    >>> shown(1234567), shown(0.003)
+    ('1234567', '0.003')
+    """
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
@@ -114,7 +159,12 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
             build = getattr(examples, name)
             model = build(found.x_train.shape[1:], found.classes, seed=seed)
     except ValueError as error:
-        raise CommandError(f"--model {name}: the images do not fit: {one_line(error)}") from error
+        hint = ""
+        if found.x_train.shape[1] in (1, 3, 4):
+            hint = "; if the channels come first, save np.moveaxis(x, 1, -1)"
+        raise CommandError(
+            f"--model {name}: the images do not fit: {one_line(error)}{hint}"
+        ) from error
     kept, held = stratified_split(found.y_train, VALIDATION_SHARE)
     return Setup(
         name=name,
@@ -129,6 +179,7 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
         x_test=found.x_test,
         y_test=found.y_test,
         classes=found.classes,
+        class_names=found.class_names,
     )
 
 
@@ -165,8 +216,8 @@ def _two_classes(found: Any, data: str | None) -> Any:
         raise CommandError(
             f"--data {data}: binary_cnn takes images of 8x8x1 (H x W x C), found {shape}"
         )
-    if found.classes != 2:
+    if found.classes > 2:
         raise CommandError(
             f"--data {data}: binary_cnn takes the labels 0 and 1, found {found.classes} classes"
         )
-    return found
+    return found._replace(classes=2)  # also where all labels are 0

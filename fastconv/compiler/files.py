@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastconv.compiler.folder import kernel_folder, not_private, prepare, problem
+from fastconv.compiler.sources import NoCodeError
 
 __all__ = ["KernelFile", "load"]
 
@@ -39,12 +40,11 @@ def _say_once(subject: str, message: str) -> None:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-def _not_kept(reason: str) -> None:
-    _say_once(
-        "not kept",
-        f"{reason}, so kernels are compiled anew in every process; FASTCONV_CACHE_DIR can name "
-        "a private folder for them",
-    )
+def _not_kept(reason: object) -> None:
+    cure = "; FASTCONV_CACHE_DIR can name a private folder for them"
+    if isinstance(reason, NoCodeError):  # no folder helps
+        cure = ""
+    _say_once("not kept", f"{reason}, so kernels are compiled anew in every process{cure}")
 
 
 class KernelFile:
@@ -86,8 +86,8 @@ class KernelFile:
         """
         try:
             place = kernel_folder()
-        except (OSError, RuntimeError) as error:  # no sources, no home
-            _not_kept(str(error))
+        except (OSError, RuntimeError) as error:  # no code, no home
+            _not_kept(error)
             return None
         wrong = problem(place)
         if wrong:
@@ -128,7 +128,7 @@ class KernelFile:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
             if not self.exists():  # on Windows, one that is being read cannot be replaced
-                _not_kept(str(error))
+                _not_kept(error)
 
     def purge(self) -> None:
         """Delete the file if there is one; one that cannot be deleted will be distrusted again."""

@@ -18,7 +18,7 @@ from numba.core.compiler_machinery import AnalysisPass, register_pass
 from numba.core.typed_passes import IRLegalization, NativeLowering
 from numba.core.types.misc import unliteral
 
-from fastconv.compiler.options import OPTIONS
+from fastconv.compiler.options import OPTIONS, require
 
 __all__ = ["inner"]
 
@@ -84,6 +84,7 @@ def inner(function: Any) -> Any:
     A literal argument is a number like any other here: Numba would translate the function once more
     for each, which LLVM does without being asked where it inlines the call.
     """
+    require()
     dispatcher: Any = numba.njit(pipeline_class=_LinkOnlyCompiler, **OPTIONS)(function)
     compile_ = dispatcher.compile
     dispatcher.compile = lambda kinds: compile_(tuple(map(unliteral, kinds)))

@@ -16,7 +16,7 @@ from numba.core.serialize import dumps
 
 from fastconv.compiler import once
 from fastconv.compiler.files import KernelFile, load
-from fastconv.compiler.options import OPTIONS, build_key
+from fastconv.compiler.options import OPTIONS, build_key, require
 
 __all__ = ["Works", "kernel"]
 
@@ -38,6 +38,7 @@ def kernel(*, works: Works, parallel: bool = False) -> Callable[[Callable[..., A
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
+        require()
         dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
         dispatcher._cache = _Kept(function, works)
         dispatcher.compile = partial(_compile, dispatcher, dispatcher.compile)

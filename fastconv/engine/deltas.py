@@ -15,10 +15,11 @@ from fastconv.engine.launch import start
 from fastconv.engine.tables.workspace import address_of, workspace
 from fastconv.threads import parts
 
-__all__ = ["bias_sums", "relu_call", "relu_delta"]
+__all__ = ["bias_plane_sums", "bias_sums", "relu_call", "relu_delta"]
 
-# Elements that are worth another thread.
+# Elements that are worth another thread; blocks of a thread.
 GRAIN = 100_000
+BLOCKS = 4
 # Elements of a block of a mask: what two threads share of a small one.
 RELU_ELEMENTS = 16384
 
@@ -39,8 +40,27 @@ def bias_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
     start(entry, workspace().write(s.DELTA_CALL, words), threads)
 
 
+def bias_plane_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
+    """`bias_sums` of ``dy (m, F, ...)``, whose channels are planes, by a compiled loop."""
+    m, F, *size = dy.shape
+    threads = min(parts(dy.size, GRAIN), m) or 1
+    words = s.delta_words(
+        element=dy.dtype.itemsize,
+        dy=address_of(dy),
+        result=address_of(sums),
+        total=m * F,
+        items=max(1, min(BLOCKS * threads, m * F // 4)),
+        pixels=math.prod(size),
+        columns=F,
+    )
+    start(entry, workspace().write(s.DELTA_CALL, words), threads)
+
+
 def relu_delta(entry: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
-    """``dx = dy`` where ``y > 0``, else 0, by a compiled loop; all of one shape."""
+    """``dx = dy`` where ``y > 0``, else 0, by a compiled loop; all of one shape.
+
+    Float16 is given as int16.
+    """
     perform(relu_call(entry, dy, y, dx))
 
 

@@ -114,7 +114,11 @@ POOLS = {
     "place": (pool.errors_to_cells, PLACE),
     "scatter": (pool.scatter_errors, MAX),
 }
-DELTAS = {"bias_sums": deltas.bias_sums, "relu_delta": deltas.relu_delta}
+DELTAS = {
+    "bias_plane_sums": deltas.bias_plane_sums,
+    "bias_sums": deltas.bias_sums,
+    "relu_delta": deltas.relu_delta,
+}
 TRAINING = {"sgd": optimizers.sgd, "adam": optimizers.adam}
 NETWORK = {
     **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},

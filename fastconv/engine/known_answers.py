@@ -145,9 +145,14 @@ def delta_works(address: int, name: str, dtype: np.dtype) -> bool:
         sums = np.full((2, 23), np.nan)
         deltas.bias_sums(address, dy, sums)
         return np.array_equal(sums, dy.sum(1, np.float64))
+    if name == "bias_plane_sums":
+        sums = np.full((2, 6), np.nan)
+        deltas.bias_plane_sums(address, dy, sums)
+        return np.array_equal(sums, dy.sum(2, np.float64))
     y, dx = dy[::-1].copy(), np.full_like(dy, -77)
     deltas.relu_delta(address, dy, y, dx)
-    return np.array_equal(dx, np.where(y > 0, dy, 0))
+    positive = (y.view(np.float16) if dtype == np.int16 else y) > 0
+    return np.array_equal(dx, np.where(positive, dy, 0))
 
 
 def program_works(address: int) -> bool:

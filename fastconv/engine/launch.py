@@ -11,9 +11,7 @@ import numpy as np
 
 from fastconv.compiler.kernel import kernel
 from fastconv.engine import known_calls
-from fastconv.engine.emit.memory import (
-    call_entry,
-)
+from fastconv.engine.emit.memory import call_entry
 from fastconv.threads import launch
 
 __all__ = ["run", "run_serial", "start"]

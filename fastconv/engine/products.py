@@ -21,13 +21,7 @@ from fastconv.engine.tables.conv import Choice, conv_table, forward_choice, inpu
 from fastconv.engine.tables.kernel_grad import KernelChoice, kernel_choice, kernel_table
 from fastconv.engine.tables.table import Table
 from fastconv.engine.tables.tiles import Tile
-from fastconv.engine.tables.workspace import (
-    CACHE_LINE,
-    address_of,
-    plain_array,
-    view,
-    workspace,
-)
+from fastconv.engine.tables.workspace import CACHE_LINE, address_of, plain_array, view, workspace
 from fastconv.geometry import Geometry
 from fastconv.threads import building, parts
 

@@ -178,8 +178,9 @@ D_AXIS, H_AXIS, W_AXIS = range(3)
     POOL_STRETCH_END,  # end of the pixels of a row whose windows reach no high padding
     POOL_COVERED,  # 1: every cell is in one window
     POOL_SCRATCH,  # bytes of scratch of one thread
+    POOL_LEAST,  # the least argmax: 0, or -1 where a window has no cell
     POOL_WORDS,
-) = (0, *range(3 * AXIS_WORDS, 3 * AXIS_WORDS + 12))
+) = (0, *range(3 * AXIS_WORDS, 3 * AXIS_WORDS + 13))
 
 # ------------------------------------------------------------------------- a pooling call
 (

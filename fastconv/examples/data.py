@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.examples.idx import TEST, TRAIN, find_idx, read_idx
+from fastconv.examples.idx import NAME, find_idx, read_idx
+from fastconv.examples.labels import as_labels
+from fastconv.examples.pixels import as_images
 from fastconv.nn.base import Array
 from fastconv.nn.npz import NpzReader
 
 # Largest array that is read from a file, in bytes as stored. All of EMNIST is 0.6e9.
 MAX_BYTES = 2**30
-# A label far above the number of classes would make an output layer that fills the memory.
-MAX_CLASSES = 65536
+# Names of training images and labels, and of test images and labels, in an .npz file.
+NAMES = (
+    ("x", "y", "x_test", "y_test"),
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("train_images", "train_labels", "test_images", "test_labels"),
+)
 
 INSTALL_EXAMPLES = 'python -m pip install "fastconv[examples]"'
 
 
 class Dataset(NamedTuple):
-    """Images (m, H, W, C) as float32 and labels (m,) as int64, for training and held out."""
+    """Images (m, H, W, C) as float32 and labels (m,) as int64, for training and held out.
+
+    `class_names` has the name of each class where the labels were strings.
+    """
 
     x_train: Array
     y_train: Array
     x_test: Array
     y_test: Array
     classes: int
+    class_names: tuple[str, ...] | None = None
 
 
 def load_digits() -> Dataset:
@@ -54,7 +64,7 @@ def load_digits() -> Dataset:
         ) from error
     bunch = load()
     x = np.asarray(bunch.images, np.float32)[..., None] / np.float32(16)  # (1797, 8, 8, 1)
-    return _hold_out(x, np.asarray(bunch.target, np.int64), "load_digits")
+    return _hold_out(x, np.asarray(bunch.target, np.int64), "load_digits", 10)
 
 
 def load_data(path: str | os.PathLike[str]) -> Dataset:
@@ -69,42 +79,66 @@ def load_data(path: str | os.PathLike[str]) -> Dataset:
     if path.is_dir():
         return load_idx(path)
     if path.exists() and path.suffix.lower() != ".npz":
-        raise ValueError(f"{path}: expected an .npz file with x and y, or a folder of IDX files")
+        cure = ": give the folder of this one" if NAME.fullmatch(path.name) else ""
+        raise ValueError(
+            f"{path}: expected an .npz file with x and y, or a folder of IDX files{cure}"
+        )
     return load_npz(path)
 
 
 def load_npz(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Dataset:
-    """Load images `x` (m, H, W) or (m, H, W, C) and labels `y` (m,) from an .npz file.
+    """Load images (m, H, W) or (m, H, W, C) and their labels from an .npz file.
 
-    The file may also hold `x_test` and `y_test`; otherwise a fixed fifth of each class is held
-    out. Integer pixels are divided by the largest value of their type (8 bits) or of the data;
-    floats are taken as they are. Nothing is unpickled.
+    They are called `x` and `y`, `x_train` and `y_train`, or `train_images` and `train_labels`.
+    The file may also hold `x_test` and `y_test`, or `test_images` and `test_labels`; otherwise a
+    fixed fifth of each class is held out. Nothing is unpickled.
+
+    Each array of pixels is scaled by its own dtype: uint8 is divided by 255; other integers by
+    their largest magnitude (by 255 if they lie in 0 .. 255 beside an array of uint8); floats are
+    taken as they are. Labels are integers from 0, (m,) or (m, 1); strings; or one-hot rows.
 
     Parameters
     ----------
     path : path
     max_bytes : int
-        Largest array to read.
+        Largest array to read. Compressed arrays that grow by more than 200 times, as only nearly
+        empty ones do, are read up to 256 MiB.
 
     Raises
     ------
     FileNotFoundError, ValueError, TypeError
         Saying what was expected.
     """
-    what = "an .npz file with images x (m, H, W) or (m, H, W, C) and integer labels y (m,)"
+    what = "an .npz file with images x (m, H, W) or (m, H, W, C) and labels y (m,)"
     with NpzReader(path, what, limit=max_bytes, stored=False) as reader:
-        pairs = [(reader.read("x"), reader.read("y"))]
-        if "x_test" in reader.names:
-            pairs.append((reader.read("x_test"), reader.read("y_test")))
+        pairs = []
+        for x, y in _named_pairs(reader):
+            pairs.append((x, reader.read(x), y, reader.read(y)))
     return _dataset(pairs, str(path))
 
 
+def _named_pairs(reader: NpzReader) -> list[tuple[str, str]]:
+    """Names of images and labels that the file has, or lacks one of."""
+    chosen = [names for names in NAMES if reader.names & set(names[:2])]
+    if len(chosen) != 1:
+        known = ", ".join(f"{names[0]} and {names[1]}" for names in NAMES)
+        has = "several of the pairs" if chosen else "none of the pairs"
+        raise reader.error(f"it has {has} {known} (found: {reader.found()})")
+    x, y, x_test, y_test = chosen[0]
+    others = {name for names in NAMES for name in names[2:]} - {x_test, y_test}
+    if stray := sorted(reader.names & others):
+        raise reader.error(f"test images beside {x} are called {x_test}, not {stray[0]}")
+    return [(x, y)] + [(x_test, y_test)] * bool(reader.names & {x_test, y_test})
+
+
 def load_idx(folder: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Dataset:
-    """Load a folder of MNIST-style IDX files, gzipped or not.
+    """Load a folder of IDX files: MNIST's, and those of its kin that have its format.
 
     Expected are ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, and for the test the
-    same with ``t10k``; each may end in ``.gz`` and have a dot before ``idx``. Without the
-    ``t10k`` files a fixed fifth of each class is held out.
+    same with ``t10k`` or ``test``; each may be gzipped, with or without ``.gz``, have a dot before
+    ``idx``, be in a folder of its own name (Kaggle), and have the name of the data set in front,
+    as EMNIST's and QMNIST's have (whose labels are ``...-labels-idx2-int``). Without test files a
+    fixed fifth of each class is held out. EMNIST's images stay transposed, as they are stored.
 
     Raises
     ------
@@ -112,18 +146,15 @@ def load_idx(folder: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> D
         Naming the file and saying what was expected.
     """
     folder = Path(folder)
-    parts = [TRAIN]
-    if any(find_idx(folder, name) for name in TEST):
-        parts.append(TEST)
     pairs = []
-    for names in parts:
-        images, labels = (read_idx(folder, name, max_bytes) for name in names)
+    for files, names in zip(find_idx(folder), (("x", "y"), ("x_test", "y_test")), strict=False):
+        images, labels = (read_idx(path, max_bytes) for path in files)
         if len(images) != len(labels):
             raise ValueError(
-                f"{folder}: {names[0]} holds {len(images)} images "
-                f"but {names[1]} {len(labels)} labels"
+                f"{folder}: {files[0].name} holds {len(images)} images "
+                f"but {files[1].name} {len(labels)} labels"
             )
-        pairs.append((images, labels))
+        pairs.append((names[0], images, names[1], labels))
     return _dataset(pairs, str(folder))
 
 
@@ -165,59 +196,20 @@ def stratified_split(y: Array, fraction: float = 0.2, seed: int = 0) -> tuple[Ar
     return kept, chosen
 
 
-def _hold_out(x: Array, y: Array, where: str) -> Dataset:
+def _hold_out(x: Array, y: Array, where: str, classes: int, names: Any = None) -> Dataset:
     kept, held = stratified_split(y)
     if not len(held):
         raise ValueError(
             f"{where}: y: {len(y)} images are too few to hold out a fifth of each class"
         )
-    return Dataset(x[kept], y[kept], x[held], y[held], int(y.max()) + 1)
+    return Dataset(x[kept], y[kept], x[held], y[held], classes, names)
 
 
-def _dataset(pairs: list[tuple[Array, Array]], where: str) -> Dataset:
+def _dataset(pairs: list[tuple[str, Array, str, Array]], where: str) -> Dataset:
     """One pair of images and labels, split here, or two: train and test."""
-    labels = [_labels(x, y, where) for x, y in pairs]
-    scale = _scale(pairs[0][0], where)
-    images = [_images(x, scale, where) for x, _ in pairs]
+    labels = as_labels(pairs, where)
+    images = as_images({name: x for name, x, _, _ in pairs}, where)
     if len(pairs) == 1:
-        return _hold_out(images[0], labels[0], where)
-    if images[0].shape[1:] != images[1].shape[1:]:
-        raise ValueError(
-            f"{where}: training images are {images[0].shape[1:]}, test images {images[1].shape[1:]}"
-        )
-    classes = int(max(y.max() for y in labels)) + 1
-    return Dataset(images[0], labels[0], images[1], labels[1], classes)
-
-
-def _scale(x: Array, where: str) -> float:
-    if x.dtype.kind not in "biuf":
-        raise TypeError(f"{where}: x: expected numbers (images), got {x.dtype}")
-    if x.dtype.kind == "f" or x.size == 0:
-        return 1.0
-    if x.dtype.kind == "b":
-        return 1.0
-    largest = 255 if x.dtype == np.uint8 else max(abs(int(x.max())), abs(int(x.min())))
-    return float(largest or 1)
-
-
-def _images(x: Array, scale: float, where: str) -> Array:
-    if x.ndim not in (3, 4) or 0 in x.shape:
-        raise ValueError(f"{where}: x: expected (m, H, W) or (m, H, W, C), got {x.shape}")
-    images = np.array(x, np.float32, order="C").reshape(*x.shape[:3], -1)  # (m, H, W, C)
-    if scale != 1.0:
-        images /= np.float32(scale)
-    if not np.isfinite(images).all():
-        raise ValueError(f"{where}: x: holds NaN or infinity")
-    return images
-
-
-def _labels(x: Array, y: Array, where: str) -> Array:
-    if x.ndim < 1 or y.shape != x.shape[:1]:
-        raise ValueError(f"{where}: y: expected one label per image, x is {x.shape}, y {y.shape}")
-    if y.dtype.kind not in "iu":
-        raise TypeError(f"{where}: y: expected integer labels, got {y.dtype}")
-    if len(y) and (y.min() < 0 or y.max() >= MAX_CLASSES):
-        raise ValueError(
-            f"{where}: y: labels must be in 0 .. {MAX_CLASSES - 1}, got {y.min()} .. {y.max()}"
-        )
-    return y.astype(np.int64)
+        return _hold_out(images[0], labels.numbers[0], where, labels.classes, labels.names)
+    (x, x_test), (y, y_test) = images, labels.numbers
+    return Dataset(x, y, x_test, y_test, labels.classes, labels.names)

@@ -11,22 +11,13 @@ out : array that takes the result: right shape and dtype, writeable, no overlap 
 Operands are float32, float64 or float16 (computed in float32), all of one dtype, of any strides
 and byte order. A wrong dtype or a mix is a TypeError; sizes that do not fit, or an unusable `out`,
 are a ValueError that lists the geometry. Nothing is written before all checks have passed.
+What overflows, underflows or is invalid neither warns nor raises, whatever `numpy.errstate` says.
 """
 
 from fastconv.functional.columns import col2im, im2col
-from fastconv.functional.conv import (
-    conv,
-    conv_backward,
-    conv_input_grad,
-    conv_kernel_grad,
-)
+from fastconv.functional.conv import conv, conv_backward, conv_input_grad, conv_kernel_grad
 from fastconv.functional.conv_transpose import conv_transpose, conv_transpose_backward
-from fastconv.functional.pool import (
-    avg_pool,
-    avg_pool_backward,
-    max_pool,
-    max_pool_backward,
-)
+from fastconv.functional.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from fastconv.functional.relu import relu_backward
 
 __all__ = [

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from fastconv.geometry.request import Int, Padding
-from fastconv.geometry.resolve import (
-    window_geometry,
-)
+from fastconv.geometry.resolve import window_geometry
 from fastconv.operands import (
     channels_last,
     computing_dtype,
     expect_shape,
     operand,
+    quiet,
     same_dtype,
     user_shape,
 )
@@ -24,6 +23,7 @@ from fastconv.plans.columns import add_col2im, boxes, gather_cols, grouped, regi
 __all__ = ["col2im", "im2col"]
 
 
+@quiet
 def im2col(
     x: Any,
     window: Int,
@@ -83,6 +83,7 @@ def im2col(
     return cols
 
 
+@quiet
 def col2im(
     cols: Any,
     x_shape: Sequence[int],
@@ -134,7 +135,6 @@ def col2im(
         computing = computing_dtype(x.dtype)
         total = np.zeros((1, *g.x_shape), computing)
         split = np.ascontiguousarray(cols, computing).reshape(1, g.m, *g.y_size, *g.window, g.C)
-        with np.errstate(all="ignore"):
-            add_col2im(split, g, tuple(slice(0, n) for n in (g.m, *g.y_size)), total)
-            channels_last(x, data_format)[...] = total[0]
+        add_col2im(split, g, tuple(slice(0, n) for n in (g.m, *g.y_size)), total)
+        channels_last(x, data_format)[...] = total[0]
     return x

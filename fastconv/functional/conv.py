@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.geometry.request import Int, Padding
-from fastconv.operands import (
-    operand,
-    same_dtype,
-)
+from fastconv.operands import bias_operand, operand, same_dtype
 from fastconv.plans.conv import planned
 from fastconv.plans.gradients import OPERANDS, ConvGrads
 
@@ -85,6 +82,8 @@ def conv(
         data_format=data_format,
         activation=activation,
     )
+    if b is not None:
+        b = bias_operand(b, plan.geometry.F, plan.dtype, "x")
     return plan.forward(x, w, b, out=out)
 
 

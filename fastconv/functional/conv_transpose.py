@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from fastconv.geometry.request import Int, Padding
-from fastconv.operands import operand, same_dtype
+from fastconv.operands import operand, quiet, same_dtype
 from fastconv.plans.conv_transpose import planned
 from fastconv.plans.gradients import OPERANDS, ConvGrads
 
 __all__ = ["conv_transpose", "conv_transpose_backward"]
 
 
+@quiet
 def conv_transpose(
     x: Any,
     w: Any,
@@ -78,6 +79,7 @@ def conv_transpose(
     return plan.forward(x, w, b, out=out)
 
 
+@quiet
 def conv_transpose_backward(
     dy: Any,
     x: Any,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.geometry.request import Int, Padding, boolean
-from fastconv.operands import as_array, expect_shape, native_dtype, operand, result
+from fastconv.operands import as_array, expect_shape, native_dtype, operand, quiet, result
 from fastconv.plans.pool import planned
 
 # Of an argmax, in either byte order.
@@ -18,6 +18,7 @@ WINNERS = (np.dtype("<i8"), np.dtype(">i8"))
 __all__ = ["avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward"]
 
 
+@quiet
 def max_pool(
     x: Any,
     window: Int,
@@ -48,8 +49,8 @@ def max_pool(
     dilation, data_format, out
         As for :func:`conv`; `out` takes ``y``.
     ceil_mode : bool
-        Keep a last window that reaches beyond the padded input, unless it would start in the
-        high padding.
+        Keep a last window, even if it is the only one, that reaches beyond the padded input,
+        unless it would start in the high padding: PyTorch's rule.
     return_argmax : bool
         Also return where the maxima were, for :func:`max_pool_backward`.
 
@@ -93,6 +94,7 @@ def max_pool(
     return y if argmax is None else (y, argmax)
 
 
+@quiet
 def max_pool_backward(
     dy: Any,
     argmax: Any,
@@ -127,7 +129,8 @@ def max_pool_backward(
     Raises
     ------
     TypeError, ValueError
-        As :func:`conv`; also if `argmax` has another shape or dtype, or points outside the image.
+        As :func:`conv`; also if `argmax` has another shape or dtype, points outside the image, or
+        is -1 for a window that has a cell.
 
     Examples
     --------
@@ -157,11 +160,12 @@ def max_pool_backward(
     if not pool.max_pool_backward(dy, winners, dx):
         raise ValueError(
             f"argmax holds {winners.min()} to {winners.max()}; an image has cells 0 to "
-            f"{math.prod(pool.geometry.x_size) - 1}, and -1 stands for none"
+            f"{math.prod(pool.geometry.x_size) - 1}, and -1 is for a window without a cell alone"
         )
     return dx
 
 
+@quiet
 def avg_pool(
     x: Any,
     window: Int,
@@ -220,6 +224,7 @@ def avg_pool(
     return y
 
 
+@quiet
 def avg_pool_backward(
     dy: Any,
     x_shape: Sequence[int],

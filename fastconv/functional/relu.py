@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.operands import expect_shape, operand, result, same_dtype
+from fastconv.operands import expect_shape, operand, quiet, result, same_dtype
 from fastconv.plans import deltas
 
 __all__ = ["relu_backward"]
 
 
+@quiet
 def relu_backward(dy: Any, y: Any, *, out: np.ndarray | None = None) -> np.ndarray:
     """Gradient of ``y = max(z, 0)``: the error passes where `y` is positive, else exactly zero.
 
@@ -39,6 +40,6 @@ def relu_backward(dy: Any, y: Any, *, out: np.ndarray | None = None) -> np.ndarr
     dy, y = operand("dy", dy), operand("y", y)
     dtype = same_dtype(dy=dy, y=y)
     expect_shape("y", y, dy.shape, "the shape of dy")
-    dz = result(out, dy.shape, dtype, dy=dy, y=y)
+    dz = deltas.like(dy) if out is None else result(out, dy.shape, dtype, dy=dy, y=y)
     deltas.relu_delta(dy, y, dz)
     return dz

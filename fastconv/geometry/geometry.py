@@ -31,9 +31,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastconv.geometry.request import Pairs
 
-__all__ = ["Geometry"]
+__all__ = ["Geometry", "windows_with_cells"]
 
 
 @dataclass(frozen=True)
@@ -122,3 +124,23 @@ class Geometry:
     def axes3(self) -> tuple[tuple[int, int, int, int, int, int], ...]:
         """`axes` with unit axes in front, for kernels that always see D, H and W."""
         return ((1, 1, 1, 1, 0, 1),) * (3 - self.rank) + self.axes
+
+
+def windows_with_cells(g: Geometry) -> tuple[np.ndarray, ...]:
+    """Which windows of each axis have a cell of the input: bool arrays of `y_size`.
+
+    All have one unless padding lies in the gaps of a dilated window.
+
+    >>> from fastconv.geometry.resolve import pool_geometry
+    >>> windows_with_cells(pool_geometry((1, 3, 1), 2, stride=1, dilation=4, padding=2))
+    (array([ True, False,  True]),)
+    """
+    found = []
+    for (n, k, s, d, lo, o), (_, hi) in zip(g.axes, g.pads, strict=True):
+        if d == 1 or not (lo or hi):
+            found.append(np.ones(o, bool))
+            continue
+        start = np.arange(o) * s - lo
+        first = -(np.minimum(start, 0) // d)  # the first tap at or behind cell 0
+        found.append((first < k) & (start + first * d < n))
+    return tuple(found)

@@ -6,11 +6,13 @@ argument and its value; the ValueError lists every quantity of the geometry, one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import index
 from typing import Any, NoReturn
 
 import numpy as np
+
+from fastconv.geometry.cures import format_cure, name_cure
 
 __all__ = [
     "DATA_FORMATS",
@@ -90,27 +92,28 @@ class Request:
             raise TypeError(f"data_format={data_format!r} must be a string")
         self.quantities = {**quantities, "data_format": data_format}
         if data_format not in DATA_FORMATS:
-            self.fail("data_format", f"must be one of {', '.join(map(repr, DATA_FORMATS))}")
+            names = ", ".join(map(repr, DATA_FORMATS))
+            self.fail("data_format", f"must be one of {names}", format_cure(data_format))
 
-    def fail(self, argument: str, reason: str) -> NoReturn:
-        """Raise the one ValueError: the argument, its value, then every quantity on a line."""
-        lines = [f"{argument}: {self.quantities[argument]!r} {reason}"]
+    def fail(self, argument: str, reason: str, cure: str = "") -> NoReturn:
+        """Raise the one ValueError: argument, value, cure, then every quantity on a line."""
+        lines = [f"{argument}: {self.quantities[argument]!r} {reason}{cure and f'; {cure}'}"]
         lines += [f"    {name} = {value!r}" for name, value in self.quantities.items()]
         raise ValueError("\n".join(lines))
 
-    def per_axis(self, argument: str, rank: int) -> tuple[int, ...]:
+    def per_axis(self, argument: str, rank: int, cure: str = "") -> tuple[int, ...]:
         """One integer per spatial axis; a single one stands for all."""
         value = self.quantities[argument]
         if not is_sequence(value):
             return (integer(argument, value),) * rank
         values = tuple(integer(argument, v) for v in value)
         if len(values) != rank:
-            self.fail(argument, f"must be one integer, or {rank}: one per spatial axis")
+            self.fail(argument, f"must be one integer, or {rank}: one per spatial axis", cure)
         return values
 
-    def positive(self, argument: str, rank: int) -> tuple[int, ...]:
+    def positive(self, argument: str, rank: int, cure: str = "") -> tuple[int, ...]:
         """`per_axis`, each at least 1."""
-        values = self.per_axis(argument, rank)
+        values = self.per_axis(argument, rank, cure)
         if min(values) < 1:
             self.fail(argument, "must be at least 1 on every axis")
         return values
@@ -125,7 +128,8 @@ class Request:
         if isinstance(value, str):
             if value not in PADDING_NAMES:
                 names = ", ".join(map(repr, PADDING_NAMES))
-                self.fail("padding", f"must be one of {names}, an integer, or one per axis")
+                reason = f"must be one of {names}, an integer, or one per axis"
+                self.fail("padding", reason, name_cure(value, PADDING_NAMES))
             return value
         if is_sequence(value):
             if len(value) != rank:
@@ -146,31 +150,38 @@ class Request:
             self.fail("padding", "must have pairs (lo, hi) of two integers")
         return pair[0], pair[1]
 
-    def image(self, argument: str) -> tuple[int, ...]:
-        """Shape of a batch, perhaps empty, of images that are not, in channels-last order."""
-        shape = self._shape(argument)
+    def image(self, argument: str, cure: Callable[[tuple[int, ...]], str]) -> tuple[int, ...]:
+        """Shape of a batch, perhaps empty, of images that are not, in channels-last order.
+
+        ``cure(shape)`` says what a wrong number of axes asks for.
+        """
+        shape = self.shape(argument)
         if not 3 <= len(shape) <= 5:
-            self.fail(argument, "must have 3 to 5 axes: batch, 1 to 3 spatial axes, channels")
+            reason = "must have 3 to 5 axes: batch, 1 to 3 spatial axes, channels"
+            self.fail(argument, reason, cure(shape))
         if shape[0] < 0 or min(shape[1:]) < 1:
             self.fail(argument, "must have no negative batch and no empty spatial or channel axis")
         return channels_last_shape(shape, self.quantities["data_format"])
 
-    def kernel(self, argument: str, rank: int) -> tuple[int, ...]:
-        """Shape of a kernel for that many spatial axes."""
-        shape = self._shape(argument)
+    def kernel(
+        self, argument: str, rank: int, cure: Callable[[tuple[int, ...]], str]
+    ) -> tuple[int, ...]:
+        """Shape of a kernel for that many spatial axes; `cure` is as for `image`."""
+        shape = self.shape(argument)
         if len(shape) != rank + 2:
-            self.fail(argument, f"must have {rank + 2} axes")
+            self.fail(argument, f"must have {rank + 2} axes", cure(shape))
         if min(shape) < 1:
             self.fail(argument, "must be at least 1 on every axis")
         return shape
 
-    def _shape(self, argument: str) -> tuple[int, ...]:
+    def shape(self, argument: str) -> tuple[int, ...]:
+        """A shape of any number of axes."""
         value = self.quantities[argument]
         if not is_sequence(value):
             self.fail(argument, "must be a shape: a sequence of integers")
         return tuple(integer(argument, n) for n in value)
 
-    def divides(self, groups: int, symbol: str, channels: int) -> None:
+    def divides(self, groups: int, symbol: str, channels: int, cure: str = "") -> None:
         """`groups` splits the channels evenly."""
         if groups < 1 or channels % groups:
-            self.fail("groups", f"must be at least 1 and divide {symbol} = {channels}")
+            self.fail("groups", f"must be at least 1 and divide {symbol} = {channels}", cure)

@@ -6,6 +6,13 @@ import math
 import sys
 from typing import Any
 
+from fastconv.geometry.cures import (
+    axes_cure,
+    channels_cure,
+    kernel_order_cure,
+    pool_axes_cure,
+    transposed_order_cure,
+)
 from fastconv.geometry.geometry import Geometry
 from fastconv.geometry.memo import remembered
 from fastconv.geometry.request import Int, Padding, Request, boolean, integer
@@ -52,17 +59,19 @@ def conv_geometry(
         dilation=dilation,
         groups=groups,
     )
-    m, *x_size, C = ask.image(x_name)
-    *window, c_group, F = ask.kernel(w_name, len(x_size))
+    m, x_size, C, kernel = _operands(ask, x_name, w_name)
+    *window, c_group, F = kernel
     s, d, form = ask.steps(len(x_size))
     G = integer("groups", groups)
+    fits = all(k <= n for k, n in zip(kernel[2:], x_size, strict=True))
+    turned = kernel_order_cure(w_name, kernel, C, G) if fits else ""
     ask.divides(G, "C", C)
-    ask.divides(G, "F", F)
+    ask.divides(G, "F", F, turned)
     if c_group * G != C:
-        ask.fail(w_name, f"must have C/G = {C // G} channels on its last axis but one")
+        cure = channels_cure(names, ask.shape(x_name), kernel, G, data_format)
+        ask.fail(w_name, f"must have C/G = {C // G} channels on its last axis but one", cure)
     pads = resolved_pads(form, x_size, window, s, d)
-    y_size = _sizes(ask, w_name, x_size, window, s, d, pads)
-    kernel = (*window, c_group, F)
+    y_size = _sizes(ask, w_name, x_size, window, s, d, pads, cure=turned)
     _addressable(ask, {x_name: (m, *x_size, C), w_name: kernel, "padding": (m, *y_size, F)})
     _walkable(ask, "padding", x_size, pads, C)
     return _geometry(m, x_size, C, window, F, y_size, s, pads, d, G)
@@ -97,14 +106,15 @@ def transpose_geometry(
         dilation=dilation,
         groups=groups,
     )
-    m, *x_size, C = ask.image(x_name)
-    *window, f_group, c_kernel = ask.kernel(w_name, len(x_size))
+    m, x_size, C, kernel = _operands(ask, x_name, w_name, transposed=True)
+    *window, f_group, c_kernel = kernel
     strides, dilations, form = ask.steps(len(x_size))
     G = integer("groups", groups)
     extras = ask.per_axis("output_padding", len(x_size))
     ask.divides(G, "C", C)
     if c_kernel != C:
-        ask.fail(w_name, f"must have the C = {C} channels of {x_name} on its last axis")
+        cure = transposed_order_cure(w_name, kernel, C)
+        ask.fail(w_name, f"must have the C = {C} channels of {x_name} on its last axis", cure)
     if form == "same" and any(extras):
         ask.fail("output_padding", 'must be 0 with padding="same", which fixes the size')
     y_size, pads = [], []
@@ -121,7 +131,6 @@ def transpose_geometry(
         if y_size[-1] < 1:
             ask.fail("padding", f"leaves {y_size[-1]} elements on spatial axis {i} of the result")
     F = f_group * G
-    kernel = (*window, f_group, C)
     _addressable(ask, {x_name: (m, *x_size, C), w_name: kernel, "stride": (m, *y_size, F)})
     wide = "dilation" if max(dilations) > max(strides) else "stride"
     _walkable(ask, wide, y_size, pads, F)
@@ -150,8 +159,7 @@ def pool_geometry(
         dilation=dilation,
         ceil_mode=ceil_mode,
     )
-    m, *x_size, C = ask.image(name)
-    k = ask.positive("window", len(x_size))
+    m, x_size, C, k = _windows(ask, name)
     s, d, form = ask.steps(len(x_size))
     ceil = boolean("ceil_mode", ceil_mode)
     pads = resolved_pads(form, x_size, k, s, d)
@@ -186,8 +194,7 @@ def window_geometry(
         padding=padding,
         dilation=dilation,
     )
-    m, *x_size, C = ask.image(name)
-    k = ask.positive("window", len(x_size))
+    m, x_size, C, k = _windows(ask, name)
     s, d, form = ask.steps(len(x_size))
     pads = resolved_pads(form, x_size, k, s, d)
     y_size = _sizes(ask, "window", x_size, k, s, d, pads)
@@ -196,8 +203,32 @@ def window_geometry(
     return _geometry(m, x_size, C, k, C, y_size, s, pads, d, 1)
 
 
+def _operands(
+    ask: Request, x_name: str, w_name: str, transposed: bool = False
+) -> tuple[int, list[int], int, tuple[int, ...]]:
+    """``(m, x_size, C, kernel)`` of the images and the kernel."""
+
+    def cure(x: tuple[int, ...]) -> str:
+        w, groups = ask.shape(w_name), integer("groups", ask.quantities["groups"])
+        taken = (w[-1] if transposed else w[-2] * groups) if len(w) > 1 else 1
+        return axes_cure((x_name, w_name), x, w, taken, ask.quantities["data_format"])
+
+    m, *x_size, C = ask.image(x_name, cure)
+    return m, x_size, C, ask.kernel(w_name, len(x_size), lambda _: cure(ask.shape(x_name)))
+
+
+def _windows(ask: Request, name: str) -> tuple[int, list[int], int, tuple[int, ...]]:
+    """``(m, x_size, C, window)`` of the images and the window."""
+
+    def cure(x: tuple[int, ...]) -> str:
+        return pool_axes_cure(name, x, ask.quantities["window"], ask.quantities["data_format"])
+
+    m, *x_size, C = ask.image(name, cure)
+    return m, x_size, C, ask.positive("window", len(x_size), cure(ask.shape(name)))
+
+
 def _sizes(  # type: ignore[no-untyped-def]
-    ask, argument, x_size, window, stride, dilation, pads, ceil_mode=False
+    ask, argument, x_size, window, stride, dilation, pads, ceil_mode=False, cure=""
 ) -> tuple[int, ...]:
     """The output extent of every axis, each at least 1."""
     y_size = []
@@ -208,10 +239,12 @@ def _sizes(  # type: ignore[no-untyped-def]
             ask.fail("padding", f"makes spatial axis {i} too large to address")
         y_size.append(output_size(n, k, s, d, lo, hi, ceil_mode))
         if y_size[-1] < 1:
+            by = f", by {s}, the stride, or more" if ceil_mode else ""
             ask.fail(
                 argument,
                 f"has an effective window of {effective(k, d)} on spatial axis {i}, "
-                f"larger than the padded input, {n + lo + hi}",
+                f"larger than the padded input, {n + lo + hi}{by}",
+                cure,
             )
     return tuple(y_size)
 

@@ -17,19 +17,19 @@ def effective(k: int, d: int) -> int:
 def output_size(n: int, k: int, s: int, d: int, lo: int, hi: int, ceil_mode: bool = False) -> int:
     """How many windows fit one axis.
 
-    Floor of ``(n + lo + hi - effective) / s``, plus one; 0 where the window does not fit. With
-    `ceil_mode` the quotient is rounded up, and a last window that would start in the high
-    padding is dropped (PyTorch's rule).
+    Floor of ``(n + lo + hi - effective) / s``, plus one. With `ceil_mode` the quotient is rounded
+    up, so that the last window, which may be the first, reaches beyond the padded input; one that
+    would start in the high padding is dropped (PyTorch's rule). 0 where no window is left.
 
     >>> output_size(7, 2, 2, 1, 0, 0), output_size(7, 2, 2, 1, 0, 0, ceil_mode=True)
     (3, 4)
+    >>> output_size(2, 3, 2, 1, 0, 0), output_size(2, 3, 2, 1, 0, 0, ceil_mode=True)
+    (0, 1)
     """
     spare = n + lo + hi - effective(k, d)
-    if spare < 0:
-        return 0
     if not ceil_mode:
-        return spare // s + 1
-    size = -(-spare // s) + 1
+        return max(0, spare // s + 1)
+    size = max(0, -(-spare // s) + 1)
     return size - 1 if (size - 1) * s >= n + lo else size
 
 

@@ -261,7 +261,12 @@ class Layer(Watched):
     def __getstate__(self) -> dict[str, Any]:
         # What backward needs of the last batch stays behind: a pickled or copied layer starts anew.
         state = self.__dict__.copy()  # at once: another thread may be adding an attribute
-        return {name: None if name == "_cache" else v for name, v in state.items()}
+        state = {name: None if name == "_cache" else v for name, v in state.items()}
+        return state | _slots(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     # For subclasses -----------------------------------------------------------------------------
 
@@ -301,6 +306,17 @@ def _infers_itself(layer: Layer) -> bool:
     return False
 
 
+def _slots(layer: Layer) -> dict[str, Any]:
+    """Attributes that a class keeps in `__slots__`, outside `__dict__`."""
+    found: dict[str, Any] = {}
+    for kind in type(layer).__mro__:
+        names = vars(kind).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in ("__dict__", "__weakref__") and hasattr(layer, name):
+                found[name] = getattr(layer, name)
+    return found
+
+
 def _generator_copy(generator: Any) -> Any:
     bits: Any = getattr(generator, "bit_generator", None)
     if type(generator) is not np.random.Generator or type(bits).__module__[:6] != "numpy.":
@@ -334,11 +350,8 @@ def scratch_copy(
         if copies is not None:
             copies[id(layer)] = twin
         state = layer.__dict__.copy()
-        for kind in type(layer).__mro__:
-            slots = vars(kind).get("__slots__", ())
-            for name in (slots,) if isinstance(slots, str) else slots:
-                if name not in ("__dict__", "__weakref__") and hasattr(layer, name):
-                    object.__setattr__(twin, name, of(getattr(layer, name)))
+        for name, value in _slots(layer).items():
+            object.__setattr__(twin, name, of(value))
         made.update({id(buffer): buffer.copy() for buffer in state.get("_buffers", {}).values()})
         for name, value in state.items():
             state[name] = value if name == "_parameters" else of(value)

@@ -1,7 +1,7 @@
 """Checkpoints: everything a training run needs to continue bit for bit, in one .npz without pickle.
 
-At every moment at least one whole checkpoint is on the disk: a new one is written beside the old
-one and takes its name when it is complete; the old one stays as ``NAME.previous.npz``.
+At every moment a whole checkpoint is on the disk: a new one is written beside the old one and takes
+its name when it is complete; the old one stays as ``NAME.previous.npz``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array
+from fastconv.nn.files import followed
 from fastconv.nn.npz import NpzReader, write_npz
 from fastconv.nn.storage import model_arrays
 
@@ -66,8 +67,8 @@ def previous_path(path: str | os.PathLike[str]) -> Path:
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint; the one at `path` before becomes ``NAME.previous.npz``.
 
-    Between the two renames only the previous one exists under its name; `load_checkpoint` then
-    takes that.
+    Where the file system has no hard links there is, for a moment, only the previous one;
+    `load_checkpoint` then takes that.
     """
     text = {
         "epoch": checkpoint.epoch,
@@ -77,6 +78,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "stopping": checkpoint.stopping,
     }
     header = {"format": np.array(FORMAT), "state": np.array(json.dumps(text))}
+    path = followed(path)  # the previous one lies beside the file, not beside a link to it
     write_npz(path, header | checkpoint.arrays, previous=previous_path(path))
 
 
@@ -93,14 +95,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     ValueError
         If the file is damaged or no checkpoint; the message names the previous one.
     """
-    path = Path(path)
+    path = followed(path)
     previous = previous_path(path)
-    if not path.exists() and previous.exists():
-        path = previous
     try:
         return _read(path)
+    except FileNotFoundError:
+        if not previous.exists():
+            raise
+        return _read(previous)
     except ValueError as error:
-        if path != previous and previous.exists():
+        if previous.exists():
             raise ValueError(f"{error}. The checkpoint before it is in {previous}") from error
         raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
@@ -53,6 +54,11 @@ def shown(value: Any, length: int = 60) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, type):
         return f"the class {value.__name__}"
+    if inspect.isroutine(value):
+        return f"the function {value.__name__}"
+    if type(value).__repr__ is object.__repr__ or hasattr(value, "named_parameters"):
+        # An address, or a whole network, would stand before the reason.
+        return f"an object of {type(value).__name__}"
     return cut(repr(value), length)
 
 
@@ -122,7 +128,7 @@ def foreign(name: str, value: Any) -> TypeError | None:
     for kind in type(value).__mro__:
         package = kind.__module__.partition(".")[0]
         if package in FOREIGN:
-            cure = FOREIGN[package].format(name=name)
+            cure = FOREIGN[package].format(name=name.split()[-1])
             return TypeError(
                 f"{name}: a NumPy array is needed, got {kind.__name__} of {package}; {cure}"
             )
@@ -158,7 +164,7 @@ def check_array(name: str, value: Any, layer: Any = None) -> None:
         error = foreign(name, value)
         cause = str(error or f"{name}: a NumPy array is needed, got {type(value).__name__}")
         if getattr(value, "requires_grad", False):
-            cause += f" that requires a gradient; {name}.detach().numpy() is one"
+            cause += f" that requires a gradient; {name.split()[-1]}.detach().numpy() is one"
     elif value.dtype not in (np.float32, np.float64):
         cause = f"{name}: dtype must be float32 or float64, got {value.dtype}"
     if cause:

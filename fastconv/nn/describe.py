@@ -10,9 +10,9 @@ import argparse
 import enum
 import functools
 import hashlib
+import inspect
 import json
 import os
-import pickle
 import random
 import re
 import sys
@@ -50,9 +50,35 @@ def fingerprint(*arrays: Array) -> str:
 
 
 def name_of(kind: Any) -> str:
-    """Module and name of a class or a function."""
+    """Module and name of a class or a function; fastconv's own may move between its modules."""
+    module, name = full_name(kind)
+    return f"fastconv.{name}" if module.startswith("fastconv.") else f"{module}.{name}"
+
+
+def full_name(kind: Any) -> tuple[str, str]:
+    """Module and qualified name."""
     name = getattr(kind, "__qualname__", None) or getattr(kind, "__name__", type(kind).__name__)
-    return f"{getattr(kind, '__module__', None)}.{name}"
+    return str(getattr(kind, "__module__", None)), str(name)
+
+
+def without_defaults(kind: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Constructor arguments, or attributes of their names, that are not the default.
+
+    A later version may add arguments: where they are left alone, the description stays what it was.
+
+    Examples
+    --------
+    >>> from fastconv.nn import EarlyStopping
+    >>> without_defaults(EarlyStopping, {"patience": 3, "monitor": None})
+    {'patience': 3}
+    """
+    defaults = {p.name: p.default for p in inspect.signature(kind).parameters.values()}
+    found = {}
+    for name, value in arguments.items():
+        default = defaults.get(name, inspect.Parameter.empty)
+        if default is inspect.Parameter.empty or describe(value) != describe(default):
+            found[name] = value
+    return found
 
 
 def describe(value: Any, model: Layer | None = None) -> Any:
@@ -71,9 +97,8 @@ def describe(value: Any, model: Layer | None = None) -> Any:
     --------
     >>> describe({"shift": 2, "weights": (0.5, 1.0)})
     {'shift': 2, 'weights': [0.5, 1.0]}
-    >>> describe(lambda x: x + 1) == describe(lambda x: x + 1)
-    True
-    >>> describe(lambda x: x + 1) == describe(lambda x: x + 2)
+    >>> clip = functools.partial(np.clip, a_min=0)
+    >>> describe(clip) == describe(functools.partial(np.clip, a_min=1))
     False
     """
     return _Describer(model).of(value)
@@ -226,21 +251,23 @@ class _Describer:
         else:
             found = {"class": self.type(kind)}
         state = {k: v for k, v in _state(value).items() if k not in leave_out}
+        if kind.__module__.startswith("fastconv."):
+            state = without_defaults(kind, state)
         if state:
             found["state"] = {name: self.of(item) for name, item in sorted(state.items())}
         return found
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """Attributes of an object; a pickle's digest for one without any."""
+    """Attributes of an object; what copies an object without any."""
     kind = type(value)
     namespace = isinstance(value, types.SimpleNamespace | argparse.Namespace)
     if kind.__module__.partition(".")[0] in sys.stdlib_module_names and not namespace:
         if hasattr(value, "__dict__") or isinstance(value, BaseException):
             return {}  # a lock, a file, a logger: machinery, which differs from run to run
         try:
-            return {"pickle": _digest(pickle.dumps(value, protocol=4))}  # a date, a Fraction
-        except (TypeError, AttributeError, pickle.PicklingError):
+            return {"made from": value.__reduce_ex__(2)[1:]}  # a date, a Fraction
+        except TypeError:  # a lock
             return {}
     state = dict(getattr(value, "__dict__", {}))
     for base in kind.__mro__:

@@ -15,9 +15,9 @@ from fastconv.nn.history import EarlyStopping
 from fastconv.nn.losses import Loss
 
 HOOKS = ("on_fit_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_fit_end")
-# Names as close as this to a hook's, without underscores, were meant to be one: on_epoch_ends,
-# onEpochEnd, epoch_end, on_train_begin.
-CLOSE = 0.75
+# Names as close as this to a hook's, without underscores, were meant to be one: epoch_end; and, if
+# they begin as a hook does: on_epoch_ends, onEpochEnd, on_train_begin, on_step_end.
+CLOSE, CLOSE_WITH_ON = 0.75, 0.6
 
 
 def check_model(model: Any) -> None:
@@ -103,11 +103,9 @@ def _check_callback(callback: Any) -> None:
         needed = _object_needed(callback, f"{callback.__name__}(...)")
         raise TypeError(f"callbacks: {needed}")
     if callback is None or isinstance(callback, data) or (callable(callback) and not hooks):
-        kind = "the function " * inspect.isroutine(callback)
-        name = getattr(callback, "__name__", None) or shown(callback)
         raise TypeError(
             f"callbacks: an object with a method such as on_epoch_end(state) is needed, "
-            f"got {kind}{name}"
+            f"got {shown(callback)}"
         )
     for name in sorted({*dir(type(callback)), *getattr(callback, "__dict__", {})}):
         meant = _meant(name)
@@ -125,7 +123,9 @@ def _meant(name: str) -> str | None:
     if name in HOOKS or name.startswith("_"):
         return None
     plain = {hook.replace("_", ""): hook for hook in HOOKS}
-    found = difflib.get_close_matches(name.replace("_", "").lower(), plain, 1, CLOSE)
+    given = name.replace("_", "").lower()
+    cutoff = CLOSE_WITH_ON if given.startswith("on") else CLOSE
+    found = difflib.get_close_matches(given, plain, 1, cutoff)
     return plain[found[0]] if found else None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import cut
-from fastconv.nn.describe import PYTHON, describe, describe_object, name_of
+from fastconv.nn.describe import PYTHON, describe, describe_object, full_name, without_defaults
 from fastconv.nn.history import FitState
 from fastconv.nn.optimizers import Optimizer
 from fastconv.nn.storage import LAYERS
@@ -64,7 +64,7 @@ def model_identity(model: Layer, written: dict[int, set[str]]) -> dict[str, Any]
             leave_out = OF_LAYERS | written.get(id(layer), set())
             found[key] |= describe_object(layer, model, leave_out)
         elif not layer.children():
-            found[key] |= layer.config()
+            found[key] |= without_defaults(type(layer), layer.config())
     return found
 
 
@@ -75,7 +75,7 @@ def loss_identity(loss: Any, model: Layer, written: dict[int, set[str]]) -> dict
     --------
     >>> from fastconv.nn import Flatten, MeanSquaredError
     >>> loss_identity(MeanSquaredError(), Flatten(), {})
-    {'class': 'fastconv.nn.losses.MeanSquaredError'}
+    {'class': 'fastconv.MeanSquaredError'}
     """
     return describe_object(loss, model, OF_LOSSES | written.get(id(loss), set()))
 
@@ -133,7 +133,7 @@ def _seedless(text: str) -> str:
 
 def _old_identity(thing: Any) -> list[Any]:
     kind = thing if hasattr(thing, "__qualname__") else type(thing)
-    return [name_of(kind), thing.settings() if hasattr(thing, "settings") else {}]
+    return [".".join(full_name(kind)), thing.settings() if hasattr(thing, "settings") else {}]
 
 
 def as_old_form(found: dict[str, Any]) -> dict[str, Any]:
@@ -160,8 +160,10 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         is_now: list[str] = []
         _compare(before.get(key), now.get(key), "", was, is_now)
         if was or is_now:
-            both = [cut(", ".join(side), SHOWN) or "without" for side in (was, is_now)]
-            sentences.append(f"{key} was {both[0]}, is {both[1]}")
+            old, new = (cut(", ".join(side), SHOWN) for side in (was, is_now))
+            old = old or "without " + new.partition("=")[0]
+            new = new or "without " + old.partition("=")[0]
+            sentences.append(f"{key} was {old}, is {new}")
     return sentences
 
 
@@ -176,12 +178,16 @@ def _compare(old: Any, new: Any, path: str, was: list[str], is_now: list[str]) -
                 is_now.append(_leaf(inner, new[key]))
             else:
                 _compare(old[key], new[key], inner, was, is_now)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new) and path:
+    elif _of_dicts(old) and _of_dicts(new) and len(old) == len(new):
         for i, pair in enumerate(zip(old, new, strict=True)):
             _compare(*pair, f"{path}[{i}]", was, is_now)
     elif old != new and not _of_other_pythons(old, new):
         was.append(_leaf(path, old))
         is_now.append(_leaf(path, new))
+
+
+def _of_dicts(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
 def _leaf(path: str, value: Any) -> str:

@@ -6,13 +6,12 @@ header claims before the archive has shown that the bytes are there.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.nn.checks import Array
+from fastconv.nn.files import replacing
 
 # What zipfile and the .npy parser raise for damaged files.
 DAMAGE = (
@@ -36,10 +36,11 @@ DAMAGE = (
     OverflowError,
     OSError,
 )
-# A compressed member that grows by more than this, and to more than so many bytes, is a zip bomb:
-# deflate shrinks real images to a tenth, zeros to a thousandth.
+# Deflate shrinks real images to a tenth, nearly empty ones to a thousandth, as far as it can shrink
+# anything: of a file that grows by more than this nobody can say whether it is a zip bomb. It is
+# read up to so many bytes; as float32 images bytes take four times as much.
 BOMB_RATIO = 200
-BOMB_BYTES = 64 * 2**20
+BOMB_BYTES = 256 * 2**20
 # And for a header: NumPy's reader of old headers, and Python's parser given too many brackets.
 HEADER_DAMAGE = (*DAMAGE, tokenize.TokenError, RecursionError, MemoryError)
 
@@ -47,66 +48,25 @@ HEADER_DAMAGE = (*DAMAGE, tokenize.TokenError, RecursionError, MemoryError)
 def write_npz(
     path: str | os.PathLike[str], arrays: Mapping[str, Array], *, previous: Path | None = None
 ) -> None:
-    """Write `arrays` to `path` so that a crash leaves either the old file or the new one.
-
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is
-    then renamed. Equal arrays give equal bytes. Where the disk is full, or the user interrupts,
-    the temporary file is removed.
+    """Write `arrays` to `path`; equal arrays give equal bytes.
 
     Parameters
     ----------
     path : path
-        Taken as it is; no suffix is added.
+        As for `fastconv.nn.files.replacing`, which says what a crash leaves.
     arrays : mapping of str to ndarray
         No object arrays.
     previous : path, optional
-        Where an existing file at `path` goes; it stays whole at every moment.
+        Another name in the same folder, under which an existing file at `path` stays.
     """
-    with replacing(Path(path), previous) as temporary:
-        _write(temporary, arrays)
-
-
-@contextlib.contextmanager
-def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
-    """Give the path of a temporary file, which takes the place of `path` if all goes well."""
-    if path.is_dir():
-        raise ValueError(f"path: {path} is a folder; a file name is needed")
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        yield temporary
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # a write's error names no file
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if previous is not None and path.exists():
-        os.replace(path, previous)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _write(path: Path, arrays: Mapping[str, Array]) -> None:
-    with open(path, "wb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            for name, array in arrays.items():
-                # ZipInfo's default date is 1980-01-01: no clock in the file.
-                with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a rename to the disk; Windows has no such call and needs none."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with (
+        replacing(path, previous) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        for name, array in arrays.items():
+            # ZipInfo's default date is 1980-01-01: no clock in the file.
+            with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 class NpzReader:
@@ -138,18 +98,23 @@ class NpzReader:
         self.what = what
         self.limit = limit
         self.stored = stored
-        if not self.path.exists():
-            raise FileNotFoundError(f"{self.path}: no such file ({what} is needed)")
+        if self.path.is_dir():
+            raise self.error("it is no whole .npz file (it is a folder)")
         try:
-            self._archive = zipfile.ZipFile(self.path)
-        except PermissionError:
-            raise
+            # One handle for everything: another file may take this name at any time.
+            self._file = open(self.path, "rb")  # noqa: SIM115 (closed with the reader)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{self.path}: no such file ({what} is needed)") from error
+        try:
+            self._archive = zipfile.ZipFile(self._file)
         except DAMAGE as error:
+            self._file.close()
             raise self.error(f"it is no whole .npz file ({error})") from error
         # of compressed members, `read` says that they are compressed
         plain = [i for i in self._archive.infolist() if i.compress_type == zipfile.ZIP_STORED]
-        if stored and sum(info.file_size for info in plain) > self.path.stat().st_size:
-            self._archive.close()
+        size = os.fstat(self._file.fileno()).st_size
+        if stored and sum(info.file_size for info in plain) > size:
+            self._close()
             raise self.error("its members overlap, or claim more bytes than the file has")
         self.names = {
             name.removesuffix(".npy") for name in self._archive.namelist() if name.endswith(".npy")
@@ -168,12 +133,16 @@ class NpzReader:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._archive.close()
+        self._file.close()
 
     def read(self, name: str, *, shape: tuple[int, ...] | None = None, dtype: Any = None) -> Array:
         """Read one array; with `shape` and `dtype`, refuse any other before reading the data."""
         if name not in self.names:
-            raise self.error(f"array {name!r} is missing (found: {self._found()})")
+            raise self.error(f"array {name!r} is missing (found: {self.found()})")
         info = self._archive.getinfo(name + ".npy")
         if self.stored and info.compress_type != zipfile.ZIP_STORED:
             raise self.error(f"array {name!r} is compressed, which fastconv never does")
@@ -186,7 +155,9 @@ class NpzReader:
         self._check(name, found_shape, found_dtype, held)
         if info.file_size > max(BOMB_BYTES, BOMB_RATIO * info.compress_size):
             raise self.error(
-                f"array {name!r} would grow from {info.compress_size} to {info.file_size} bytes"
+                f"array {name!r} would grow from {info.compress_size} to {info.file_size} bytes, "
+                f"above the limit {BOMB_BYTES} for arrays that are nearly empty, or made to do "
+                "harm; saved without compression (np.savez) it is read"
             )
         if shape is not None and found_shape != shape:
             raise self.error(f"array {name!r} has shape {found_shape} instead of {shape}")
@@ -202,7 +173,8 @@ class NpzReader:
 
     def _check(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], held: int) -> None:
         if dtype.hasobject or dtype.kind not in "biufcSU":
-            raise self.error(f"array {name!r} holds {dtype}, which is never loaded")
+            cure = "; astype(str) makes strings of it" if dtype.hasobject else ""
+            raise self.error(f"array {name!r} holds {dtype}, which is never loaded{cure}")
         if any(n < 0 for n in shape):
             raise self.error(f"array {name!r} has the shape {shape}")
         claimed = math.prod(shape) * dtype.itemsize
@@ -211,7 +183,8 @@ class NpzReader:
         if claimed > self.limit:
             raise self.error(f"array {name!r} has {claimed} bytes, above the limit {self.limit}")
 
-    def _found(self) -> str:
+    def found(self) -> str:
+        """Names of the arrays, the first few of many, for a message."""
         names = sorted(self.names)
         return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no array"
 

@@ -73,7 +73,8 @@ def evaluate(
     arguments.check_model(model)
     arguments.check_loss(loss)
     x, y = arguments.check_data("x", "y", x, y)
-    z = model.predict(x, batch_size) if isinstance(model, Sequential) else predict(model, x)
+    whole = isinstance(model, Sequential)
+    z = model.predict(x, batch_size) if whole else predict(model, x, batch_size)
     loss = copy.copy(loss)  # its forward keeps what backward needs: in the copy
     correct = loss.correct(z, y)
     value = loss.forward(z, y)

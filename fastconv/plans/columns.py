@@ -74,7 +74,12 @@ def gather_cols(x: np.ndarray, g: Geometry, box: Box, region: np.ndarray, cols: 
     by_output = [step * s for step, s in zip(steps, g.stride, strict=True)]
     by_tap = [step * d for step, d in zip(steps, g.dilation, strict=True)]
     strides = (groups, images, *by_output, *by_tap, channel)
-    cols[...] = np.lib.stride_tricks.as_strided(region, cols.shape, strides)
+    windows = np.lib.stride_tricks.as_strided(region, cols.shape, strides)
+    if cols.shape[-1] == 1:  # lines of outputs are longer than lines of taps: 4 times as fast
+        for tap in np.ndindex(g.window):
+            cols[..., *tap, 0] = windows[..., *tap, 0]
+    else:
+        cols[...] = windows
 
 
 def add_col2im(cols: np.ndarray, g: Geometry, box: Box, dx: np.ndarray) -> None:

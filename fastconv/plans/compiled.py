@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastconv.engine.products import Products
 
 __all__ = [
+    "bias_plane_sums",
     "bias_sums",
     "col2im_loops",
     "compile_ahead",
@@ -67,6 +68,12 @@ def bias_sums(dy: np.ndarray, sums: np.ndarray) -> None:
     """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64."""
     calls, address = _deltas()
     calls.bias_sums(address("bias_sums", dy.dtype), dy, sums)
+
+
+def bias_plane_sums(dy: np.ndarray, sums: np.ndarray) -> None:
+    """`bias_sums` of ``dy (m, F, ...)``, whose pixels lie one behind the other."""
+    calls, address = _deltas()
+    calls.bias_plane_sums(address("bias_plane_sums", dy.dtype), dy, sums)
 
 
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:

@@ -12,12 +12,14 @@ from fastconv.geometry.memo import remembered
 from fastconv.geometry.request import Int, Padding
 from fastconv.geometry.resolve import conv_geometry
 from fastconv.operands import (
+    bias_operand,
     channels_last,
     check_activation,
     computing_dtype,
     expect_shape,
     float_dtype,
     operand,
+    quiet,
     result,
     user_shape,
 )
@@ -69,15 +71,17 @@ class ConvPlan:
         """Bytes that a call needs besides operands and results."""
         return self._products.workspace_nbytes
 
+    @quiet
     def forward(self, x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None) -> Any:
         """``y = conv(x, w) + b``, then the activation. See :func:`fastconv.conv`."""
         x, w = self._operand("x", x, self.x_shape), self._operand("w", w, self.w_shape)
         if b is not None:
-            b = self._operand("b", b, (self.geometry.F,))
+            b = bias_operand(b, self.geometry.F, self.dtype, "the plan")
         y = result(out, self.y_shape, self.dtype, x=x, w=w, b=b)
         self._products.forward(self._last(x), w, b, self._relu, self._last(y))
         return y
 
+    @quiet
     def input_grad(self, dy: Any, w: Any, *, out: np.ndarray | None = None) -> Any:
         """``dx``. See :func:`fastconv.conv_input_grad`."""
         dy, w = self._operand("dy", dy, self.y_shape), self._operand("w", w, self.w_shape)
@@ -85,6 +89,7 @@ class ConvPlan:
         self._products.input_grad(self._last(dy), w, None, False, self._last(dx))
         return dx
 
+    @quiet
     def kernel_grad(self, x: Any, dy: Any, *, out: np.ndarray | None = None) -> Any:
         """``dw``. See :func:`fastconv.conv_kernel_grad`."""
         x, dy = self._operand("x", x, self.x_shape), self._operand("dy", dy, self.y_shape)
@@ -92,6 +97,7 @@ class ConvPlan:
         self._products.kernel_grad(self._last(x), self._last(dy), dw)
         return dw
 
+    @quiet
     def backward(
         self,
         dy: Any,
@@ -126,7 +132,10 @@ class ConvPlan:
         if array.dtype != self.dtype and array.dtype.newbyteorder("=") != self.dtype:
             raise TypeError(f"{name} has dtype {array.dtype}, but the plan is for {self.dtype}")
         if array.shape != shape:
-            expect_shape(name, array, shape, f"what {self!r} asks for")
+            owner = (
+                "the shape of the forward output" if name == "dy" else f"the plan's {name}_shape"
+            )
+            expect_shape(name, array, shape, owner)
         return array
 
     def _last(self, array: np.ndarray) -> np.ndarray:

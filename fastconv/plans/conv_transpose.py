@@ -22,7 +22,6 @@ from fastconv.operands import (
     computing_dtype,
     expect_shape,
     result,
-    same_dtype,
     user_shape,
 )
 from fastconv.plans.compiled import products
@@ -65,11 +64,10 @@ class ConvTransposePlan:
         self, x: np.ndarray, w: np.ndarray, b: Any = None, *, out: np.ndarray | None = None
     ) -> np.ndarray:
         """``y``, then the activation. See :func:`fastconv.conv_transpose`."""
-        b = bias_operand(b, self.geometry.C)
-        same_dtype(x=x, w=w, b=b)
+        if b is not None:
+            b = bias_operand(b, self.geometry.C, self.dtype, "x")
         y = result(out, self.y_shape, self.dtype, x=x, w=w, b=b)
-        with np.errstate(all="ignore"):
-            self._products.input_grad(self._last(x), w, b, self._relu, self._last(y))
+        self._products.input_grad(self._last(x), w, b, self._relu, self._last(y))
         return y
 
     def backward(
@@ -87,13 +85,12 @@ class ConvTransposePlan:
         shapes = (self.x_shape, self.w_shape, (self.geometry.C,))
         dx, dw, db = grad_results(wanted, out, shapes, self.dtype, dy=dy, x=x, w=w)
         last_dy = self._last(dy)
-        with np.errstate(all="ignore"):
-            if dx is not None:
-                self._products.forward(last_dy, w, None, False, self._last(dx))
-            if dw is not None:
-                self._products.kernel_grad(last_dy, self._last(x), dw)
-            if db is not None:
-                bias_grad(last_dy, db)
+        if dx is not None:
+            self._products.forward(last_dy, w, None, False, self._last(dx))
+        if dw is not None:
+            self._products.kernel_grad(last_dy, self._last(x), dw)
+        if db is not None:
+            bias_grad(last_dy, db)
         return ConvGrads(dx, dw, db)
 
     def _last(self, array: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +12,13 @@ from fastconv.operands import computing_dtype, native_dtype
 from fastconv.plans import compiled
 from fastconv.plans.layout import in_place
 
-__all__ = ["bias_grad", "relu_delta"]
+__all__ = ["bias_grad", "like", "relu_delta"]
 
-# Elements copied at a time where a copy is needed.
+# Elements copied at a time where a copy is needed: the bias's, and the mask's, which are read again
+# at once and should still lie in the second-level cache.
 BLOCK = 2**18
+MASK_BLOCK = 2**17
+MASKED = frozenset(np.dtype(name) for name in ("float32", "float64", "float16"))
 
 
 def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
@@ -25,6 +30,11 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     m, F = dy.shape[0], dy.shape[-1]
     pixels = math.prod(dy.shape[1:-1])
     sums = np.empty((m, F))
+    planes = np.moveaxis(dy, -1, 1)
+    if in_place(planes):
+        compiled.bias_plane_sums(planes, sums)
+        db[...] = sums.sum(axis=0)
+        return
     step = m if in_place(dy) else max(1, BLOCK // (pixels * F))
     for n in range(0, m, step or 1):
         part = dy[n : n + step]
@@ -34,9 +44,60 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     db[...] = sums.sum(axis=0)
 
 
+def like(array: np.ndarray) -> np.ndarray:
+    """A new array of the same shape, order of axes in memory and dtype, in native byte order."""
+    return np.empty_like(array, native_dtype(array))
+
+
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
     """``dx = dy`` where ``y > 0``, else exactly 0."""
-    if in_place(dy, y, dx):
-        compiled.relu_delta(dy, y, dx)
-    else:
-        dx[...] = np.where(y > 0, dy, dy.dtype.type(0))
+    if _flat(dy) and _flat(y) and _flat(dx):
+        _mask(dy, y, dx)
+        return
+    orders = [_order(a) for a in (dy, y, dx)]
+    order = max(orders, key=orders.count)  # that of most, so that least is copied
+    dy, y, dx = (a.transpose(order) for a in (dy, y, dx))
+    if _flat(dy) and _flat(y) and _flat(dx):
+        _mask(dy, y, dx)
+        return
+    native = native_dtype(dy)
+    for block in _blocks(dx.shape):
+        errors, outputs, result = dy[block], np.ascontiguousarray(y[block], native), dx[block]
+        made = result if _flat(result) else np.empty(result.shape, native)
+        if not _flat(errors):
+            made[...] = errors
+            errors = made
+        _mask(errors, outputs, made)
+        if made is not result:
+            result[...] = made
+
+
+def _flat(array: np.ndarray) -> bool:
+    """Whether the compiled mask may read or write it where it lies."""
+    return array.flags.c_contiguous and array.dtype in MASKED
+
+
+def _mask(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
+    if dy.dtype.itemsize == 2:
+        dy, y, dx = (a.view(np.int16) for a in (dy, y, dx))
+    compiled.relu_delta(dy, y, dx)
+
+
+def _order(array: np.ndarray) -> tuple[int, ...]:
+    """The axes from the largest step in memory to the smallest."""
+    return tuple(sorted(range(array.ndim), key=lambda i: -abs(array.strides[i])))
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+    """Indices of blocks of at most MASK_BLOCK elements, which together are an array."""
+    axis, size = len(shape), 1
+    while axis and size * shape[axis - 1] <= MASK_BLOCK:
+        axis -= 1
+        size *= shape[axis]
+    if not axis:
+        yield (Ellipsis,)
+        return
+    step = max(1, MASK_BLOCK // size)
+    for before in np.ndindex(shape[: axis - 1]):
+        for n in range(0, shape[axis - 1], step):
+            yield (*before, slice(n, n + step), Ellipsis)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from typing import Any
 
 import numpy as np
 
 from fastconv.geometry import Geometry
+from fastconv.geometry.geometry import windows_with_cells
 from fastconv.geometry.memo import remembered
 from fastconv.geometry.request import Int
 from fastconv.geometry.resolve import pool_geometry
@@ -52,9 +53,12 @@ class Pooling:
 
     def max_pool_backward(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
         """Every error to its window's winner; False, and `dx` untouched, if one is no cell."""
-        cells = math.prod(self.geometry.x_size)
+        cells, celled = math.prod(self.geometry.x_size), self._celled
         in_parts = argmax.size and not in_place(dy, argmax, dx)  # all are checked before the first
-        if in_parts and not -1 <= argmax.min() <= argmax.max() < cells:
+        least = 0 if celled is None else -1
+        if in_parts and not least <= argmax.min() <= argmax.max() < cells:
+            return False
+        if celled is not None and np.any((argmax == -1) & celled):
             return False
         return all(plan.scatter(*arrays) for plan, arrays in self._parts((dy, argmax), (dx,)))
 
@@ -67,6 +71,15 @@ class Pooling:
         """Every error spread evenly over its window."""
         for plan, arrays in self._parts((dy,), (dx,)):
             plan.spread(*arrays)
+
+    @cached_property
+    def _celled(self) -> np.ndarray | None:
+        """Which windows have a cell, beside an argmax's other axes; None if all have one."""
+        axes = windows_with_cells(self.geometry)
+        if all(axis.all() for axis in axes):
+            return None
+        celled = reduce(np.logical_and.outer, axes)
+        return celled[..., None] if self.data_format == "channels_last" else celled
 
     @cached_property
     def _pixels(self) -> Any:

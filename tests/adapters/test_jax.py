@@ -187,10 +187,63 @@ def test_errors_come_while_tracing():
         jax.jit(fj.conv)(x, w)
     with pytest.raises(ValueError, match="window: 5 has an effective window of 5"):
         jax.jit(lambda x: fj.max_pool(x, 5))(x)
-    with pytest.raises(TypeError, match="x has dtype bfloat16; use float32"):
-        fj.conv(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
+    with pytest.raises(TypeError, match="w has dtype float32, but x has bfloat16: convert one"):
+        fj.conv(x.astype(jnp.bfloat16), w)
+    with pytest.raises(TypeError, match="b has dtype bfloat16, but x has float32: convert one"):
+        fj.conv(x, jnp.zeros((3, 3, 1, 1)), jnp.zeros(1, jnp.bfloat16))
     with pytest.raises(TypeError, match="x has dtype int32; use float32"):
         fj.max_pool(x.astype(jnp.int32), 2)
+
+
+@pytest.mark.parametrize("how", [jax.jit, lambda f: f])
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("conv", p) for p in PROBLEMS] + [("conv_transpose", p) for p in TRANSPOSED],
+)
+def test_bfloat16_products_are_those_of_float32_rounded_once(how, name, problem):
+    x_shape, w_shape, options = problem
+    F = w_shape[-1] if name == "conv" else w_shape[-2] * options.get("groups", 1)
+    shapes = (x_shape, w_shape, (F,))
+    rng = np.random.default_rng(0)
+    narrow = [jnp.asarray(rng.normal(size=s), jnp.bfloat16) for s in shapes]
+    wide = [a.astype(np.float32) for a in narrow]
+    function = partial(getattr(fj, name), **options)
+
+    def loss(*operands):
+        return function(*operands).sum()
+
+    for count in (2, 3):
+        found = how(function)(*narrow[:count])
+        same(found, np.asarray(function(*wide[:count]).astype(jnp.bfloat16)))
+        of = tuple(range(count))
+        gradients = how(jax.grad(loss, of))(*narrow[:count])
+        for a, e in zip(gradients, jax.grad(loss, of)(*wide[:count]), strict=True):
+            same(a, np.asarray(e.astype(jnp.bfloat16)))
+
+
+@pytest.mark.parametrize("how", [jax.jit, lambda f: f])
+def test_bfloat16_pools_vmap_and_second_derivatives(how):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(3, 2, 6, 6, 2)), jnp.bfloat16)
+    w = jnp.asarray(rng.normal(size=(3, 3, 3, 2, 2)), jnp.bfloat16)
+    for pool in (partial(fj.max_pool, window=2), partial(fj.avg_pool, window=2)):
+        each = how(jax.vmap(pool))(x)
+        same(each, np.asarray(jax.vmap(pool)(x.astype("f")).astype(jnp.bfloat16)))
+        gradient = how(jax.vmap(jax.grad(lambda x, pool=pool: pool(x).sum())))(x)
+        expected = jax.vmap(jax.grad(lambda x, pool=pool: pool(x).sum()))(x.astype("f"))
+        same(gradient, np.asarray(expected.astype(jnp.bfloat16)))
+    for axes in ((0, None), (None, 0), (0, 0)):
+        operands = [a if axis == 0 else a[0] for a, axis in zip((x, w), axes, strict=True)]
+        found = how(jax.vmap(fj.conv, axes))(*operands)
+        wide = jax.vmap(fj.conv, axes)(*(a.astype("f") for a in operands))
+        same(found, np.asarray(wide.astype(jnp.bfloat16)))
+
+    def along(w):
+        return jax.grad(lambda w: (fj.max_pool(fj.conv(x[0], w), 2) ** 2).sum())(w).sum()
+
+    second = how(jax.grad(along))(w[0])
+    assert second.dtype == jnp.bfloat16
+    assert float(abs(second.astype("f")).max()) > 0
 
 
 def test_empty_batch():

@@ -1,5 +1,7 @@
 """Keras on NumPy: every function against the naive loops, in every dtype."""
 
+import inspect
+
 import fastconv.adapters.keras as adapter
 
 # Without JAX, Keras can be imported after it only.
@@ -11,6 +13,7 @@ from keras.src.backend.common.backend_utils import compute_conv_transpose_paddin
 from numpy.testing import assert_array_equal
 
 from fastconv import reference
+from fastconv.adapters import _keras_functions
 
 WINDOWS = [(3,), (3, 2), (2, 1, 3)]
 LAYOUTS = ["channels_last", "channels_first"]
@@ -201,3 +204,15 @@ def test_a_whole_model_predicts():
         reference.conv(a, point, bias), *map(np.asarray, back.weights), stride=2
     )
     np.testing.assert_allclose(y, a.mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_signatures_are_those_of_keras():
+    """Whatever Keras's callers give by position arrives where it should."""
+    functions = {**_keras_functions.FUNCTIONS, **_keras_functions.TRANSFORMS}
+    seen = set()
+    for _, name, own in adapter._originals:
+        parameters = (inspect.signature(f).parameters.values() for f in (functions[name], own))
+        mine, theirs = ([(p.name, p.kind, p.default) for p in each] for each in parameters)
+        assert mine == theirs
+        seen.add(name)
+    assert seen >= set(_keras_functions.FUNCTIONS)

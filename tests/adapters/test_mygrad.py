@@ -6,6 +6,8 @@ and errors, checked against MyGrad's own functions where those exist, else again
 
 from __future__ import annotations
 
+import inspect
+
 import hypothesis.strategies as st
 import mygrad
 import numpy as np
@@ -157,6 +159,42 @@ def test_max_pool_equals_mygrads_own(shape, pool, stride):
     assert_same(backward(ours.max_pool, x, pool=pool, stride=stride), expected)
     for constant in (True, False):
         assert ours.max_pool(x * 1.0, pool, stride, constant=constant).constant is constant
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6), (2, 3, 6, 8), (1, 2, 4, 4, 6)])
+@pytest.mark.parametrize("dtype", ["f", "d", "l"])
+def test_an_integer_is_the_window_on_every_axis_of_the_images(shape, dtype):
+    """``pool(x, 2, 2)``, the positional form that other libraries have."""
+    x = integers(0, *shape, dtype=dtype)
+    whole = (2,) * (len(shape) - 2)
+    out = ours.max_pool(x, 2, 2)
+    np.testing.assert_array_equal(out.data, layers.max_pool(x, whole, 2).data)
+    if dtype != "l":
+        t = mygrad.tensor(x)
+        out = ours.avg_pool(t, 2, 2)
+        np.testing.assert_array_equal(out.data, ours.avg_pool(x, whole, (2,) * len(whole)).data)
+        out.sum().backward()
+        np.testing.assert_array_equal(t.grad, np.full(shape, 0.5 ** len(whole)))
+
+
+def test_a_window_that_is_none_names_pool():
+    x = mygrad.zeros((1, 2, 4, 4))
+    for function in (ours.max_pool, ours.avg_pool):
+        for pool in (2.5, "ab", None, (2, 1.5)):
+            with pytest.raises(TypeError, match="pool="):
+                function(x, pool, 2)
+        with pytest.raises(ValueError, match=r"pool: 2 must be a tuple.*\(4, 4\)"):
+            function(x[0, 0], 2, 2)
+
+
+def test_signatures_are_those_of_mygrad():
+    for name in ("conv_nd", "max_pool"):
+        mine, own = (
+            list(inspect.signature(getattr(m, name)).parameters.values()) for m in (ours, layers)
+        )
+        assert [(p.name, p.kind, p.default) for p in mine] == [
+            (p.name, p.kind, p.default) for p in own
+        ]
 
 
 def test_max_pool_ties_go_to_the_first_as_in_mygrad():

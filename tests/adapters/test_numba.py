@@ -101,6 +101,74 @@ def test_out_activation_and_layouts():
     np.testing.assert_array_equal(into(x, w, None), reference.conv(x, w, activation="relu"))
 
 
+@njit
+def optional(x, w, b, out, use):
+    y = fc.conv(
+        x, w, b if use else None, activation="relu" if use else None, out=out if use else None
+    )
+    return y, fc.max_pool(y, 2, stride=1 if use else None)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["f", "d"])
+def test_arguments_that_may_be_none(dtype, order):
+    """``b if use else None`` has a type of its own in Numba: optional."""
+    x, w, b = (
+        integers(i, *n, dtype=dtype) for i, n in enumerate([(2, 6, 5, 2), (3, 2, 2, 3), (3,)])
+    )
+    out = np.full((2, 4, 4, 3), np.nan, dtype, order)
+    y, pooled = optional(x, w, b, out, True)
+    expected = reference.conv(x, w, b, activation="relu")
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(pooled, reference.max_pool(expected, 2, stride=1))
+    out[...] = np.nan
+    y, pooled = optional(x, w, b, out, False)
+    expected = reference.conv(x, w)
+    np.testing.assert_array_equal(y, expected)
+    assert np.isnan(out).all()
+    np.testing.assert_array_equal(pooled, reference.max_pool(expected, 2))
+
+
+def test_arguments_that_may_not_be_none_or_have_another_type():
+    x, w = integers(0, 1, 4, 4, 1), integers(1, 3, 3, 1, 1)
+    for call, says in (
+        (lambda x, w, use: fc.conv(x, w, w if use else None), "with one axis is needed"),
+        (lambda x, w, use: fc.conv(x, w, out=w[0] if use else None), "with 4 axes is needed"),
+        (lambda x, w, use: fc.conv(x, w, stride=1 if use else None), "stride is .*an integer is"),
+        (
+            lambda x, w, use: fc.max_pool(x, 2, stride=1.5 if use else None),
+            "stride is .*an integer",
+        ),
+    ):
+        with pytest.raises(TypingError, match=says):
+            njit(call)(x, w, True)
+
+
+@njit
+def winners_back(dy, argmax, shape):
+    return fc.max_pool_backward(dy, argmax, shape, 2)
+
+
+def test_an_argmax_of_minus_one_is_a_value_error():
+    dy, argmax = integers(0, 1, 2, 2, 3), np.zeros((1, 2, 2, 3), np.int64)
+    assert winners_back(dy, argmax, (1, 4, 4, 3)).shape == (1, 4, 4, 3)
+    argmax[0, 1, 1, 2] = -1
+    with pytest.raises(ValueError, match="argmax holds -1"):
+        winners_back(dy, argmax, (1, 4, 4, 3))
+
+
+@njit
+def overhanging(x):
+    return fc.max_pool(x, 3, stride=2, ceil_mode=True), fc.avg_pool(x, 3, stride=2, ceil_mode=True)
+
+
+def test_ceil_mode_of_a_window_that_overhangs():
+    x = integers(0, 1, 2, 2, 3)
+    for found, pool in zip(overhanging(x), (reference.max_pool, reference.avg_pool), strict=True):
+        np.testing.assert_array_equal(found, pool(x, 3, stride=2, ceil_mode=True))
+
+
 @njit(parallel=True)
 def each(x, w):
     sums = np.zeros(len(x))

@@ -181,9 +181,69 @@ def test_max_unpool_undoes_max_pool():
     assert_array_equal(back, np.where(np.isin(x, y), x, 0))
     with pytest.raises(ValueError, match=r"indices: .* must lie in an output of"):
         ours("MaxUnpool", {"y": y, "indices": indices + 1000}, **window)
-    feeds = {"y": y, "indices": indices, "shape": np.array([2, 3, 6, 3])}
-    with pytest.raises(ValueError, match="output_shape"):
-        ours("MaxUnpool", feeds, **window)
+    for shape in ([2, 3, 6], [3, 2, 6, 4], [1, 3, 12, 4], [2, 3, -6, -4]):
+        feeds = {"y": y, "indices": indices, "shape": np.array(shape)}
+        with pytest.raises(ValueError, match="output_shape"):
+            ours("MaxUnpool", feeds, **window)
+    with pytest.raises(ValueError, match=r"indices: .* must lie in an output of"):
+        ours("MaxUnpool", feeds | {"shape": np.array([2, 3, 2, 4])}, **window)
+
+
+@pytest.mark.parametrize(
+    ("shape", "attributes"),
+    [
+        ((2, 3, 7, 6), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ((2, 3, 7, 7), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ((2, 2, 7, 5), {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
+        ((1, 2, 8, 9), {"kernel_shape": [3, 2], "strides": [3, 3]}),
+        ((2, 2, 6, 7), {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+        ((2, 3, 9), {"kernel_shape": [2], "strides": [2]}),
+        ((1, 2, 5, 4, 7), {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2]}),
+    ],
+)
+def test_max_unpool_back_to_the_shape_of_the_pools_input(shape, attributes):
+    """Where that is not the smallest one that the windows fit: given as output_shape."""
+    x = np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape).astype(np.float32)
+    y, indices = ours("MaxPool", {"x": x}, outputs=2, **attributes)
+    window = {name: value for name, value in attributes.items() if name != "ceil_mode"}
+    feeds = {"y": y, "indices": indices, "shape": np.array(shape)}
+    (back,) = ours("MaxUnpool", feeds, **window)
+    assert_array_equal(back, np.where(np.isin(x, y), x, 0))
+    if "ceil_mode" not in attributes:  # ONNX Runtime refuses a shape that windows overhang
+        assert_array_equal(runtime("MaxUnpool", feeds, **window)[0], back)
+
+
+def test_max_unpool_of_onnx_own_example_counts_in_the_smallest_shape():
+    y = np.array([[[[5, 6], [7, 8]]]], np.float32)
+    feeds = {"y": y, "indices": np.array([[[[5, 7], [13, 15]]]]), "shape": np.array([1, 1, 5, 5])}
+    (back,) = ours("MaxUnpool", feeds, kernel_shape=[2, 2], strides=[2, 2])
+    assert_array_equal(back[0, 0, [1, 1, 3, 3], [1, 3, 1, 3]], [5, 6, 7, 8])
+    assert back.sum() == 26
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool"])
+@pytest.mark.parametrize("n", range(3, 12))
+def test_ceil_mode_adds_no_window_to_auto_pad(op, n):
+    """The text: ceil((n - reach + 1) / stride) windows with VALID, ceil(n / stride) with SAME."""
+    x = normal(np.random.default_rng(0), 1, 2, n)
+    for s in (1, 2, 3, 4):
+        options = {"kernel_shape": [3], "strides": [s], "ceil_mode": 1}
+        (y,) = ours(op, {"x": x}, auto_pad="VALID", **options)
+        assert y.shape[2] == -(-(n - 3 + 1) // s)
+        (whole,) = ours(op, {"x": x}, **options | {"ceil_mode": 0})
+        assert_array_equal(y, whole)
+        (y,) = ours(op, {"x": x}, auto_pad="SAME_UPPER", **options)
+        assert y.shape[2] == -(-n // s)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 5), (3, 1)])
+def test_ceil_mode_of_a_window_that_overhangs(size):
+    x = {"x": normal(np.random.default_rng(0), 2, 3, *size)}
+    for pads in ([0, 0, 0, 0], [1, 0, 0, 1]):
+        options = {"kernel_shape": [3, 3], "strides": [3, 3], "pads": pads, "ceil_mode": 1}
+        agree("MaxPool", x, outputs=2, **options)
+        agree("AveragePool", x, **options)
+        agree("AveragePool", x, count_include_pad=1, **options)
 
 
 def test_col2im_of_integers():

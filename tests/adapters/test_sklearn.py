@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import joblib
 import numpy as np
@@ -222,3 +223,187 @@ def test_regressor_of_several_outputs():
     model.partial_fit(images, y)
     with pytest.raises(ValueError, match="y has 1 outputs, fitted were 2"):
         model.partial_fit(images, y[:, 0])
+
+
+# What is wrong is said by the names that the caller knows -----------------------------------------
+
+X_SMALL, Y_SMALL = np.random.default_rng(0).normal(size=(12, 6, 6)).astype("f4"), [0, 1] * 6
+WRONG = {
+    "filters": ["16", (0,), (8, -1), (2.5,), 1.5, None, True, 0, {8: 1}],
+    "hidden": ["64", (0,), (2.5,), -3, None, False],
+    "network": ["digits_cnn", 3, nn.Sequential(nn.Flatten(), nn.Dense(36, 2))],
+    "image_shape": ["6x6", 36, (36,), (0, 36), (6.0, 6), (5, 5), (6, 6, 1, 1), (6, 6, 3)],
+    "learning_rate_init": [-1e-3, np.nan, np.inf, "0.1", None, True],
+    "alpha": [-1, np.nan, "0", None],
+    "batch_size": [0, -1, 2.5, "auto", None, True],
+    "max_iter": [0, -5, 1.5, "10", None],
+    "tol": [-1, -1e-9, np.nan, None, "1e-4"],
+    "n_iter_no_change": [0, -1, 2.5, None, np.inf],
+    "early_stopping": ["yes", None, 0.5],
+    "validation_fraction": [1.5, 0, 1, -0.1, np.nan, None, "0.1"],
+    "random_state": ["0", -1, 1.5, np.random.default_rng(0)],
+    "verbose": ["yes", None, -1],
+}
+
+
+def test_every_parameter_is_looked_at():
+    assert set(WRONG) == set(CNNClassifier().get_params())
+
+
+@pytest.mark.parametrize("estimator", [CNNClassifier, CNNRegressor])
+@pytest.mark.parametrize(
+    ("name", "value"), [(n, v) for n, values in WRONG.items() for v in values], ids=repr
+)
+def test_a_wrong_parameter_is_named_before_anything_is_changed(estimator, name, value):
+    others = [n for n in WRONG if n != name] + ["lr", "weight_decay", "min_delta", "patience"]
+    others += ["test_size", "epochs"]
+    for method in ("fit", "partial_fit"):
+        model = estimator(max_iter=1, random_state=0).fit(X_SMALL, Y_SMALL)
+        weights = [p.value.copy() for p in model.model_.parameters()]
+        fresh = estimator(**{"max_iter": 1, name: value})
+        with pytest.raises((ValueError, TypeError)) as caught:
+            getattr(fresh, method)(X_SMALL, Y_SMALL)
+        assert re.match(rf"{name}[ :=]", str(caught.value)), str(caught.value)
+        words = set(re.findall(r"\w+", str(caught.value).partition("needed, such")[0]))
+        assert not words & set(others)
+        assert not hasattr(fresh, "model_")
+        if (name, method) in (("image_shape", "partial_fit"), ("network", "partial_fit")):
+            continue  # what is there already is not made again
+        with pytest.raises((ValueError, TypeError)):
+            getattr(model.set_params(**{name: value}), method)(X_SMALL, Y_SMALL)
+        for before, parameter in zip(weights, model.model_.parameters(), strict=True):
+            np.testing.assert_array_equal(parameter.value, before)
+
+
+@pytest.mark.parametrize(
+    "given", [{"filters": 8, "hidden": 5}, {"filters": np.int64(8), "hidden": [5]},
+              {"filters": np.array([8]), "hidden": (np.int32(5),)}]
+)  # fmt: skip
+def test_one_number_is_one_layer(given):
+    model = CNNClassifier(**given, max_iter=1, random_state=0).fit(X_SMALL, Y_SMALL)
+    other = CNNClassifier((8,), (5,), max_iter=1, random_state=0).fit(X_SMALL, Y_SMALL)
+    np.testing.assert_array_equal(model.predict_proba(X_SMALL), other.predict_proba(X_SMALL))
+    assert model.get_params()["filters"] is given["filters"]  # scikit-learn's rule
+
+
+def network_of(outputs, inputs=36):
+    return lambda shape, _, seed: nn.Sequential(
+        nn.Flatten(), nn.Dense(inputs, outputs, rng=seed), name="mine"
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (network_of(3), "network: its model should return 2 numbers an image, got shape (3,)"),
+        (network_of(1), "network: its model should return 2 numbers an image, got shape (1,)"),
+        (network_of(2, 35), "network: its model does not take float32 images of (6, 6, 1)"),
+        (lambda shape, outputs, seed: nn.Sequential(nn.ReLU()), "got shape (6, 6, 1)"),
+        (lambda shape, outputs, seed: nn.Dense(2, 2), "network: it should return"),
+        (lambda shape: nn.Sequential(), "network: it is called as network(input_shape, outputs,"),
+        (lambda shape, outputs: nn.Sequential(), "got an unexpected keyword argument 'seed'"),
+    ],
+)
+def test_a_network_that_does_not_fit(network, says):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        CNNClassifier(network=network, max_iter=1).fit(X_SMALL, Y_SMALL)
+    assert says in str(caught.value)
+    assert str(caught.value).startswith("network: ")
+    if "should return 2" in says:
+        assert isinstance(caught.value, ValueError)
+
+
+def test_too_few_images_to_hold_some_out():
+    for share in (0.01, 0.05, 0.99):
+        model = CNNClassifier(early_stopping=True, validation_fraction=share)
+        with pytest.raises(
+            ValueError, match=f"^validation_fraction={share} of 12 images"
+        ) as caught:
+            model.fit(X_SMALL, Y_SMALL)
+        assert "test_size" not in str(caught.value)
+
+
+def test_a_loss_that_is_not_finite_is_said_in_the_estimators_words():
+    model = CNNRegressor(learning_rate_init=1e30, max_iter=5)
+    with pytest.raises(FloatingPointError, match=r"smaller learning_rate_init than 1e\+30"):
+        model.fit(X_SMALL, Y_SMALL)
+
+
+# Images of any kind ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind", [list, tuple, lambda X: [x.tolist() for x in X], lambda X: [list(x) for x in X]]
+)
+@pytest.mark.parametrize("shape", [(12, 36), (12, 6, 6), (12, 6, 2, 3)])
+def test_lists_of_images_are_arrays(kind, shape):
+    X = X_SMALL.reshape(shape)
+    model = CNNClassifier(max_iter=1, random_state=0).fit(X, Y_SMALL)
+    other = CNNClassifier(max_iter=1, random_state=0).fit(kind(X), Y_SMALL)
+    assert other.image_shape_ == model.image_shape_
+    np.testing.assert_array_equal(other.predict_proba(kind(X)), model.predict_proba(X))
+    other.partial_fit(kind(X), Y_SMALL)
+
+
+def test_images_of_several_shapes():
+    with pytest.raises(ValueError, match="X: rows or images of one shape"):
+        CNNClassifier().fit([np.zeros((3, 3)), np.zeros((4, 4))], [0, 1])
+
+
+class Foreign:
+    """An array of a library that need not be installed."""
+
+    shape, ndim = (12, 6, 6), 3
+
+    def __array__(self, *args, **kwargs):
+        pytest.fail("computed without a word")
+
+    def __len__(self):
+        return 12
+
+
+@pytest.mark.parametrize(("module", "cure"), [("xarray.core.dataarray", "X.to_numpy()"),
+                                              ("dask.array.core", "X.compute()")])  # fmt: skip
+@pytest.mark.parametrize("kind", [lambda x: x, lambda x: [x, x]])
+def test_arrays_that_would_be_computed_or_lose_their_names(monkeypatch, module, cure, kind):
+    monkeypatch.setattr(Foreign, "__module__", module)
+    fitted = CNNClassifier(max_iter=1).fit(X_SMALL, Y_SMALL)
+    for call in (lambda X: CNNClassifier().fit(X, Y_SMALL), fitted.predict, fitted.predict_proba,
+                 lambda X: fitted.partial_fit(X, Y_SMALL)):  # fmt: skip
+        with pytest.raises(TypeError, match=r"^X: ") as caught:
+            call(kind(Foreign()))
+        assert cure in str(caught.value)
+    with pytest.raises(TypeError, match=r"^y: "):
+        CNNRegressor().fit(X_SMALL, Foreign())
+
+
+def test_dask():
+    array = pytest.importorskip("dask.array").from_array(X_SMALL)
+    with pytest.raises(TypeError, match=r"^X: .*X\.compute\(\) makes one"):
+        CNNClassifier().fit(array, Y_SMALL)
+
+
+def test_torch_tensors():
+    torch = pytest.importorskip("torch")
+    X = torch.tensor(X_SMALL)
+    model = CNNClassifier(max_iter=1, random_state=0).fit(X, torch.tensor(Y_SMALL))
+    other = CNNClassifier(max_iter=1, random_state=0).fit(X_SMALL, Y_SMALL)
+    for tensors in (X, list(X)):
+        np.testing.assert_array_equal(model.predict_proba(tensors), other.predict_proba(X_SMALL))
+    for needs in (X.clone().requires_grad_(), list(X.clone().requires_grad_())):
+        with pytest.raises(TypeError, match=r"^X: Tensor of torch: .*detach"):
+            model.predict(needs)
+        with pytest.raises(TypeError, match=r"^X: "):
+            CNNClassifier().fit(needs, Y_SMALL)
+    with pytest.raises(TypeError, match=r"^y: "):
+        CNNRegressor().fit(X_SMALL, X[:, 0, 0].clone().requires_grad_())
+
+
+def test_a_mask_is_not_ignored():
+    with pytest.raises(TypeError, match=r"^X: a masked array"):
+        CNNClassifier().fit(np.ma.masked_less(X_SMALL, 0), Y_SMALL)
+
+
+def test_one_class():
+    model = CNNClassifier(max_iter=1).fit(X_SMALL, ["cat"] * 12)
+    assert model.score(X_SMALL, ["cat"] * 12) == 1.0

@@ -3,12 +3,15 @@
 import csv
 import os
 import re
+import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import fastconv
+from fastconv import examples
 from fastconv.cli import COMMANDS, bench, main
 from fastconv.cli.bench_timing import measure
 from fastconv.cli.output import print_table
@@ -82,6 +85,16 @@ def test_version(capsys):
         (["bench", "--threads", "0"], "'0' is not a whole number of at least 1"),
         (["warmup", "--dtype", "float31"], "did you mean float32?"),
         (["info", "--verbose"], "unknown option --verbose"),
+        (["train", "--resume", "--overwrite"], "not allowed with argument"),
+        (["explain", "--png", "none/flow.png"], "none/flow.png: No such file or directory"),
+        (["explain", "--png", "."], "--png: . is a folder; a file name is needed"),
+        (["explain", "--png", "flow.xyz"], "Format 'xyz' is not supported"),
+        (["bench", "--csv", "none/a.csv"], "--csv: none/a.csv cannot be written"),
+        (["bench", "--csv", "."], "--csv: . cannot be written: a file in a folder is needed"),
+        (["export", "none"], "none/model.npz: no such file (a model saved by fastconv is needed)"),
+        (["export", "none.npz", "a.txt"], "a.txt must be a file name that ends in .onnx"),
+        (["export", "--input-shape", "8"], "no such file"),
+        (["export", "--input-shape", "8x0"], "'8x0' is not a shape such as 8x8x1"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(words, expected, capsys, monkeypatch, tmp_path):
@@ -94,12 +107,135 @@ def test_wrong_usage_is_one_line_and_status_2(words, expected, capsys, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_python_m_fastconv_and_a_closed_pipe():
-    words = [sys.executable, "-m", "fastconv", "explain"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() == 141
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train", "--data", "text"], "text: expected an .npz file with x and y, or a folder of"),
+        (["train", "--data", "text.npz"], "text.npz: expected an .npz file with images x"),
+        (["train", "--data", "pictures"], "or train-images-idx3-ubyte.gz (found: cat.png)"),
+        (["train", "--data", "model.npz"], "(found: architecture, format, parameters/0.b, "),
+        (["train", "--data", "first.npz"], "if the channels come first, save np.moveaxis(x, 1, -"),
+        (["train", "--data", "t10k-images-idx3-ubyte"], "IDX files: give the folder of this one"),
+        (["train", "--data", "good.npz", "--out", "text"], "--out: text is a file; a folder is"),
+        (["train", "--data", "good.npz", "--report", "text"], "--report: text is a file; a fol"),
+        (["train", "--data", "good.npz", "--out", "model.npz"], "--out: there is a run already, "),
+        (["train", "--resume", "--out", "model.npz"], "there is model.npz, but no checkpoint mod"),
+        (["export", "text"], "text: expected the folder that train wrote, or a file NAME.npz"),
+        (["export", "good.npz"], "good.npz: expected a model saved by fastconv, but array 'form"),
+        (["export", "pictures"], "pictures/model.npz: no such file"),
+        (["explain", "--image", "pictures"], "--image: pictures: Is a directory"),
+        (["explain", "--image", "good.npz"], "good.npz: not an .npy file of shape (8, 8)"),
+        (["bench", "good.npz"], "good.npz is not a text file"),
+    ],
+)
+def test_files_of_another_kind(words, expected, capsys, monkeypatch, tmp_path):
+    """One line, status 2, and every file stays as it is."""
+    if words[0] == "export":
+        pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    examples.binary_cnn().save("model.npz")
+    (tmp_path / "pictures").mkdir()
+    for name in ("text", "text.npz", "pictures/cat.png", "t10k-images-idx3-ubyte"):
+        (tmp_path / name).write_text("no images\n", encoding="utf-8")
+    y = np.arange(20) % 2
+    np.savez("good.npz", x=np.zeros((20, 8, 8), np.uint8), y=y)
+    np.savez("first.npz", x=np.zeros((20, 3, 32, 32), np.uint8), y=y)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert main(words) == 2
+    assert expected in one_error_line(capsys)
+    after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert after == before
+
+
+def test_too_little_memory_is_one_line(capsys):
+    assert main(["bench", "m1 h1000000w1000000c100 f3 k3", "--repeat", "1"]) == 1
+    assert "error: not enough memory: Unable to allocate" in one_error_line(capsys)
+
+
+def test_whole_numbers_are_shown_whole(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--model", "binary_cnn", "--epochs", "1", "--seed", "12345678"]
+    assert main(words) == 0
+    assert "learning rate 0.01, seed 12345678\n" in capsys.readouterr().out
+    assert main([*words[:-1], "12345679", "--resume"]) == 2
+    assert "was made with --seed 12345678, not 12345679" in one_error_line(capsys)
+
+
+# Who reads the output, and for how long ----------------------------------------------------------
+
+WORDS = {
+    "info": [],
+    "explain": [],
+    "warmup": ["--dtype", "float32"],
+    "bench": ["m1 h6w6c2 f3 k3", "--repeat", "1"],
+    "check": [],
+    "train": ["--model", "binary_cnn", "--epochs", "2", "--out", "run"],
+    "export": ["model.npz", "model.onnx"],
+}
+
+
+def run(words, folder, *, shell=None, **options):
+    """Run the program; its standard error and exit status."""
+    command = [sys.executable, "-m", "fastconv", *words]
+    if shell:
+        command = ["bash", "-c", f"{shlex.join(command)} {shell}"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=folder, env=environment, timeout=300, **options)
+    return done.returncode
+
+
+@pytest.fixture
+def folder(tmp_path):
+    examples.binary_cnn().save(tmp_path / "model.npz")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",  # `check` takes half a minute
+    [pytest.param(c, marks=pytest.mark.soak) if c == "check" else c for c in WORDS],
+)
+@pytest.mark.parametrize("how", ["closed", "none"])
+def test_a_reader_that_goes_away_is_no_fault(command, how, folder):
+    """`fastconv ... | true`, and `>&-`: the work is done, nothing is said, status 0."""
+    words = [command, *WORDS[command]]
+    if command == "export":
+        pytest.importorskip("onnx")
+    shell = "2> err | true; exit ${PIPESTATUS[0]}" if how == "closed" else "2> err >&-"
+    assert run(words, folder, shell=shell) == 0
+    err = (folder / "err").read_text(encoding="utf-8")
+    assert "Traceback" not in err
+    assert "Error" not in err
+    written = {"train": "run/model.npz", "export": "model.onnx"}.get(command)
+    assert written is None or (folder / written).exists()
+
+
+def test_both_streams_may_go_away(folder):
+    words = ["train", *WORDS["train"]]
+    assert run(words, folder, shell="2>&1 | head -1 > first; exit ${PIPESTATUS[0]}") == 0
+    assert (folder / "first").read_text(encoding="utf-8").count("\n") == 1
+    assert (folder / "run" / "model.npz").exists()
+    assert run([*words, "--overwrite"], folder, shell=">&- 2>&-") == 0
+    for wrong in (["--epochs", "0"], ["--data", "none.npz"], ["--help"]):
+        status = run(["train", *wrong], folder, shell=">&- 2>&-")
+        assert status == (0 if wrong == ["--help"] else 2)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], [], ["train", "--help"]])
+def test_help_for_nobody(words, folder):
+    assert run(words, folder, shell="2> err | true; exit ${PIPESTATUS[0]}") == 0
+    assert not (folder / "err").read_bytes()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_the_output_is_said(folder):
+    assert run(["train", *WORDS["train"]], folder, shell="2> err > /dev/full") == 1
+    last = (folder / "err").read_text(encoding="utf-8").splitlines()[-1]
+    assert last.endswith("error: standard output: No space left on device")
+    assert (folder / "run" / "model.npz").exists()
+
+
+def test_every_command_is_tried_without_a_reader():
+    assert set(WORDS) == set(COMMANDS)
 
 
 def test_interrupt_is_one_line(capsys, monkeypatch):

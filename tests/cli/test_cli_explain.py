@@ -201,6 +201,43 @@ def test_own_image(capsys, tmp_path):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+BYTES = np.random.default_rng(0).integers(0, 200, (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("image", "divisor"),
+    [
+        (BYTES.astype(np.uint8), 255), (BYTES, BYTES.max()), (BYTES.astype(">i2"), BYTES.max()),
+        (BYTES % 17, 16), (BYTES > 99, 1), (BYTES / 255, 1), (np.zeros((8, 8), np.int64), 1),
+    ],
+)  # fmt: skip
+def test_integers_are_scaled_as_the_data_loader_does(image, divisor, capsys, tmp_path):
+    np.save(tmp_path / "own.npy", image)
+    found = explained(capsys, "--image", str(tmp_path / "own.npy"))
+    np.testing.assert_array_equal(found["x"], image / divisor)
+    np.savez(tmp_path / "own.npz", x=[image] * 10, y=[0] * 10)
+    loaded = examples.load_npz(tmp_path / "own.npz").x_train[0, :, :, 0]
+    np.testing.assert_array_equal(found["x"].astype(np.float32), loaded)
+    if image.any():
+        assert found["delta1"].any()  # 0 .. 255 saturates the sigmoid: no error comes back
+
+
+def test_floats_beyond_1_are_named(capsys, tmp_path):
+    path = tmp_path / "own.npy"
+    np.save(path, BYTES * 1.0)
+    assert main(["explain", "--image", str(path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    np.testing.assert_array_equal(json.loads(out)["x"], BYTES)
+    assert err.startswith(f"note: {path} holds floats up to {BYTES.max():g}, taken as they are")
+    assert err.count("\n") == 1
+
+
+def test_a_figure_without_an_ending_is_a_png_of_that_name(tmp_path):
+    assert main(["explain", "--png", str(tmp_path / "flow")]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["flow"]
+    assert (tmp_path / "flow").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
 def test_without_extras(capsys, monkeypatch):
     for name in ("sklearn", "sklearn.datasets", "matplotlib", "matplotlib.figure", "rich"):
         monkeypatch.setitem(sys.modules, name, None)

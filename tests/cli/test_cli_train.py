@@ -273,8 +273,131 @@ def test_resume_of_a_run_that_was_killed_before_its_first_checkpoint(capsys, dat
     words = ("--model", "binary_cnn", "--data", data, "--epochs", 1, "--out", tmp_path / "run")
     assert train(*words, "--resume") == 0
     assert f"no checkpoint in {tmp_path / 'run'} yet: starting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["run", "bars.npz"])
+def test_another_run_is_not_replaced_unless_that_is_said(out, capsys, data, tmp_path):
+    out = tmp_path / out if out == "run" else tmp_path / "models" / out
+    words = ("--model", "binary_cnn", "--data", data, "--epochs", 1, "--out", out)
     assert train(*words) == 0
-    assert "starting over: " in capsys.readouterr().err
+    folder = out if out.is_dir() else out.parent
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert len(before) == 3
+    capsys.readouterr()
+    other = ("--seed", 5, *words)
+    assert train(*other) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    for word in ("--out: ", "checkpoint.npz", "--resume", "--overwrite"):
+        assert word in err
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    # Any one of the three files is a run.
+    for name in before:
+        for path in folder.iterdir():
+            path.unlink()
+        (folder / name).write_bytes(before[name])
+        assert train(*other) == 2
+        assert name in capsys.readouterr().err
+        assert {p.name: p.read_bytes() for p in folder.iterdir()} == {name: before[name]}
+    for name, content in before.items():
+        (folder / name).write_bytes(content)
+    assert train(*words, "--resume") == 0
+    assert train(*other, "--overwrite") == 0
+    model = folder / next(name for name in before if "checkpoint" not in name)
+    assert model.read_bytes() != before[model.name]
+    assert train(*other, "--overwrite", "--resume") == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_overwrite_of_nothing_and_resume_of_a_model_alone(capsys, data, tmp_path):
+    words = ("--model", "binary_cnn", "--data", data, "--epochs", 1, "--out", tmp_path / "run")
+    assert train(*words, "--overwrite") == 0
+    for path in (tmp_path / "run").glob("checkpoint*"):
+        path.unlink()
+    model = (tmp_path / "run" / "model.npz").read_bytes()
+    capsys.readouterr()
+    assert train(*words, "--resume") == 2
+    assert "model.npz, but no checkpoint" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model.npz").read_bytes() == model
+
+
+def bars(folder, labels, **arrays):
+    rng = np.random.default_rng(0)
+    path = folder / "bars.npz"
+    np.savez(path, x=rng.integers(0, 256, (60, 8, 8), np.uint8), y=labels, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("model", RECIPES)
+@pytest.mark.parametrize("label", [0, "cat"])
+def test_one_class(model, label, capsys, tmp_path):
+    path = bars(tmp_path, np.full(60, label))
+    words = ("--model", model, "--data", path, "--out", tmp_path / "run")
+    assert train(*words, "--epochs", 20, "--report", tmp_path / "report") == 0
+    assert capsys.readouterr().out.endswith("test accuracy 1.0000 (12 of 12 images)\n")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "None: all 12 test images were recognised." in page
+
+
+@pytest.mark.parametrize(
+    ("labels", "unused"),
+    [
+        (np.arange(60) % 10 + 1, "has the label 0: labels count from 0, and the network has 11 cl"),
+        (np.arange(60) % 3 * 2, "has the label 1, 3: "),
+        (np.arange(60) % 3 * 10, "has the label 1, 2, 3, 4, 5, 6, 7, 8, ... (18 of 21 classes): "),
+        (np.arange(60) % 3, None),
+        (np.array(["a", "b", "c"])[np.arange(60) % 3], None),
+        (np.eye(4)[np.arange(60) % 3], "has the label 3: "),
+    ],
+)
+def test_classes_without_an_image_are_said_in_one_line(labels, unused, capsys, tmp_path):
+    path = bars(tmp_path, labels)
+    assert train("--data", path, "--epochs", 1, "--out", tmp_path / "run") == 0
+    err = capsys.readouterr().err.splitlines()
+    notes = [line for line in err if not line.startswith("epoch ")]
+    assert len(notes) == (unused is not None)
+    if unused:
+        assert notes[0].startswith(f"note: no training image {unused}")
+
+
+def test_a_name_that_only_the_test_has_is_named(capsys, tmp_path):
+    y = np.array(["ant", "bee"])[np.arange(60) % 2]
+    test = {"x_test": np.zeros((2, 8, 8), np.uint8), "y_test": np.array(["ant", "fly"])}
+    assert train("--data", bars(tmp_path, y, **test), "--epochs", 1, "--out", tmp_path / "r") == 0
+    assert "note: no training image has the label fly: " in capsys.readouterr().err
+
+
+def test_floats_in_another_scale_are_said_in_one_line(capsys, data, tmp_path):
+    x = np.load(data)["x"].astype(np.float32)
+    for factor, said in ((1.0, True), (1 / 255, False)):
+        np.savez(tmp_path / "a.npz", x=x * np.float32(factor), y=np.arange(60) % 2)
+        words = ("--data", tmp_path / "a.npz", "--out", tmp_path / "run", "--epochs", 1)
+        assert train("--model", "binary_cnn", *words, "--overwrite") == 0
+        assert ("note: pixels are floats up to 255, " in capsys.readouterr().err) == said
+
+
+def test_names_of_classes_in_the_report(tmp_path, monkeypatch):
+    from fastconv.cli import report_figures
+
+    names = ["<b>ant</b>", "$x_1$", "a name that is too long for any figure"]
+    path = bars(tmp_path, np.array(names)[np.arange(60) % 3])
+    drawn = {}
+    matrix, mistakes = report_figures.confusion_matrix, report_figures.mistakes
+    monkeypatch.setattr(
+        report_figures, "confusion_matrix", lambda *a: matrix(*drawn.setdefault("matrix", a))
+    )
+    monkeypatch.setattr(
+        report_figures, "mistakes", lambda *a: mistakes(*drawn.setdefault("mistakes", a))
+    )
+    words = ("--data", path, "--epochs", 1, "--out", tmp_path / "run")
+    assert train(*words, "--report", tmp_path / "report") == 0
+    shown = drawn["matrix"][2]
+    assert shown == ["$x_1$", "<b>ant</b>", "a name that is too lo..."]  # in order
+    assert all(re.match(r"is .*: [\d.]+%\nfound .*: [\d.]+%$", t) for t in drawn["mistakes"][1])
+    text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;ant&lt;/b&gt;" in text
+    assert "<b>ant" not in text
+    assert names[2] in text
 
 
 def test_wrong_data(capsys, tmp_path):

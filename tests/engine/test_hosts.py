@@ -26,7 +26,7 @@ from fastconv.engine.emit.pool import (
     emit_scatter,
 )
 from fastconv.engine.emit.product import Operands, TileShape, emit_product
-from fastconv.engine.emit.sums import emit_sums
+from fastconv.engine.emit.sums import emit_mask, emit_plane_sums, emit_sums
 from fastconv.engine.tables.tiles import (
     DOT,
     ELEMENTWISE,
@@ -61,6 +61,15 @@ for channels in (1, 3, 5, 8, 17, 33):
 t.test_few_channels(2, t.F4)
 t.test_pooling_channel_tails(6, t.F4)
 import fastconv
+import numpy as np
+rng = np.random.default_rng(0)
+for dtype in ("float16", "float32", "float64"):
+    dy, y = rng.integers(-9, 10, (2, 2, 5, 7, 19)).astype(dtype)
+    right = np.where(y > 0, dy, np.zeros((), dtype))
+    assert fastconv.relu_backward(dy, y).tobytes() == right.tobytes()
+    for a in (dy, np.ascontiguousarray(np.moveaxis(dy, -1, 1)).transpose(0, 2, 3, 1)):
+        db = fastconv.conv_backward(a, a, np.zeros((1, 1, 19, 19), dtype), need=("b",)).db
+        assert (db == dy.sum((0, 1, 2), "f8")).all()
 from fastconv.cli.deep.numbers import check_numbers
 for score in check_numbers(fastconv, 0, 6, lambda done, total: None):
     assert score.failures == 0, score.first_failure
@@ -117,6 +126,16 @@ def pooling_module_of(tile: PoolTile) -> str:
     builder = ir.IRBuilder(function.append_basic_block())
     emit_sums(builder, tile.element, tile.lanes, *function.args)
     builder.ret_void()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 4), "plane_sums")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit_plane_sums(builder, tile.element, 4, *function.args)
+    builder.ret_void()
+    for element in (tile.element, ir.IntType(16)):
+        name = module.get_unique_name("mask")
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 3), name)
+        builder = ir.IRBuilder(function.append_basic_block())
+        emit_mask(builder, element, 2 * tile.lanes, *function.args)
+        builder.ret_void()
     return str(module)
 
 

@@ -3,6 +3,7 @@
 Each test has a cache of its own with one kernel in it, `col2im_rows`, which compiles in a moment.
 """
 
+import compileall
 import ctypes
 import itertools
 import os
@@ -11,11 +12,12 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.machinery import ModuleSpec
 
 import pytest
 
 from fastconv import cache
-from fastconv.compiler import files, sources
+from fastconv.compiler import files, folder, sources
 
 QUICK = "import work; print(work.quick())"
 SOAK = pytest.mark.soak
@@ -306,7 +308,8 @@ def test_sources_are_found_in_every_installation(python, tmp_path, form):
         copy = place / "fastconv"
         shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
         if i:
-            (copy / "engine" / "loops" / "sweep.py").open("a").write("CHANGED = 1\n")
+            changed = copy / "engine" / "loops" / "sweep.py"
+            changed.write_text(changed.read_text() + "CHANGED = 1\n")
         if form == "zip":
             places.append(shutil.make_archive(str(place), "zip", place))
         else:
@@ -338,6 +341,65 @@ sources._source = lambda spec: old(spec) + b"# changed"
     answers(python, warm, compiles=1, code=code)
     assert len(kernels(warm)) == 2
     assert len({file.parent for file in kernels(warm)}) == 2
+
+
+def without_sources(folder, zipped):
+    """A copy of the package as .pyc files alone; what to put on sys.path."""
+    package = folder / "fastconv"
+    shutil.copytree(os.path.dirname(cache.__file__), package,
+                    ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    assert compileall.compile_dir(package, quiet=1, legacy=True)
+    for file in package.rglob("*.py"):
+        file.unlink()
+    return shutil.make_archive(folder / "all", "zip", folder) if zipped else folder
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_kernels_are_kept_where_the_package_has_no_sources(tmp_path, zipped):
+    """By the bytecode, which has an order of its own in no process."""
+    (tmp_path / "site").mkdir()
+    site = without_sources(tmp_path / "site", zipped)
+    code = (
+        "import fastconv.compiler.once as once; once.PATIENCE = -1e9\n"
+        "import numpy as np, fastconv as fc\n"
+        "assert fc.__file__.endswith('.pyc')\n"
+        "print(fc.col2im(np.ones((1, 2, 4)), (1, 5, 1), 4).sum())"
+    )
+    for number in range(2):
+        environment = {"PYTHONPATH": str(site), "PYTHONHASHSEED": str(number),
+                       "FASTCONV_CACHE_DIR": str(tmp_path / "kernels")}  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment,
+                              cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+        assert done.stdout.strip() == "8.0", done.stderr
+        assert compiled(done.stderr) == (not number), done.stderr
+        assert "Warning" not in done.stderr
+        assert len(kernels(tmp_path / "kernels")) == 1
+
+
+def test_other_bytecode_is_another_key_and_another_place_is_not():
+    one, other, moved = (
+        compile(text, file, "exec")
+        for text, file in (
+            ("a = {1, 2} | f(3)", "x"),
+            ("a = {1, 2} | f(4)", "x"),
+            ("a = {1, 2} | f(3)", "y"),
+        )
+    )
+    assert sources._code(one) == sources._code(moved) != sources._code(other)
+
+
+def test_without_any_code_no_folder_is_promised_to_help(monkeypatch):
+    class Loader:
+        """Of a module that exists in memory alone."""
+
+    spec = ModuleSpec("kernel", Loader(), origin="built in")
+    monkeypatch.setattr(sources, "sources", lambda: {"compiler.kernel": spec})
+    monkeypatch.setattr(folder, "folder_name", sources.folder_name.__wrapped__)
+    monkeypatch.setattr(files, "_said", set())
+    with pytest.warns(RuntimeWarning, match="neither source nor bytecode") as said:
+        assert files.KernelFile("a", 1).read() is None
+    assert "FASTCONV_CACHE_DIR" not in str(said[0].message)
+    assert cache.describe().startswith("none: neither source")
 
 
 @pytest.mark.parametrize("package", ["fastconv._version", "numba", "llvmlite", "numpy"])

@@ -120,7 +120,7 @@ def test_a_sum_that_rounds_too_much_is_seen():
         return y * (1 + np.finfo(y.dtype).eps * 60)
 
     def rms(x, w, **options):
-        """Within the bound, but twice as wrong as NumPy."""
+        """Within the bound, but twice as wrong as one chain."""
         y = fastconv.conv(x, w, **options)
         sign = np.random.default_rng(0).choice([-1, 1], y.shape).astype(y.dtype)
         return y + sign * np.finfo(y.dtype).eps * fastconv.conv(abs(x), abs(w), **options) / 4

@@ -76,7 +76,8 @@ if hasattr(os, "fork"):
 
 @pytest.mark.parametrize(("layer", "threads"), [("tbb", 2), ("omp", 3), ("workqueue", 2)])
 def test_layers_runs_and_children(python, expected, layer, threads):
-    out, _ = python(CODE, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS=threads)
+    out, _ = python(CODE, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS=threads,
+                    FASTCONV_NUM_THREADS=threads)  # fmt: skip
     for line in out.splitlines():
         assert tuple(line.split()) == expected
 
@@ -85,7 +86,8 @@ def test_layers_runs_and_children(python, expected, layer, threads):
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_every_layer_with_every_number_of_threads(python, expected, layer, threads):
-    out, _ = python(CODE, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS=threads)
+    out, _ = python(CODE, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS=threads,
+                    FASTCONV_NUM_THREADS=threads)  # fmt: skip
     for line in out.splitlines():
         assert tuple(line.split()) == expected
 

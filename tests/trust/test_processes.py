@@ -202,7 +202,7 @@ def test_right_results_and_no_signal(python, right, layer, name):
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_whole_matrix(python, right, layer, name, threads):
-    check(python, right, layer, name, NUMBA_NUM_THREADS=threads)
+    check(python, right, layer, name, NUMBA_NUM_THREADS=threads, FASTCONV_NUM_THREADS=threads)
 
 
 QUICK = """

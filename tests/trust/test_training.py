@@ -173,13 +173,13 @@ class FullFile:
 
 @pytest.mark.parametrize("room", [0, 1, 100, 5000])
 def test_no_space_left_on_device(tmp_path, uninterrupted, monkeypatch, room):
-    from fastconv.nn import npz
+    from fastconv.nn import files
 
     path = tmp_path / "run.npz"
     run(path, epochs=2)
     with monkeypatch.context() as patch:
         opener = types.SimpleNamespace(open=lambda *a: FullFile(open(*a), room))  # noqa: SIM115
-        patch.setattr(npz, "open", opener.open, raising=False)
+        patch.setattr(files, "open", opener.open, raising=False)
         with pytest.raises(OSError, match="No space left"):
             run(path, resume=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.npz", "run.previous.npz"]

@@ -5,6 +5,7 @@ of Python loops; everything else stays ONNX's own. The operators take 1 to 3 spa
 bfloat16 (computed in float32), float32 and float64, and the 8-bit integers that ONNX has them
 for. They follow the specification where ONNX's own operators leave it: `auto_pad` with
 dilations, global poolings that are not 2-D, BatchNormalization and Softmax of older opsets.
+They follow it where ONNX Runtime does not, too: with `auto_pad`, `ceil_mode` adds no window.
 
 Examples
 --------

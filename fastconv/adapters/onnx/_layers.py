@@ -90,9 +90,32 @@ def _pool(graph: Any, op: str, layer: Any, x: Any, path: str, **attributes: Any)
         settings["stride"] = layer.window
     window, form = _window(settings, x.rank)
     attributes |= window | _padding(path, window, form)
-    if "pads" in attributes:  # "same" leaves no partial window
-        attributes["ceil_mode"] = int(layer.settings["ceil_mode"])
+    if layer.settings["ceil_mode"] and "pads" in attributes:  # "same" leaves no partial window
+        written = [0] * len(attributes["pads"])
+        if attributes.get("count_include_pad"):  # as zeros: what windows overhang does not count
+            written, attributes["pads"] = attributes["pads"], written
+            attributes["count_include_pad"] = 0
+        if any(written):
+            rank = len(written) // 2
+            ends = np.array([0, 0, *written[:rank], 0, 0, *written[rank:]])
+            name = graph.constant(f"{path}.pads", ends, np.int64)
+            x = x._replace(name=graph.node("Pad", [x.name, name], path))
+        attributes["pads"] = _ceil_pads(attributes, written)
     return x._replace(name=graph.node(op, [x.name], path, **attributes))
+
+
+def _ceil_pads(attributes: dict[str, Any], written: Sequence[int]) -> list[int]:
+    """Pads with which as many windows fit whole as `ceil_mode` has, at every size of the image.
+
+    A high end of ``hi + s - 1`` makes floor of ceil, one of ``k - 1`` lets no window start behind
+    the input: the smaller gives what is left after PyTorch's rule, which drops such a window. ONNX
+    has that rule too, but its shape inference (1.23) keeps the window and declares a wrong shape.
+    `written` are pads, in the same order, that the image has got already.
+    """
+    k, s, pads = (attributes[name] for name in ("kernel_shape", "strides", "pads"))
+    low, high = pads[: len(k)], pads[len(k) :]
+    rows = zip(k, s, high, written[len(k) :], strict=True)
+    return low + [min(hi + b - 1, a - 1 - done) for a, b, hi, done in rows]
 
 
 def _max_pool(graph: Any, layer: nn.MaxPool, x: Any, path: str) -> Any:
@@ -112,18 +135,22 @@ def _global_avg_pool(graph: Any, layer: nn.GlobalAvgPool, x: Any, path: str) -> 
 
 def _flatten(graph: Any, layer: nn.Flatten, x: Any, path: str) -> Any:
     x = graph.channels_last(x, path)
-    return x._replace(name=graph.node("Flatten", [x.name], path), rank=0)
+    flat = x.name if x.rank else x.flat
+    return x._replace(name=graph.node("Flatten", [x.name], path), rank=0, flat=flat)
 
 
 def _dense(graph: Any, layer: nn.Dense, x: Any, path: str) -> Any:
+    graph.takes(x, layer.inputs)
     inputs = [x.name, graph.constant(f"{path}.w", layer.w.value)]
     if layer.b is not None:
         inputs.append(graph.constant(f"{path}.b", layer.b.value))
-    return x._replace(name=graph.node("Gemm", inputs, path))
+    return x._replace(name=graph.node("Gemm", inputs, path), flat="")
 
 
 def _batch_norm(graph: Any, layer: nn.BatchNorm, x: Any, path: str) -> Any:
     x = graph.channels_first(x, path)
+    if not x.rank:
+        graph.takes(x, layer.channels)
     arrays = {
         "scale": layer.scale.value,
         "shift": layer.shift.value,

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv.adapters._host import host
 from fastconv.geometry import effective
+from fastconv.operands import quiet
 
 __all__ = ["DATA_FORMAT", "Op", "Window", "kernel_view"]
 
@@ -23,6 +24,11 @@ class Op(_OpRun):
     """An operator of ONNX's main domain, for every opset: the evaluator asks for it by its name."""
 
     op_domain = ""
+
+    @quiet
+    def run(self, *args: Any, **options: Any) -> Any:
+        """Run the operator; like the functions, it neither warns nor raises for what overflows."""
+        return super().run(*args, **options)
 
     @property
     def opset(self) -> int:
@@ -42,6 +48,7 @@ class Window(NamedTuple):
     s: tuple[int, ...]
     d: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
+    ceil: bool = False
 
     @classmethod
     def of(
@@ -53,6 +60,7 @@ class Window(NamedTuple):
         dilations: Sequence[int] | None = None,
         pads: Sequence[int] | None = None,
         auto_pad: str | None = None,
+        ceil_mode: int | None = None,
     ) -> Window:
         """The window that an operator's attributes describe for the input `x` (m, C, H, W).
 
@@ -80,7 +88,11 @@ class Window(NamedTuple):
                     f"{name}: {list(value)} must have {length} entries for {rank} axes"
                 )
         pairs = tuple(zip(flat[:rank], flat[rank:], strict=True))
-        return cls(k, s, d, _auto(auto_pad or "NOTSET", x.shape[2:], k, s, d, pairs))
+        mode = auto_pad or "NOTSET"
+        # auto_pad decides the size alone. With VALID the text has ceil((n - reach + 1) / stride),
+        # which is the number of whole windows: ceil_mode adds none. (ONNX Runtime adds one.)
+        ceil = bool(ceil_mode) and mode == "NOTSET"
+        return cls(k, s, d, _auto(mode, x.shape[2:], k, s, d, pairs), ceil)
 
     @property
     def reach(self) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ Flatten or at the end.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +15,13 @@ import numpy as np
 import fastconv
 from fastconv.adapters._host import host
 from fastconv.adapters.onnx._layers import CONVERTERS
+from fastconv.adapters.onnx._sizes import fixed_shape
 from fastconv.nn.base import Layer
 from fastconv.nn.container import Sequential, predict
 from fastconv.nn.conv import AXES, Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten
+from fastconv.nn.files import replacing
 from fastconv.nn.normalisation import BatchNorm
-from fastconv.nn.npz import replacing
 from fastconv.nn.pooling import GlobalAvgPool
 
 __all__ = ["OUTPUTS", "to_model", "write"]
@@ -34,24 +34,45 @@ OUTPUTS = {"logits": None, "softmax": "Softmax", "sigmoid": "Sigmoid"}
 
 
 class Value(NamedTuple):
-    """A result in the graph: its name, its spatial axes, and whether channels come before them."""
+    """A result in the graph.
+
+    Attributes
+    ----------
+    name : str
+    rank : int
+        Spatial axes.
+    first : bool
+        Whether channels come before them.
+    flat : str
+        Of rows that hold an image's cells: the value, with its spatial axes, that Flatten took.
+    """
 
     name: str
     rank: int
     first: bool = False
+    flat: str = ""
 
 
 class Graph:
     """Nodes and constants so far."""
 
+    opset = OPSET
+
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
+        # Values that weights fix the size of, by their names: elements of one image.
+        self.fixed: dict[str, int] = {}
 
-    def constant(self, name: str, value: np.ndarray) -> str:
-        """Add an array under a name and return the name."""
-        array = np.ascontiguousarray(value, self.dtype)
+    def takes(self, x: Value, elements: int) -> None:
+        """The weights of a layer take rows of so many elements."""
+        if x.flat:
+            self.fixed[x.flat] = elements
+
+    def constant(self, name: str, value: np.ndarray, dtype: Any = None) -> str:
+        """Add an array, of the network's dtype or another, under a name and return the name."""
+        array = np.ascontiguousarray(value, dtype or self.dtype)
         self.constants[name] = onnx.numpy_helper.from_array(array, name)
         return name
 
@@ -67,14 +88,15 @@ class Graph:
             return x
         axes = range(1, x.rank + 1)
         name = self.node("Transpose", [x.name], path, perm=[0, x.rank + 1, *axes])
-        return Value(name, x.rank, True)
+        return x._replace(name=name, first=True)
 
     def channels_last(self, x: Value, path: str) -> Value:
         """`x` as (m, H, W, C)."""
         if not x.first:
             return x
         axes = range(2, x.rank + 2)
-        return Value(self.node("Transpose", [x.name], path, perm=[0, *axes, 1]), x.rank)
+        name = self.node("Transpose", [x.name], path, perm=[0, *axes, 1])
+        return x._replace(name=name, first=False)
 
     def layer(self, layer: Layer, x: Value, path: str) -> Value:
         """Add a layer, and those inside it."""
@@ -121,6 +143,8 @@ def to_model(
     element = onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
     shape = _input_shape(model, input_shape, own)
     y = graph.layer(model, Value("x", max(0, len(shape) - 2)), model.name or "model")
+    if input_shape is None and graph.fixed:
+        shape = fixed_shape(graph, shape)
     last = graph.channels_last(y, "output").name
     if kind := OUTPUTS[output]:
         last = graph.node(kind, [last], "output", **({"axis": -1} if kind == "Softmax" else {}))
@@ -146,8 +170,8 @@ def to_model(
 def write(model: Sequential, path: str | os.PathLike[str], **options: Any) -> None:
     """Write ``to_model(model, **options)`` to a file, which is whole or not there."""
     text = to_model(model, **options).SerializeToString()
-    with replacing(Path(path)) as temporary:
-        temporary.write_bytes(text)
+    with replacing(path) as file:
+        file.write(text)
 
 
 def _input_shape(

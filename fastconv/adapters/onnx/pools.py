@@ -32,26 +32,24 @@ def _legal(window: Window) -> bool:
     return all(2 * max(p) <= r for p, r in zip(window.pads, window.reach, strict=True))
 
 
-def _padded(x: np.ndarray, window: Window, ceil: bool, value: float) -> np.ndarray:
+def _padded(x: np.ndarray, window: Window, value: float) -> np.ndarray:
     """`x` with as much padding written out as its windows reach."""
     pads = [(0, 0), (0, 0)]
     for n, k, s, d, (lo, hi) in zip(
         x.shape[2:], window.k, window.s, window.d, window.pads, strict=True
     ):
-        windows = output_size(n, k, s, d, lo, hi, ceil)
+        windows = output_size(n, k, s, d, lo, hi, window.ceil)
         pads.append((lo, max(0, (windows - 1) * s + (k - 1) * d + 1 - n - lo)))
     return np.pad(x, pads, constant_values=value)
 
 
-def _max_pool(
-    x: np.ndarray, window: Window, ceil: bool, indices: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _max_pool(x: np.ndarray, window: Window, indices: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """Maxima, and their flat spatial index if it is wanted: -1 where no cell is in the window."""
     options = _options(window) | {"return_argmax": indices}
     if _legal(window):
-        found = fc.max_pool(x, window.k, padding=window.pads, ceil_mode=ceil, **options)
+        found = fc.max_pool(x, window.k, padding=window.pads, ceil_mode=window.ceil, **options)
         return found if indices else (found, None)
-    wide = _padded(x, window, ceil, -np.inf)
+    wide = _padded(x, window, -np.inf)
     found = fc.max_pool(wide, window.k, **options)
     if not indices:
         return found, None
@@ -64,7 +62,7 @@ def _max_pool(
     return y, np.where(inside, flat, -1)
 
 
-def _mean_pool(x: np.ndarray, window: Window, ceil: bool, include_pad: bool) -> np.ndarray:
+def _mean_pool(x: np.ndarray, window: Window, include_pad: bool) -> np.ndarray:
     """Means over the cells inside the input, or inside the padded input."""
     options = _options(window)
     if _legal(window):
@@ -72,7 +70,7 @@ def _mean_pool(x: np.ndarray, window: Window, ceil: bool, include_pad: bool) -> 
             x,
             window.k,
             padding=window.pads,
-            ceil_mode=ceil,
+            ceil_mode=window.ceil,
             count_include_pad=include_pad,
             **options,
         )
@@ -80,8 +78,8 @@ def _mean_pool(x: np.ndarray, window: Window, ceil: bool, include_pad: bool) -> 
     wide, size = _wide(x), x.shape[2:]
     if include_pad:
         size = tuple(n + lo + hi for n, (lo, hi) in zip(size, window.pads, strict=True))
-    means = fc.avg_pool(_padded(wide, window, ceil, 0), window.k, **options)
-    counted = np.zeros((1, 1, *_padded(x[:1, :1], window, ceil, 0).shape[2:]), wide.dtype)
+    means = fc.avg_pool(_padded(wide, window, 0), window.k, **options)
+    counted = np.zeros((1, 1, *_padded(x[:1, :1], window, 0).shape[2:]), wide.dtype)
     starts = [0 if include_pad else lo for lo, _ in window.pads]
     inside = tuple(slice(a, a + n) for a, n in zip(starts, size, strict=True))
     counted[0, 0][inside] = 1
@@ -101,11 +99,11 @@ class MaxPool(Op):
     """Maximum of each window, and its index in the whole tensor if the model asks for it."""
 
     def _run(  # type: ignore[no-untyped-def]
-        self, x, kernel_shape=None, ceil_mode=None, storage_order=None, **attributes
+        self, x, kernel_shape=None, storage_order=None, **attributes
     ) -> tuple[np.ndarray, ...]:
         window = Window.of(x, kernel_shape, **attributes)
         wanted = len(self.output) > 1
-        y, argmax = _max_pool(as_float(x), window, bool(ceil_mode), wanted)
+        y, argmax = _max_pool(as_float(x), window, wanted)
         y = _back(y, x.dtype)
         return (y,) if argmax is None else (y, _in_tensor(argmax, x.shape, bool(storage_order)))
 
@@ -125,10 +123,10 @@ class AveragePool(Op):
     """Mean of each window."""
 
     def _run(  # type: ignore[no-untyped-def]
-        self, x, kernel_shape=None, ceil_mode=None, count_include_pad=None, **attributes
+        self, x, kernel_shape=None, count_include_pad=None, **attributes
     ) -> tuple[np.ndarray]:
         window = Window.of(x, kernel_shape, **attributes)
-        y = _mean_pool(as_float(x), window, bool(ceil_mode), bool(count_include_pad))
+        y = _mean_pool(as_float(x), window, bool(count_include_pad))
         return (y.astype(x.dtype, copy=False),)
 
 
@@ -136,42 +134,67 @@ class LpPool(Op):
     """The p-norm of each window: a mean of powers, times their number."""
 
     def _run(  # type: ignore[no-untyped-def]
-        self, x, kernel_shape=None, ceil_mode=None, p=None, **attributes
+        self, x, kernel_shape=None, p=None, **attributes
     ) -> tuple[np.ndarray]:
         window = Window.of(x, kernel_shape, **attributes)
         powers, root = _powers(x, p)
-        means = fc.avg_pool(
-            _padded(powers, window, bool(ceil_mode), 0), window.k, **_options(window)
-        )
+        means = fc.avg_pool(_padded(powers, window, 0), window.k, **_options(window))
         return (((means * math.prod(window.k)) ** root).astype(x.dtype),)
 
 
 class MaxUnpool(Op):
-    """Every element back to the place that MaxPool's indices name; zero elsewhere."""
+    """Every element back to the place that MaxPool's indices name; zero elsewhere.
+
+    The result has the shape of MaxPool's input: what `output_shape` says, or else the smallest that
+    the windows fit. The indices count in it. In ONNX's own example for `output_shape` they count in
+    the smallest one instead: such are known by the windows that they would lie outside of.
+    """
 
     def _run(  # type: ignore[no-untyped-def]
         self, X, indices, output_shape=None, kernel_shape=None, pads=None, strides=None
     ) -> tuple[np.ndarray]:
         window = Window.of(X, kernel_shape, pads=pads, strides=strides)
-        size = [
+        least = X.shape[:2] + tuple(
             (n - 1) * s + k - lo - hi
             for n, s, k, (lo, hi) in zip(X.shape[2:], window.s, window.k, window.pads, strict=True)
-        ]
-        y = np.zeros((*X.shape[:2], *size), X.dtype)
-        places = indices.reshape(-1)
+        )
+        shape = least if output_shape is None else tuple(int(n) for n in output_shape)
+        counted = shape
+        if shape != least:
+            if len(shape) != X.ndim or shape[:2] != X.shape[:2] or min(shape) < 0:
+                raise ValueError(
+                    f"output_shape: {list(shape)} must have {X.ndim} entries, the first two those "
+                    f"of X, {X.shape}"
+                )
+            smaller = all(a <= b for a, b in zip(least, shape, strict=True))
+            if smaller and not _in_windows(indices, shape, window):
+                counted = least if _in_windows(indices, least, window) else shape
+        places, y = indices.reshape(-1), np.zeros(counted, X.dtype)
         if places.size and not 0 <= places.min() <= places.max() < y.size:
             raise ValueError(
-                f"indices: {places.min()} to {places.max()} must lie in an output of {y.shape}"
+                f"indices: {places.min()} to {places.max()} must lie in an output of {counted}"
             )
         y.reshape(-1)[places] = X.reshape(-1)
-        if output_shape is None:
+        if counted == shape:
             return (y,)
-        # The indices count in the shape above, whatever shape is asked for.
-        wide = np.zeros([int(n) for n in output_shape], X.dtype)
-        if wide.ndim != y.ndim or any(a > b for a, b in zip(y.shape, wide.shape, strict=True)):
-            raise ValueError(f"output_shape: {wide.shape} must be at least {y.shape} on every axis")
-        wide[tuple(slice(0, n) for n in y.shape)] = y
+        wide = np.zeros(shape, X.dtype)
+        wide[tuple(slice(0, n) for n in least)] = y
         return (wide,)
+
+
+def _in_windows(indices: np.ndarray, shape: tuple[int, ...], window: Window) -> bool:
+    """Whether each index, counted in a tensor of `shape`, lies in its own window."""
+    if indices.size and not 0 <= indices.min() <= indices.max() < math.prod(shape):
+        return False
+    places: Any = np.unravel_index(indices, shape)
+    own: Any = np.indices(indices.shape, sparse=True)
+    (image, channel, *cells), (m, C, *outputs) = places, own
+    inside = (image == m) & (channel == C)
+    axes = zip(cells, outputs, window.s, window.k, window.pads, strict=True)
+    for cell, output, s, k, (lo, _) in axes:
+        start = output * s - lo
+        inside &= (cell >= start) & (cell < start + k)
+    return bool(inside.all())
 
 
 class GlobalAveragePool(Op):

@@ -17,12 +17,12 @@ from fastconv.engine.emit.pool import (
     emit_scatter,
 )
 from fastconv.engine.emit.product import Operands, TileShape, emit_product
-from fastconv.engine.emit.sums import emit_sums
+from fastconv.engine.emit.sums import emit_mask, emit_plane_sums, emit_sums
 from fastconv.engine.emit.values import I64
 
 __all__ = [
-    "column_sums", "columns_of", "pool_errors", "pool_kind", "pool_reduce", "pool_scatter",
-    "product",
+    "column_sums", "columns_of", "mask_elements", "plane_sums", "pool_errors", "pool_kind",
+    "pool_reduce", "pool_scatter", "product",
 ]  # fmt: skip
 
 
@@ -158,3 +158,31 @@ def column_sums(typingctx, at, step, count, to, lanes, like):
         return context.get_dummy_value()
 
     return types.void(*(types.int64,) * 4, lanes, like), codegen
+
+
+@intrinsic
+def mask_elements(typingctx, dy, y, to, lanes, like):
+    """`lanes` (a literal) elements of dy where y is positive by `emit.sums.emit_mask`."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, signature, args):
+        element = context.get_value_type(signature.args[4])
+        emit_mask(builder, element, lanes.literal_value, *args[:3])
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 3, lanes, like), codegen
+
+
+@intrinsic
+def plane_sums(typingctx, at, step, count, to, planes, like):
+    """Sums of `planes` (a literal) channels over pixels by `emit.sums.emit_plane_sums`."""
+    if not isinstance(planes, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, signature, args):
+        element = context.get_value_type(signature.args[5])
+        emit_plane_sums(builder, element, planes.literal_value, *args[:4])
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 4, planes, like), codegen

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.memory import (
-    store_word,
-    word,
-    words,
-)
+from fastconv.engine.emit.memory import store_word, word, words
 from fastconv.engine.loops.gather import gather
 
 __all__ = ["box_extent", "box_of", "lay_out", "open_box", "phase_extent", "source_steps"]

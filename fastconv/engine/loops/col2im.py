@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
 from fastconv.compiler.kernel import kernel
@@ -22,6 +23,7 @@ def col2im_rows(cols, dx, axes, start, stop):
     D, H, W, C = dx.shape[1:]
     KD, KH, KW = axes[0, 1], axes[1, 1], axes[2, 1]
     OD, OH, OW = axes[0, 5], axes[1, 5], axes[2, 5]
+    step = axes[2, 2]
     for row in range(start, stop):
         n, d, h = row // (D * H), row // H % D, row % H
         for u in range(KD):
@@ -34,11 +36,16 @@ def col2im_rows(cols, dx, axes, start, stop):
                     continue
                 for t in range(KW):
                     tap = (u * KH + v) * KW + t
-                    for w in range(W):
-                        ow, rest_w = divmod(w + axes[2, 4] - t * axes[2, 3], axes[2, 2])
-                        if rest_w == 0 and ow >= 0 and ow < OW:
-                            for c in range(C):
-                                dx[n, d, h, w, c] += cols[n, od, oh, ow, tap, c]
+                    at = t * axes[2, 3] - axes[2, 4]  # of output 0
+                    first, stop = max(0, -(at // step)), min(OW, (W - 1 - at) // step + 1)
+                    line, taps = dx[n, d, h], cols[n, od, oh]
+                    if C == 1:  # no loop for one addition
+                        for ow in range(first, stop):
+                            line[np.uint64(at + ow * step), 0] += taps[np.uint64(ow), tap, 0]
+                        continue
+                    for ow in range(first, stop):
+                        for c in range(C):
+                            line[at + ow * step, c] += taps[ow, tap, c]
 
 
 @kernel(works=known_calls.col2im_parallel_works, parallel=True)

@@ -15,14 +15,7 @@ from __future__ import annotations
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.memory import (
-    add_one,
-    call_sweep,
-    store_word,
-    store_words,
-    word,
-    words,
-)
+from fastconv.engine.emit.memory import add_one, call_sweep, store_word, store_words, word, words
 from fastconv.engine.loops.boxes import (
     box_extent,
     box_of,

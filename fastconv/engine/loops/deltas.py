@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import (
-    column_sums,
-)
-from fastconv.engine.emit.memory import (
-    add_one,
-    load_element,
-    store_element,
-    word,
-    zero_bytes,
-)
+from fastconv.engine.emit.intrinsics import column_sums, mask_elements, plane_sums
+from fastconv.engine.emit.memory import add_one, word, zero_bytes
 
-__all__ = ["bias_sums", "relu_delta"]
+__all__ = ["bias_plane_sums", "bias_sums", "relu_delta"]
 
 # Bytes of pixels that are summed together: they come from the first-level cache for each vector of
 # channels but the first.
 BLOCK = 16 * 1024
+# Elements that are masked at once: several vectors of any host.
+MASKED = 32
 
 
 @inner
@@ -46,9 +40,13 @@ def relu_delta(call, thread, zero):
         item = add_one(call, s.NEXT_ITEM)
         if item >= items:
             return
-        for i in range(item * total // items * size, (item + 1) * total // items * size, size):
-            error = load_element(dy + i, zero)  # read in any case: a choice, not a branch
-            store_element(dx + i, error if load_element(y + i, zero) > zero else zero)
+        i, end = item * total // items * size, (item + 1) * total // items * size
+        while i + MASKED * size <= end:
+            mask_elements(dy + i, y + i, dx + i, MASKED, zero)
+            i += MASKED * size
+        while i < end:
+            mask_elements(dy + i, y + i, dx + i, 1, zero)
+            i += size
 
 
 @inner
@@ -86,3 +84,27 @@ def _add_sums(at, F, size, count, to, zero):
     while f < F:
         column_sums(at + f * size, step, count, to + 8 * f, 1, zero)
         f += 1
+
+
+@inner
+def bias_plane_sums(call, thread, zero):
+    """`bias_sums` of ``dy (m, F, pixels)``, bit for bit: four channels at a time, of any images."""
+    dy, sums = word(call, s.DELTA_DY), word(call, s.DELTA_RESULT)
+    pixels, size = word(call, s.DELTA_PIXELS), word(call, s.DELTA_ELEMENT)
+    total, items = word(call, s.DELTA_TOTAL), word(call, s.DELTA_ITEMS)
+    block = max(4, BLOCK // (word(call, s.DELTA_F) * size))
+    while True:
+        item = add_one(call, s.NEXT_ITEM)
+        if item >= items:
+            return
+        p, end = item * total // items, (item + 1) * total // items
+        zero_bytes(sums + p * 8, (end - p) * 8)
+        while p < end:
+            four = p + 4 <= end
+            for q in range(0, pixels, block):
+                at, count = dy + (p * pixels + q) * size, min(block, pixels - q)
+                if four:
+                    plane_sums(at, pixels * size, count, sums + 8 * p, 4, zero)
+                else:
+                    plane_sums(at, pixels * size, count, sums + 8 * p, 1, zero)
+            p += 4 if four else 1

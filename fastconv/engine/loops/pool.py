@@ -15,12 +15,7 @@ import numpy as np
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import (
-    pool_errors,
-    pool_kind,
-    pool_reduce,
-    pool_scatter,
-)
+from fastconv.engine.emit.intrinsics import pool_errors, pool_kind, pool_reduce, pool_scatter
 from fastconv.engine.emit.memory import (
     add_one,
     load_element,
@@ -250,7 +245,7 @@ def errors_to_cells(call, thread, tile):
     x, argmax, C, pixel, step = fixed[0], fixed[2], fixed[3], fixed[4], fixed[6]
     zeros = pool_kind(tile) == SPREAD or word(table, s.POOL_COVERED) == 0
     if pool_kind(tile) == PLACE:
-        check_winners(call, argmax, rows * OW * C, cells)
+        check_winners(call, argmax, rows * OW * C, word(table, s.POOL_LEAST), cells)
     listed, count = (0, 0, 0, 0, 0, 0), 0
     missed = np.int64(0)
     while word(call, s.POOL_BAD) == 0:
@@ -317,7 +312,7 @@ def scatter_errors(call, thread, tile):
     x, y, argmax, C, pixel, _, _, _ = constants(call, table)
     cells = word(table, s.POOL_CELLS)
     outputs = word(table, s.POOL_ROWS) * axis_field(table, s.W_AXIS, s.AXIS_OUT)
-    check_winners(call, argmax, outputs * C, cells)
+    check_winners(call, argmax, outputs * C, word(table, s.POOL_LEAST), cells)
     while word(call, s.POOL_BAD) == 0:
         item = add_one(call, s.NEXT_ITEM)
         if item >= word(call, s.POOL_ITEMS):
@@ -331,8 +326,8 @@ def scatter_errors(call, thread, tile):
 
 
 @inner
-def check_winners(call, argmax, image, cells):
-    """Set POOL_BAD if an argmax is neither -1 nor a cell; returns when all have been checked."""
+def check_winners(call, argmax, image, least, cells):
+    """Set POOL_BAD if an argmax is not `least` to `cells` - 1; returns when all are checked."""
     items = word(call, s.POOL_ITEMS)
     item = add_one(call, s.NEXT_FIRST)
     while item < items:
@@ -340,7 +335,7 @@ def check_winners(call, argmax, image, cells):
         signs = np.int64(0)  # negative if one of the numbers below is
         for i in range(begin * image, end * image):
             cell = word(argmax, i)
-            signs |= (cell + 1) | (cells - 1 - cell)
+            signs |= (cell - least) | (cells - 1 - cell)
         if signs < 0:
             store_word(call, s.POOL_BAD, s.OUTSIDE)
         add_one(call, s.DONE)

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import (
-    columns_of,
-    product,
-)
-from fastconv.engine.emit.memory import (
-    word,
-    words,
-)
+from fastconv.engine.emit.intrinsics import columns_of, product
+from fastconv.engine.emit.memory import word, words
 
 __all__ = ["sweep"]
 

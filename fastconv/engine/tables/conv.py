@@ -260,7 +260,21 @@ def _cheapest(choice: Choice, lattice_of: Callable[..., Lattice]) -> Choice:
     """
     if not choice.lattice.phases or choice.lattice.inside:
         return choice
-    return min((choice, *_split(choice, lattice_of)), key=cost.cycles)
+    return min((choice, *_split(choice, lattice_of)), key=_cycles)
+
+
+def _cycles(choice: Choice) -> float:
+    return cost.cycles(
+        tile=choice.tile,
+        lattice=choice.lattice,
+        box=choice.box(cost.NOMINAL_BATCH, cost.BOXES),
+        taps=sum(map(len, choice.runs)),
+        tap_k=choice.tap_k,
+        panels=choice.panels * choice.groups,
+        columns=choice.columns,
+        cell_bytes=choice.cell_bytes,
+        planes=choice.planes,
+    )
 
 
 def _split(choice: Choice, lattice_of: Callable[..., Lattice]) -> Iterator[Choice]:

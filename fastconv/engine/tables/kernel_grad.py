@@ -17,13 +17,7 @@ from fastconv.engine.emit.kinds import TWIN
 from fastconv.engine.tables.boxes import choose_box, cut
 from fastconv.engine.tables.lattice import Lattice, Phase, forward_lattice
 from fastconv.engine.tables.table import Source, Table
-from fastconv.engine.tables.tiles import (
-    Tile,
-    dense_tile,
-    depthwise_tile,
-    is_depthwise,
-    twin_tile,
-)
+from fastconv.engine.tables.tiles import Tile, dense_tile, depthwise_tile, is_depthwise, twin_tile
 from fastconv.engine.tables.workspace import lines
 from fastconv.geometry import Geometry
 

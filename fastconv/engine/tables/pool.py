@@ -12,6 +12,7 @@ from fastconv.engine import words as s
 from fastconv.engine.tables.table import Table
 from fastconv.engine.tables.tiles import cpu_lanes
 from fastconv.geometry import Geometry
+from fastconv.geometry.geometry import windows_with_cells
 
 __all__ = ["PoolChoice", "pool_table"]
 
@@ -95,4 +96,6 @@ def pool_table(choice: PoolChoice) -> Table:
     table.set(s.POOL_STRETCH_END, ends[-1])
     table.set(s.POOL_COVERED, choice.covered)
     table.set(s.POOL_SCRATCH, choice.scratch_bytes)
+    everywhere = all(axis.all() for axis in windows_with_cells(g))
+    table.set(s.POOL_LEAST, 0 if everywhere else -1)
     return table
