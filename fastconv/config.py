@@ -75,13 +75,22 @@ def _compile_pools(op: str, dtype: np.dtype) -> None:
         lanes //= 2
 
 
+def _compile_network(dtype: np.dtype) -> None:
+    """The loops of layers that no public function calls."""
+    from fastconv.engine.entries import NETWORK, network_address
+
+    for name in NETWORK:
+        network_address(name, dtype)
+
+
 def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",)) -> None:
     """Compile kernels now, or load them from disk, instead of at their first call.
 
     Parameters
     ----------
     ops : iterable of str, optional
-        Names of public functions, such as ``"conv"`` and ``"max_pool"``; all if None.
+        Names of public functions, such as ``"conv"`` and ``"max_pool"``. If None, all, and what
+        the layers of `fastconv.nn` need besides.
     dtypes : sequence of dtype
         What they will be used with.
 
@@ -104,6 +113,8 @@ def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",
     start = time.perf_counter()
     for dtype in natives:
         calls = _calls(dtype)
+        if chosen is None:
+            _compile_network(computing_dtype(dtype))
         for op in known if chosen is None else chosen:
             if op.startswith("conv"):
                 _compile_tiles(computing_dtype(dtype))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 
 import numpy as np
@@ -12,20 +11,12 @@ from fastconv.engine.entries import delta_address
 from fastconv.engine.tables.product import address_of, call_entry, workspace
 from fastconv.threads import parts
 
-__all__ = ["bias_sums", "relu_delta"]
+__all__ = ["relu_delta"]
 
 # Elements that are worth another thread; blocks of a thread.
 GRAIN = 100_000
 BLOCKS = 4
 CALL = struct.Struct(f"{s.DELTA_CALL_WORDS}q")
-
-
-def bias_sums(dy: np.ndarray, sums: np.ndarray, entry: int = 0) -> None:
-    """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64, by an entry to try."""
-    m, *size, F = dy.shape
-    threads = min(parts(dy.size, GRAIN), m) or 1
-    words = (0, address_of(sums), m, m, math.prod(size), F)
-    _call(entry or delta_address("bias_sums", dy.dtype), threads, dy, words)
 
 
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray, entry: int = 0) -> None:

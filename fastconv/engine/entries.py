@@ -36,8 +36,8 @@ from fastconv.engine.loops.bias_grad import bias_grad
 from fastconv.engine.tables.tiles import Tile, dense_tile, host_lanes
 from fastconv.threads import building
 
-__all__ = ["control_address", "delta_address", "network_address", "pool_address", "run", "run_serial",
-           "sweep_address"]  # fmt: skip
+__all__ = ["control_address", "delta_address", "network_address", "pool_address", "run",
+           "run_serial", "sweep_address"]  # fmt: skip
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -138,7 +138,7 @@ NETWORK = {
     "norm_frozen_backward": batch_norm.frozen_backward,
     "norm_frozen_backward_relu": batch_norm.frozen_backward_relu,
 }
-DELTAS = {"bias_sums": delta_loop.bias_sums, "relu_delta": delta_loop.relu_delta}
+DELTAS = {"relu_delta": delta_loop.relu_delta}
 
 
 @lru_cache(256)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastconv.nn.base import Array, Layer, check_array, positive_int
+from fastconv.program import naive_elementwise
+from fastconv.program.ops import elementwise
 
 
 class Sequential(Layer):
@@ -267,15 +269,19 @@ class Residual(Layer):
                 f"body: its output {y.shape} and the shortcut's {side.shape} must have one shape"
             )
         self._cache = (y.shape, y.dtype)
-        total: Array = y + side
-        return total
+        return self._sum(y, side)
 
     def backward(self, dy: Array) -> Array:
         """Return `dx`: the sum of what comes back through body and shortcut."""
         self._check_dy(dy, *self._saved(self._cache))
         side = dy if self.shortcut is None else self.shortcut.backward(dy)
-        dx: Array = self.body.backward(dy) + side
-        return dx
+        return self._sum(self.body.backward(dy), side)
+
+    def _sum(self, a: Array, b: Array) -> Array:
+        if a.dtype != b.dtype:  # layers of one's own may change the dtype: NumPy's rules
+            return a + b
+        total: Array = self._pick(elementwise, naive_elementwise).add(a, b)
+        return total
 
 
 @contextmanager

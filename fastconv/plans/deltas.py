@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any
 
@@ -20,29 +19,45 @@ BLOCK = 2**18
 
 @lru_cache(1)
 def _engine() -> Any:
-    """The module of the calls, which the first one imports."""
+    """The module of the mask's calls, which the first one imports."""
     with threads.building:
         from fastconv.engine import deltas as delta
 
     return delta
 
 
+@lru_cache(1)
+def _channels() -> Any:
+    """The module of the sums' calls, and how to make one."""
+    with threads.building:
+        from fastconv.engine import call, channels
+
+    return channels, call.perform
+
+
 def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     """``db[f]`` = sum of ``dy[..., f]`` over images and pixels; exactly 0 for an empty batch.
 
-    Images are summed one by one in float64, then their sums, so the bits depend on the shape
-    alone: neither on threads nor on the layout.
+    Images are summed one by one in float64, then their sums in the images' order, so the bits
+    depend on the shape alone: neither on threads nor on the layout.
     """
+    channels, perform = _channels()
+    dtype = computing_dtype(native_dtype(dy))
     m, F = dy.shape[0], dy.shape[-1]
-    pixels = math.prod(dy.shape[1:-1])
+    if dy.size == 0:
+        db[...] = 0
+        return
     sums = np.empty((m, F))
-    step = m if in_place(dy) else max(1, BLOCK // (pixels * F))
-    for n in range(0, m, step or 1):
+    if in_place(dy, db) and db.dtype == dtype:
+        perform(channels.bias_grad_call(dy, sums.ctypes.data, db))
+        return
+    step = m if in_place(dy) else max(1, BLOCK * m // dy.size)
+    for n in range(0, m, step):
         part = dy[n : n + step]
         if not in_place(part):
-            part = np.array(part, computing_dtype(native_dtype(dy)), order="C")
-        _engine().bias_sums(part, sums[n : n + step])
-    db[...] = sums.sum(axis=0)
+            part = np.array(part, dtype, order="C")
+        perform(channels.bias_grad_call(part, sums[n:].ctypes.data, None))
+    db[...] = np.add.accumulate(sums)[-1]
 
 
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:

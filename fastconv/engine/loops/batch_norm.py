@@ -21,7 +21,16 @@ from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
 from fastconv.engine.emit.intrinsics import add_one, load_element, word
 from fastconv.engine.emit.vectors import choose, fma, spread, widen
-from fastconv.engine.loops.channels import add_to, column_sums, get, item_of, number, put, put_number, wide
+from fastconv.engine.loops.channels import (
+    add_to,
+    column_sums,
+    get,
+    item_of,
+    number,
+    put,
+    put_number,
+    wide,
+)
 
 __all__ = ["backward", "backward_relu", "error_sums", "error_sums_relu", "forward",
            "forward_relu", "frozen_backward", "frozen_backward_relu", "frozen_statistics",
@@ -87,7 +96,7 @@ def _column_squares(at, step, rows, left, mean, kind):
 
 @inner
 def _merge(part, apart, left, n, m, mean, square, kind):
-    """Merge means and squares of `m` numbers into a part's of `n`, which lie `apart` bytes apart."""
+    """Merge means and squares of `m` numbers into a part's, `apart` bytes apart, of `n`."""
     doubles = wide(kind)
     if n > 0:
         old = get(part, left, doubles)
@@ -375,7 +384,7 @@ error_sums, error_sums_relu = summing(_error), summing(_masked)
 
 @inner
 def _finish_sums(call, kind):
-    """Add the items' sums, then those of one channel; write gradients, and the table's other rows."""
+    """Add the items' sums, then those of one channel; write gradients, and rows of the table."""
     width, C, size = word(call, s.CHANNELS_WIDTH), word(call, s.CHANNELS_C), len(kind[2])
     parts, lanes, doubles = word(call, s.CHANNELS_PARTS), kind[0], wide(kind)
     pixels = 0
@@ -390,8 +399,8 @@ def _finish_sums(call, kind):
         for j in range(c, width, C):
             errors += load_element(parts + 8 * j, 0.0)
             products += load_element(parts + 8 * (width + j), 0.0)
-        put_number(word(call, s.CHANNELS_GRADS) + c * size, errors, kind)
-        put_number(word(call, s.CHANNELS_NORMAL_GRADS) + c * size, products, kind)
+        put_number(word(call, s.CHANNELS_SUM_GRADS) + c * size, errors, kind)
+        put_number(word(call, s.CHANNELS_PRODUCT_GRADS) + c * size, products, kind)
         scale = number(word(call, s.CHANNELS_SCALE) + c * size, kind)
         at = word(call, s.CHANNELS_TABLE) + (s.TABLE_INVERSE * width + c) * size
         _set(call, s.TABLE_FACTOR, c, scale * number(at, kind), kind)

@@ -1,4 +1,4 @@
-"""Loops of the batched deltas: the activation's mask and the bias's sums."""
+"""Loop of the activation's mask."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
 from fastconv.engine.emit.intrinsics import (
     add_one,
-    column_sums,
     load_element,
     store_element,
     word,
-    zero_bytes,
 )
 
-__all__ = ["bias_sums", "relu_delta"]
-
-# Bytes of pixels that are summed together: they come from the first-level cache for each vector of
-# channels but the first.
-BLOCK = 16 * 1024
+__all__ = ["relu_delta"]
 
 
 @inner
@@ -36,36 +30,3 @@ def relu_delta(call, thread, zero):
         for i in range(item * total // items * size, (item + 1) * total // items * size, size):
             error = load_element(dy + i, zero)  # read in any case: a choice, not a branch
             store_element(dx + i, error if load_element(y + i, zero) > zero else zero)
-
-
-@inner
-def bias_sums(call, thread, zero):
-    """``sums[n, f]`` = sum over the pixels of ``dy[n, :, f]``, in float64, image by image."""
-    dy, sums = word(call, s.DELTA_DY), word(call, s.DELTA_RESULT)
-    pixels, F = word(call, s.DELTA_PIXELS), word(call, s.DELTA_F)
-    size = word(call, s.DELTA_ELEMENT)
-    while True:
-        n = add_one(call, s.NEXT_ITEM)
-        if n >= word(call, s.DELTA_TOTAL):
-            return
-        zero_bytes(sums + n * F * 8, F * 8)
-        block = max(4, BLOCK // (F * size))
-        for q in range(0, pixels, block):
-            at, count = dy + (n * pixels + q) * F * size, min(block, pixels - q)
-            _add_sums(at, F, size, count, sums + n * F * 8, zero)
-
-
-@inner
-def _add_sums(at, F, size, count, to, zero):
-    """Add the sums of `count` pixels to those at `to`, 8, 4 or single channels at a time."""
-    step = F * size
-    f = 0
-    while f + 8 <= F:
-        column_sums(at + f * size, step, count, to + 8 * f, 8, zero)
-        f += 8
-    if f + 4 <= F:
-        column_sums(at + f * size, step, count, to + 8 * f, 4, zero)
-        f += 4
-    while f < F:
-        column_sums(at + f * size, step, count, to + 8 * f, 1, zero)
-        f += 1
