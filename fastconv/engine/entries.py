@@ -33,6 +33,7 @@ from fastconv.engine.loops import conv as conv_loop
 from fastconv.engine.loops import deltas as delta_loop
 from fastconv.engine.loops import pool as pool_loop
 from fastconv.engine.loops.bias_grad import bias_grad
+from fastconv.engine.loops.image_means import image_means
 from fastconv.engine.tables.tiles import Tile, dense_tile, host_lanes
 from fastconv.threads import building
 
@@ -127,6 +128,7 @@ POOLS = {
 NETWORK = {
     **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
     "bias_grad": bias_grad,
+    "image_means": image_means,
     "norm_statistics": batch_norm.statistics,
     "norm_frozen": batch_norm.frozen_statistics,
     "norm_forward": batch_norm.forward,

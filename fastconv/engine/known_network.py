@@ -30,6 +30,8 @@ def network_works(address: int, name: str, dtype: np.dtype) -> bool:
     """Whether an entry of `entries.NETWORK` gives a known answer."""
     if name == "bias_grad":
         return _bias_grad_works(address, dtype)
+    if name == "image_means":
+        return _image_means_works(address, dtype)
     if name in EACH:
         return _each_works(address, name, dtype)
     # rows of one pixel, and rows of several with a rest
@@ -71,6 +73,16 @@ def _bias_grad_works(address: int, dtype: np.dtype) -> bool:
     db, memory = _guarded(dtype, 23)
     perform(bias_grad_call(dy, sums.ctypes.data, db, entry=address))
     return np.array_equal(db, dy.sum((0, 1))) and memory[-1] == GUARD
+
+
+def _image_means_works(address: int, dtype: np.dtype) -> bool:
+    from fastconv.engine.call import perform
+    from fastconv.engine.channels import image_means_call
+
+    x = _integers(dtype, 3, 4, 85)
+    y, memory = _guarded(dtype, 3, 85)
+    perform(image_means_call(x, y, entry=address))
+    return np.array_equal(y, x.sum(1) / 4) and memory[-1] == GUARD
 
 
 def _norm_works(address: int, name: str, dtype: np.dtype, pixels: int, C: int) -> bool:

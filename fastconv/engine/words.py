@@ -186,6 +186,17 @@ OUTSIDE, ELSEWHERE = 1, 2
     BIAS_CALL_WORDS,
 ) = range(PLAN, PLAN + 9)
 
+# ------------------------------------------------------------------------- means of images
+(
+    MEANS_X,
+    MEANS_Y,
+    MEANS_IMAGES,
+    MEANS_PIXELS,  # of an image
+    MEANS_C,
+    MEANS_ITEMS,
+    MEANS_CALL_WORDS,
+) = range(PLAN, PLAN + 7)
+
 # ------------------------------------------------------------------------- a call over channels
 # See `loops.channels`: ROWS rows of WIDTH elements, and a rest of fewer elements.
 (

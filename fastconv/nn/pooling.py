@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.nn.base import Array, Layer, check_array, plain
+from fastconv.program.ops import pooling
 
 
 class _Pool(Layer):
@@ -139,7 +140,11 @@ class GlobalAvgPool(Layer):
         check_array("x", x, self)
         if not 3 <= x.ndim <= 5:
             raise ValueError(f"{self!r}: x: expected (m, H, W, C), got {x.shape}")
-        y: Array = self.ops.avg_pool(x, x.shape[1:-1])  # (m, 1, 1, C): one window, the image
+        y: Array
+        if self._ops is None and x.size:
+            y = pooling.global_avg_pool(x)
+        else:
+            y = self.ops.avg_pool(x, x.shape[1:-1])  # (m, 1, 1, C): one window, the image
         self._cache = (x.shape, x.dtype)
         return y.reshape(x.shape[0], x.shape[-1])
 

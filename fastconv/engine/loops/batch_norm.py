@@ -19,7 +19,7 @@ from typing import Any
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import add_one, load_element, word
+from fastconv.engine.emit.intrinsics import add_one, load_element, word, words
 from fastconv.engine.emit.vectors import choose, fma, spread, widen
 from fastconv.engine.loops.channels import (
     add_to,
@@ -210,11 +210,7 @@ def each(function: Any) -> Any:
 
     @inner
     def loop(call, thread, kind):
-        a, b, result = (
-            word(call, s.CHANNELS_A),
-            word(call, s.CHANNELS_B),
-            word(call, s.CHANNELS_RESULT),
-        )
+        a, b, result, table = words(call, s.CHANNELS_A, 4)
         width, block, items = (
             word(call, s.CHANNELS_WIDTH),
             word(call, s.CHANNELS_BLOCK),
@@ -229,7 +225,7 @@ def each(function: Any) -> Any:
             at, rows, rest = item_of(call, item)
             for q in range(0, rows + (rest > 0), block):
                 for f in range(0, width, len(lanes)):
-                    numbers = _numbers(call, f, kind)
+                    numbers = _numbers(table, width, f, kind)
                     i = (at + f) * size + q * step
                     for _ in range(min(block, rows - q)):
                         first, second = get(a + i, width - f, kind), get(b + i, width - f, kind)
@@ -243,11 +239,9 @@ def each(function: Any) -> Any:
 
 
 @inner
-def _numbers(call, f, kind):
+def _numbers(table, width, f, kind):
     """The rows of the table, of a vector of columns from f on."""
-    width = word(call, s.CHANNELS_WIDTH)
-    step, left = width * len(kind[2]), width - f
-    at = word(call, s.CHANNELS_TABLE) + f * len(kind[2])
+    step, left, at = width * len(kind[2]), width - f, table + f * len(kind[2])
     return (
         get(at, left, kind),
         get(at + step, left, kind),
@@ -321,11 +315,7 @@ def summing(error: Any) -> Any:
 
     @inner
     def loop(call, thread, kind):
-        dy, x, parts = (
-            word(call, s.CHANNELS_A),
-            word(call, s.CHANNELS_B),
-            word(call, s.CHANNELS_PARTS),
-        )
+        dy, x, _, table, parts = words(call, s.CHANNELS_A, 5)
         width, block, items = (
             word(call, s.CHANNELS_WIDTH),
             word(call, s.CHANNELS_BLOCK),
@@ -342,7 +332,7 @@ def summing(error: Any) -> Any:
             for q in range(0, max(1, rows + (rest > 0)), block):
                 count = min(block, rows - q)
                 for f in range(0, width, len(lanes)):
-                    numbers, left = _numbers(call, f, kind), width - f
+                    numbers, left = _numbers(table, width, f, kind), width - f
                     i = (at + f) * size + q * step
                     a, b, c, d = nothing, nothing, nothing, nothing
                     for _ in range(count // 2):
