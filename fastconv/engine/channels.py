@@ -19,8 +19,8 @@ from fastconv.engine.call import Call
 from fastconv.engine.entries import network_address
 from fastconv.engine.tables.product import address_of
 
-__all__ = ["bias_grad_call", "image_means_call", "norm_backward_call", "norm_forward_call",
-           "norm_frozen_call", "norm_parts_nbytes", "norm_statistics_call", "norm_sums_call",
+__all__ = ["bias_grad_call", "bias_sums_nbytes", "image_means_call", "norm_backward_call",
+           "norm_forward_call", "norm_frozen_call", "norm_parts_nbytes", "norm_statistics_call", "norm_sums_call",
            "table_shape"]  # fmt: skip
 
 # Elements that are worth another thread.
@@ -44,6 +44,11 @@ BIAS_BLOCK = 2**14
 BIAS_ROWS = 4
 
 
+def bias_sums_nbytes(shape: tuple[int, ...]) -> int:
+    """Bytes of the images' sums of `bias_grad_call` for a dy of a shape."""
+    return 8 * shape[0] * shape[-1]
+
+
 def bias_grad_call(dy: np.ndarray, sums: int, db: np.ndarray | None, *, entry: int = 0) -> Call:
     """``db[f]`` = sum of ``dy[..., f]``, of at least one image.
 
@@ -51,7 +56,7 @@ def bias_grad_call(dy: np.ndarray, sums: int, db: np.ndarray | None, *, entry: i
     ----------
     dy : ndarray (m, ..., F)
     sums : int
-        Address of ``8 * m * F`` bytes, for the images' sums.
+        Address of `bias_sums_nbytes` bytes, for the images' sums.
     db : ndarray (F,), optional
         Without it the images' sums are all that is wanted.
     entry : int
