@@ -15,7 +15,7 @@ from fastconv.engine.launch import start
 from fastconv.engine.tables.workspace import address_of, workspace
 from fastconv.threads import parts
 
-__all__ = ["bias_plane_sums", "bias_sums", "relu_call", "relu_delta"]
+__all__ = ["bias_plane_sums", "relu_call", "relu_delta"]
 
 # Elements that are worth another thread; blocks of a thread.
 GRAIN = 100_000
@@ -24,24 +24,11 @@ BLOCKS = 4
 RELU_ELEMENTS = 16384
 
 
-def bias_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
-    """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64, by a compiled loop."""
-    m, *size, F = dy.shape
-    threads = min(parts(dy.size, GRAIN), m) or 1
-    words = s.delta_words(
-        element=dy.dtype.itemsize,
-        dy=address_of(dy),
-        result=address_of(sums),
-        total=m,
-        items=m,
-        pixels=math.prod(size),
-        columns=F,
-    )
-    start(entry, workspace().write(s.DELTA_CALL, words), threads)
-
-
 def bias_plane_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
-    """`bias_sums` of ``dy (m, F, ...)``, whose channels are planes, by a compiled loop."""
+    """The images' sums of ``dy (m, F, ...)`` into ``sums (m, F)``, in float64.
+
+    Channels are planes. The bits are those of `channels.bias_grad_call`.
+    """
     m, F, *size = dy.shape
     threads = min(parts(dy.size, GRAIN), m) or 1
     words = s.delta_words(

@@ -34,8 +34,9 @@ from fastconv.engine.loops import (
     program,
 )
 from fastconv.engine.loops.bias_grad import bias_grad
+from fastconv.engine.loops.image_means import image_means
 from fastconv.engine.loops.sweep import sweep
-from fastconv.engine.tables.tiles import Tile, dense_tile, cpu_lanes
+from fastconv.engine.tables.tiles import Tile, cpu_lanes, dense_tile
 from fastconv.threads import building
 
 __all__ = ["control_address", "delta_address", "network_address", "pool_address",
@@ -116,13 +117,13 @@ POOLS = {
 }
 DELTAS = {
     "bias_plane_sums": deltas.bias_plane_sums,
-    "bias_sums": deltas.bias_sums,
     "relu_delta": deltas.relu_delta,
 }
 TRAINING = {"sgd": optimizers.sgd, "adam": optimizers.adam}
 NETWORK = {
     **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
     "bias_grad": bias_grad,
+    "image_means": image_means,
     "norm_statistics": batch_norm.statistics,
     "norm_frozen": batch_norm.frozen_statistics,
     "norm_forward": batch_norm.forward,

@@ -6,12 +6,12 @@ where they are: a table of their addresses is made once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fastconv.engine import words as s
 from fastconv.engine.call import Call
 from fastconv.engine.entries import training_address
 from fastconv.engine.tables.workspace import address_of
@@ -66,7 +66,7 @@ def pieces(
 
 def _share_memory(arrays: Sequence[np.ndarray]) -> bool:
     spans = sorted((address_of(a), address_of(a) + a.nbytes) for a in arrays if a.size)
-    return any(a[1] > b[0] for a, b in zip(spans, spans[1:], strict=False))
+    return any(a[1] > b[0] for a, b in itertools.pairwise(spans))
 
 
 def sgd(of: Pieces, scalars: np.ndarray, entry: int = 0) -> Call:

@@ -284,6 +284,30 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     EACH_CALL_WORDS,
 ) = range(TABLE, TABLE + 6)
 
+# ------------------------------------------------------------------------- a bias's gradient
+(
+    BIAS_DY,
+    BIAS_SUMS,  # address of the images' sums
+    BIAS_DB,  # address, or 0 where the images' sums are all
+    BIAS_IMAGES,
+    BIAS_PIXELS,  # of an image
+    BIAS_F,
+    BIAS_BLOCK,  # pixels that are taken together
+    BIAS_ITEMS,
+    BIAS_CALL_WORDS,
+) = range(TABLE, TABLE + 9)
+
+# ------------------------------------------------------------------------- means of images
+(
+    MEANS_X,
+    MEANS_Y,
+    MEANS_IMAGES,
+    MEANS_PIXELS,  # of an image
+    MEANS_C,
+    MEANS_ITEMS,
+    MEANS_CALL_WORDS,
+) = range(TABLE, TABLE + 7)
+
 # ------------------------------------------------------------------------- a call over channels
 # See `loops.channels`: ROWS rows of WIDTH elements, and a rest of fewer elements.
 (
@@ -291,27 +315,23 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     CHANNELS_B,
     CHANNELS_RESULT,
     CHANNELS_TABLE,  # address of the channels' numbers (TABLE_MEAN, ...)
-    CHANNELS_PARTS,  # address of the parts' sums
+    CHANNELS_PARTS,  # address of the items' sums
     CHANNELS_C,
     CHANNELS_WIDTH,
-    CHANNELS_UNIT,  # rows of a unit, its rest in elements, and how many units there are
+    CHANNELS_ROWS,
     CHANNELS_REST,
-    CHANNELS_UNITS,
-    CHANNELS_LAST,  # rows of the last unit
-    CHANNELS_LAST_REST,
-    CHANNELS_CUTS,  # items of a unit
     CHANNELS_BLOCK,  # rows that are taken together
     CHANNELS_ITEMS,
-    CHANNELS_GRADS,  # addresses of what the sums of a and of a times the normal are stored to
-    CHANNELS_NORMAL_GRADS,
-    CHANNELS_SCALE,  # address of the scale, and of the shift
+    CHANNELS_SUM_GRADS,  # addresses of the gradients of shift and scale
+    CHANNELS_PRODUCT_GRADS,
+    CHANNELS_SCALE,
     CHANNELS_SHIFT,
     CHANNELS_RUNNING_MEAN,
     CHANNELS_RUNNING_VARIANCE,
     CHANNELS_MOMENTUM,  # doubles
     CHANNELS_EPSILON,
     CHANNELS_CALL_WORDS,
-) = range(TABLE, TABLE + 24)
+) = range(TABLE, TABLE + 20)
 
 # Rows of the table of a batch normalisation, each WIDTH elements: one number of every channel, over
 # and over again. The backward pass writes those from TABLE_FACTOR on.

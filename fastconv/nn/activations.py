@@ -8,6 +8,11 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, positive_int, quiet, unit_interval
+from fastconv.nn.lowering import Lowered
+from fastconv.program import naive_elementwise
+from fastconv.program.graph import Graph, Value
+from fastconv.program.layers import each, relu_backward
+from fastconv.program.ops import elementwise
 
 
 @quiet
@@ -19,11 +24,7 @@ def sigmoid(z: Array) -> Array:
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
     [0.0, 0.5, 1.0]
     """
-    # exp(-|z|) is at most 1: for z >= 0 it divides 1, for z < 0 it stands above as exp(z).
-    small = np.exp(-np.abs(z))
-    one = small.dtype.type(1)
-    result: Array = np.where(z >= 0, one, small) / (one + small)
-    # A NaN falls through `z >= 0` as exp(NaN) = NaN, so it stays visible.
+    result: Array = naive_elementwise.sigmoid(z)
     return result
 
 
@@ -37,6 +38,11 @@ class _Elementwise(Layer):
     def config(self) -> dict[str, Any]:
         """No arguments."""
         return {}
+
+    @property
+    def _elementwise(self) -> Any:
+        """The module of the functions."""
+        return self._pick(elementwise, naive_elementwise)
 
     def _function(self, x: Array) -> Array:
         raise NotImplementedError
@@ -81,7 +87,7 @@ class ReLU(_Elementwise):
     rectifies = True  # so that a layer before it may do its work (see `lowering.takes_relu`)
 
     def _function(self, x: Array) -> Array:
-        y: Array = np.maximum(x, x.dtype.type(0))
+        y: Array = self._elementwise.relu(x)
         return y
 
     def _gradient(self, y: Array, dy: Array) -> Array:
@@ -110,10 +116,11 @@ class Sigmoid(_Elementwise):
     lower = _Elementwise._lowered
 
     def _function(self, x: Array) -> Array:
-        return sigmoid(x)
+        y: Array = self._elementwise.sigmoid(x)
+        return y
 
     def _gradient(self, y: Array, dy: Array) -> Array:
-        dx: Array = dy * (y * (y.dtype.type(1) - y))
+        dx: Array = self._elementwise.sigmoid_backward(dy, y)
         return dx
 
 
@@ -129,11 +136,11 @@ class Tanh(_Elementwise):
     lower = _Elementwise._lowered
 
     def _function(self, x: Array) -> Array:
-        y: Array = np.tanh(x)
+        y: Array = self._elementwise.tanh(x)
         return y
 
     def _gradient(self, y: Array, dy: Array) -> Array:
-        dx: Array = dy * (y.dtype.type(1) - y * y)
+        dx: Array = self._elementwise.tanh_backward(dy, y)
         return dx
 
 
@@ -197,11 +204,15 @@ class Dropout(Layer):
         if self.training and self.rate > 0:
             mask = self._mask(x.shape, x.dtype)
         self._cache = (mask, x.shape, x.dtype)
-        return x if mask is None else x * mask
+        return x if mask is None else self._times(x, mask)
+
+    def _times(self, a: Array, mask: Array) -> Array:
+        product: Array = self._pick(elementwise, naive_elementwise).multiply(a, mask)
+        return product
 
     @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`: the error of the kept elements, scaled as they were."""
         mask, shape, dtype = self._saved(self._cache)
         self._check_dy(dy, shape, dtype)
-        return dy if mask is None else dy * mask
+        return dy if mask is None else self._times(dy, mask)

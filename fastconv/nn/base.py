@@ -270,6 +270,12 @@ class Layer(Watched):
 
     # For subclasses -----------------------------------------------------------------------------
 
+    def _pick(self, fast: Any, naive: Any) -> Any:
+        """Of two modules with the same functions the naive one, if that is what `ops` is."""
+        from fastconv import reference
+
+        return naive if self._ops is reference else fast
+
     def _saved(self, cache: Any) -> Any:
         """What forward kept, or a ValueError when there was no forward."""
         if cache is None:

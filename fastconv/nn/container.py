@@ -19,10 +19,11 @@ from fastconv.nn.checks import (
     quiet,
     shown,
 )
-
 from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu
+from fastconv.program import naive_elementwise
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import each
+from fastconv.program.ops import elementwise
 
 
 class Sequential(Layer):
@@ -350,8 +351,7 @@ class Residual(Layer):
         if y.shape != side.shape or y.dtype != side.dtype:
             raise self._apart(y, side)
         self._cache = (y.shape, y.dtype)
-        total: Array = y + side
-        return total
+        return self._sum(y, side)
 
     def _apart(self, y: Any, side: Any) -> Exception:
         """The error of a body and a shortcut that do not fit; both have a shape and a dtype."""
@@ -377,8 +377,13 @@ class Residual(Layer):
         """Return `dx`: the sum of what comes back through body and shortcut."""
         self._check_dy(dy, *self._saved(self._cache))
         side = dy if self.shortcut is None else self._way("shortcut", "backward", dy)
-        dx: Array = self._way("body", "backward", dy) + side
-        return dx
+        return self._sum(self._way("body", "backward", dy), side)
+
+    def _sum(self, a: Array, b: Array) -> Array:
+        if a.dtype != b.dtype:  # layers of one's own may change the dtype: NumPy's rules
+            return a + b
+        total: Array = self._pick(elementwise, naive_elementwise).add(a, b)
+        return total
 
 
 @quiet

@@ -32,7 +32,6 @@ class Flatten(Layer):
         """No arguments."""
         return {}
 
-    @quiet
     def lower(self, graph: Graph, x: Value) -> Lowered:
         """No operation: the same memory in another shape."""
         y = graph.view(x, (x.shape[0], math.prod(x.shape[1:])))
@@ -42,6 +41,7 @@ class Flatten(Layer):
 
         return y, backward
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Return `x` with all axes but the first joined."""
         check_array("x", x, self)
@@ -125,7 +125,6 @@ class Dense(Layer):
         """Rebuild the layer with zero weights."""
         return cls(**config, init="zeros")
 
-    @quiet
     def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
         """Both passes, as operations; `relu`: the next layer is one, and part of this."""
         w, dw = parameter(graph, self.w)
@@ -146,6 +145,7 @@ class Dense(Layer):
 
         return y, backward
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Map `x` (m, inputs) to `y` (m, outputs)."""
         check_input(self, x, "m", self.inputs, self.dtype)

@@ -14,7 +14,6 @@ import numpy as np
 from fastconv.nn.activations import sigmoid
 from fastconv.nn.base import Watched
 from fastconv.nn.checks import Array, as_array, quiet
-
 from fastconv.nn.lowering import Labels
 from fastconv.program.graph import Graph, Value
 

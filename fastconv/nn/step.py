@@ -164,9 +164,7 @@ def _dtype(model: Layer) -> np.dtype[Any]:
     return next((p.dtype for p in model.parameters()), np.dtype(np.float32))
 
 
-def plan_step(
-    model: Layer, loss: Loss, optimizer: Optimizer, x_shape: Sequence[int]
-) -> StepPlan:
+def plan_step(model: Layer, loss: Loss, optimizer: Optimizer, x_shape: Sequence[int]) -> StepPlan:
     """Prepare a training step that will be run many times."""
     shape = tuple(positive_int("x_shape", n) for n in x_shape)
     return StepPlan(model, loss, optimizer, shape)

@@ -23,6 +23,7 @@ __all__ = [
     "bias_sums",
     "col2im_loops",
     "compile_ahead",
+    "compile_network",
     "new_products",
     "pools",
     "products",
@@ -64,16 +65,25 @@ def _deltas() -> tuple[Any, Any]:
     return deltas, entries.delta_address
 
 
-def bias_sums(dy: np.ndarray, sums: np.ndarray) -> None:
-    """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64."""
-    calls, address = _deltas()
-    calls.bias_sums(address("bias_sums", dy.dtype), dy, sums)
-
-
 def bias_plane_sums(dy: np.ndarray, sums: np.ndarray) -> None:
-    """`bias_sums` of ``dy (m, F, ...)``, whose pixels lie one behind the other."""
+    """The images' sums of ``dy (m, F, ...)``, whose pixels lie one behind the other, in float64."""
     calls, address = _deltas()
     calls.bias_plane_sums(address("bias_plane_sums", dy.dtype), dy, sums)
+
+
+@lru_cache(1)
+def _channels() -> tuple[Any, Any]:
+    """The module of the sums' calls, and what makes one."""
+    with building:
+        from fastconv.engine import call, channels
+
+    return channels, call.perform
+
+
+def bias_sums(dy: np.ndarray, sums: np.ndarray, db: np.ndarray | None) -> None:
+    """The images' sums of ``dy (m, ..., F)``, in float64, and their sum, if it is wanted."""
+    channels, perform = _channels()
+    perform(channels.bias_grad_call(dy, sums.ctypes.data, db))
 
 
 def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
@@ -98,3 +108,11 @@ def compile_ahead(op: str, dtype: np.dtype) -> None:
     if op.startswith("conv"):
         warm.compile_tiles(dtype)
     warm.compile_pools(op, dtype)
+
+
+def compile_network(dtype: np.dtype) -> None:
+    """What layers need that no public function calls."""
+    with building:
+        from fastconv.engine import warm
+
+    warm.compile_network(dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,24 +23,29 @@ MASKED = frozenset(np.dtype(name) for name in ("float32", "float64", "float16"))
 def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     """``db[f]`` = sum of ``dy[..., f]`` over images and pixels; exactly 0 for an empty batch.
 
-    Images are summed one by one in float64, then their sums, so the bits depend on the shape
-    alone: neither on threads nor on the layout.
+    Images are summed one by one in float64, then their sums in the images' order, so the bits
+    depend on the shape alone: neither on threads nor on the layout.
     """
+    dtype = computing_dtype(native_dtype(dy))
     m, F = dy.shape[0], dy.shape[-1]
-    pixels = math.prod(dy.shape[1:-1])
+    if dy.size == 0:
+        db[...] = 0
+        return
     sums = np.empty((m, F))
     planes = np.moveaxis(dy, -1, 1)
+    if in_place(dy, db) and db.dtype == dtype:
+        compiled.bias_sums(dy, sums, db)
+        return
     if in_place(planes):
         compiled.bias_plane_sums(planes, sums)
-        db[...] = sums.sum(axis=0)
-        return
-    step = m if in_place(dy) else max(1, BLOCK // (pixels * F))
-    for n in range(0, m, step or 1):
-        part = dy[n : n + step]
-        if not in_place(part):
-            part = np.array(part, computing_dtype(native_dtype(dy)), order="C")
-        compiled.bias_sums(part, sums[n : n + step])
-    db[...] = sums.sum(axis=0)
+    else:
+        step = m if in_place(dy) else max(1, BLOCK * m // dy.size)
+        for n in range(0, m, step):
+            part = dy[n : n + step]
+            if not in_place(part):
+                part = np.array(part, dtype, order="C")
+            compiled.bias_sums(part, sums[n : n + step], None)
+    db[...] = np.add.accumulate(sums)[-1]
 
 
 def like(array: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ and returns the value they write. Sizes and arguments are checked as there, when
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from fastconv.geometry.resolve import conv_geometry, pool_geometry, transpose_ge
 from fastconv.plans.compiled import pools, products
 from fastconv.program.graph import Graph, Value
 
-__all__ = ["BatchNorm", "Convolution", "Pooling", "bias_grad", "each", "relu_backward"]
+__all__ = ["BatchNorm", "Convolution", "Pooling", "bias_grad", "each", "image_means", "relu_backward"]
 
 
 class Convolution:
@@ -104,6 +103,7 @@ def _repeated(graph: Graph, b: Value, columns: int) -> Value:
 
 def _fill(graph: Graph, target: Value, b: Value | None, relu: bool) -> None:
     """Cells that meet no tap: the bias alone."""
+
     def fill(*arrays: np.ndarray) -> None:
         *bias, out = arrays
         out[...] = 0 if not bias else np.maximum(bias[0], 0) if relu else bias[0]
@@ -123,13 +123,15 @@ class Pooling:
     window : int or tuple of int
     include_pad : bool
         Whether padding counts in a mean's divisor.
+    backward_only : bool
+        Whether another operation has the result already.
     options
         stride, padding, ceil_mode, as of :func:`fastconv.max_pool`.
     """
 
     def __init__(
         self, graph: Graph, kind: str, x: Value, window: Any, include_pad: bool = False,
-        **options: Any,
+        backward_only: bool = False, **options: Any,
     ) -> None:  # fmt: skip
         g = pool_geometry(x.shape, window, name="x", **options)
         self._graph, self._x = graph, x
@@ -139,7 +141,8 @@ class Pooling:
         self._argmax = graph.value(g.y_shape, np.int64) if kind == "max" else None
         writes = (self.y,) if self._argmax is None else (self.y, self._argmax)
         name = "mean" if self._argmax is None else "argmax"
-        graph.call("forward", self._maker(name), (x,), writes, scratch=self._scratch)
+        if not backward_only:
+            graph.call("forward", self._maker(name), (x,), writes, scratch=self._scratch)
 
     def backward(self, dy: Value) -> Value:
         """``dx``."""
@@ -237,13 +240,21 @@ def bias_grad(graph: Graph, dy: Value, db: Value) -> None:
     """``db[f]``, the sum of ``dy[..., f]``, into an array of the caller's."""
     from fastconv.engine import channels
 
-    pixels = math.prod(dy.shape[1:-1])
-    cuts = channels.bias_cuts(dy.shape[0], pixels, dy.shape[-1], dy.dtype.itemsize)
+    def make(sums: int, dy: np.ndarray, db: np.ndarray) -> Sequence[Any]:
+        return (channels.bias_grad_call(dy, sums, db),)
 
-    def make(parts: int, dy: np.ndarray, db: np.ndarray) -> Sequence[Any]:
-        return (channels.bias_grad_call(dy, parts, db, cuts),)
+    graph.call("bias gradient", make, (dy,), (db,), scratch=channels.bias_sums_nbytes(dy.shape))
 
-    graph.call("bias gradient", make, (dy,), (db,), scratch=8 * cuts.items * cuts.width)
+
+def image_means(graph: Graph, x: Value) -> Value:
+    """``y (m, C)``, the means of ``x (m, ..., C)`` over the pixels of each image."""
+    from fastconv.engine import channels
+
+    y = graph.value((x.shape[0], x.shape[-1]), x.dtype)
+    graph.call(
+        "forward", lambda _, x, y: (channels.image_means_call(x, y),), (x,), (y,)
+    )
+    return y
 
 
 def each(graph: Graph, label: str, name: str, a: Value, b: Value | None = None) -> Value:

@@ -11,7 +11,7 @@ from numba.core.ccallback import CFunc
 from fastconv.compiler.inner import OPTIONS
 from fastconv.engine.emit.exponential import exp, tanh
 from fastconv.engine.emit.vectors import load, load_first, spread, store, store_first
-from fastconv.engine.tables.tiles import host_lanes
+from fastconv.engine.tables.tiles import cpu_lanes
 
 FUNCTIONS = {"exp": (exp, np.exp), "tanh": (tanh, np.tanh)}
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
@@ -23,7 +23,7 @@ EACH = pytest.mark.parametrize("name", FUNCTIONS)
 def compiled(name, dtype):
     function, _ = FUNCTIONS[name]
     size, like = np.dtype(dtype).itemsize, dtype(0)
-    lanes = (0,) * host_lanes(np.dtype(dtype))
+    lanes = (0,) * cpu_lanes(np.dtype(dtype))
 
     def entry(x, y, count):
         i = 0

@@ -243,7 +243,7 @@ def test_the_engine_gives_its_known_answers():
     import numba
     import numpy as np
 
-    from fastconv.engine import entries, known_answers, launch
+    from fastconv.engine import entries, known_answers, known_network, launch
     from fastconv.engine.tables import tiles
 
     silent = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(lambda call, thread: None)
@@ -255,6 +255,10 @@ def test_the_engine_gives_its_known_answers():
             address = entries.delta_address(name, np.dtype(dtype))
             assert known_answers.delta_works(address, name, np.dtype(dtype)), name
             assert not known_answers.delta_works(nothing, name, np.dtype(dtype)), name
+        for name in entries.NETWORK:
+            address = entries.network_address(name, np.dtype(dtype))
+            assert known_network.network_works(address, name, np.dtype(dtype)), name
+            assert not known_network.network_works(nothing, name, np.dtype(dtype)), name
         for name, lanes in itertools.product(
             entries.POOLS, (1, 2, tiles.cpu_lanes(np.dtype(dtype)))
         ):

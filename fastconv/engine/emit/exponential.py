@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from fastconv.engine.emit.vectors import call_overloaded
 from fastconv.engine.emit.vectors import _plain as plain
+from fastconv.engine.emit.vectors import call_overloaded
 
 __all__ = ["exp", "tanh"]
 

@@ -19,9 +19,18 @@ from typing import Any
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.memory import add_one, load_element, word
+from fastconv.engine.emit.memory import add_one, load_element, word, words
 from fastconv.engine.emit.vectors import choose, fma, spread, widen
-from fastconv.engine.loops.channels import add_to, column_sums, get, item_of, number, put, put_number, wide
+from fastconv.engine.loops.channels import (
+    add_to,
+    column_sums,
+    get,
+    item_of,
+    number,
+    put,
+    put_number,
+    wide,
+)
 
 __all__ = ["backward", "backward_relu", "error_sums", "error_sums_relu", "forward",
            "forward_relu", "frozen_backward", "frozen_backward_relu", "frozen_statistics",
@@ -87,7 +96,7 @@ def _column_squares(at, step, rows, left, mean, kind):
 
 @inner
 def _merge(part, apart, left, n, m, mean, square, kind):
-    """Merge means and squares of `m` numbers into a part's of `n`, which lie `apart` bytes apart."""
+    """Merge means and squares of `m` numbers into a part's, `apart` bytes apart, of `n`."""
     doubles = wide(kind)
     if n > 0:
         old = get(part, left, doubles)
@@ -201,11 +210,7 @@ def each(function: Any) -> Any:
 
     @inner
     def loop(call, thread, kind):
-        a, b, result = (
-            word(call, s.CHANNELS_A),
-            word(call, s.CHANNELS_B),
-            word(call, s.CHANNELS_RESULT),
-        )
+        a, b, result, table = words(call, s.CHANNELS_A, 4)
         width, block, items = (
             word(call, s.CHANNELS_WIDTH),
             word(call, s.CHANNELS_BLOCK),
@@ -220,7 +225,7 @@ def each(function: Any) -> Any:
             at, rows, rest = item_of(call, item)
             for q in range(0, rows + (rest > 0), block):
                 for f in range(0, width, len(lanes)):
-                    numbers = _numbers(call, f, kind)
+                    numbers = _numbers(table, width, f, kind)
                     i = (at + f) * size + q * step
                     for _ in range(min(block, rows - q)):
                         first, second = get(a + i, width - f, kind), get(b + i, width - f, kind)
@@ -234,11 +239,9 @@ def each(function: Any) -> Any:
 
 
 @inner
-def _numbers(call, f, kind):
+def _numbers(table, width, f, kind):
     """The rows of the table, of a vector of columns from f on."""
-    width = word(call, s.CHANNELS_WIDTH)
-    step, left = width * len(kind[2]), width - f
-    at = word(call, s.CHANNELS_TABLE) + f * len(kind[2])
+    step, left, at = width * len(kind[2]), width - f, table + f * len(kind[2])
     return (
         get(at, left, kind),
         get(at + step, left, kind),
@@ -312,11 +315,7 @@ def summing(error: Any) -> Any:
 
     @inner
     def loop(call, thread, kind):
-        dy, x, parts = (
-            word(call, s.CHANNELS_A),
-            word(call, s.CHANNELS_B),
-            word(call, s.CHANNELS_PARTS),
-        )
+        dy, x, _, table, parts = words(call, s.CHANNELS_A, 5)
         width, block, items = (
             word(call, s.CHANNELS_WIDTH),
             word(call, s.CHANNELS_BLOCK),
@@ -333,7 +332,7 @@ def summing(error: Any) -> Any:
             for q in range(0, max(1, rows + (rest > 0)), block):
                 count = min(block, rows - q)
                 for f in range(0, width, len(lanes)):
-                    numbers, left = _numbers(call, f, kind), width - f
+                    numbers, left = _numbers(table, width, f, kind), width - f
                     i = (at + f) * size + q * step
                     a, b, c, d = nothing, nothing, nothing, nothing
                     for _ in range(count // 2):
@@ -375,7 +374,7 @@ error_sums, error_sums_relu = summing(_error), summing(_masked)
 
 @inner
 def _finish_sums(call, kind):
-    """Add the items' sums, then those of one channel; write gradients, and the table's other rows."""
+    """Add the items' sums, then those of one channel; write gradients, and rows of the table."""
     width, C, size = word(call, s.CHANNELS_WIDTH), word(call, s.CHANNELS_C), len(kind[2])
     parts, lanes, doubles = word(call, s.CHANNELS_PARTS), kind[0], wide(kind)
     pixels = 0
@@ -390,8 +389,8 @@ def _finish_sums(call, kind):
         for j in range(c, width, C):
             errors += load_element(parts + 8 * j, 0.0)
             products += load_element(parts + 8 * (width + j), 0.0)
-        put_number(word(call, s.CHANNELS_GRADS) + c * size, errors, kind)
-        put_number(word(call, s.CHANNELS_NORMAL_GRADS) + c * size, products, kind)
+        put_number(word(call, s.CHANNELS_SUM_GRADS) + c * size, errors, kind)
+        put_number(word(call, s.CHANNELS_PRODUCT_GRADS) + c * size, products, kind)
         scale = number(word(call, s.CHANNELS_SCALE) + c * size, kind)
         at = word(call, s.CHANNELS_TABLE) + (s.TABLE_INVERSE * width + c) * size
         _set(call, s.TABLE_FACTOR, c, scale * number(at, kind), kind)

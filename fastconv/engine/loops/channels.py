@@ -4,9 +4,9 @@ Memory is rows of WIDTH elements. WIDTH is C, or where C is small a multiple of 
 some pixels is whole vectors (see `engine.channels`); what follows the rows is a rest of fewer
 elements. Cuts depend on the shape alone.
 
-An item is a run of rows of one unit; the rest belongs to the unit's last item. Its rows are taken a
-block at a time, and within a block a vector of columns after another: their numbers stay in
-registers, and the block in the first-level cache.
+An item is a run of rows; the rest belongs to the last. Its rows are taken a block at a time, and
+within a block a vector of columns after another: their numbers stay in registers, and the block in
+the first-level cache.
 """
 
 from __future__ import annotations
@@ -32,21 +32,15 @@ EIGHT = (0,) * 8
 @inner
 def item_of(call, item):
     """Where an item begins, in elements; its rows; elements of the rest behind them."""
-    width, cuts, unit = word(call, s.CHANNELS_WIDTH), word(call, s.CHANNELS_CUTS), item
-    cut = 0
-    if cuts > 1:
-        unit, cut = item // cuts, item % cuts
-    rows, rest = word(call, s.CHANNELS_UNIT), word(call, s.CHANNELS_REST)
-    at = unit * (rows * width + rest)
-    if unit == word(call, s.CHANNELS_UNITS) - 1:
-        rows, rest = word(call, s.CHANNELS_LAST), word(call, s.CHANNELS_LAST_REST)
-    first, end = cut * rows // cuts, (cut + 1) * rows // cuts
-    return at + first * width, end - first, rest if cut == cuts - 1 else 0
+    rows, items = word(call, s.CHANNELS_ROWS), word(call, s.CHANNELS_ITEMS)
+    first, end = item * rows // items, (item + 1) * rows // items
+    rest = word(call, s.CHANNELS_REST) if item == items - 1 else 0
+    return first * word(call, s.CHANNELS_WIDTH), end - first, rest
 
 
 @inner
 def wide(kind):
-    """The kind of as many doubles: lanes, an element, a tuple of as many numbers as it has bytes."""
+    """The kind of as many doubles: lanes, an element, a tuple as long as it has bytes."""
     return kind[0], 0.0, EIGHT
 
 

@@ -40,9 +40,16 @@ def _perform() -> Any:
     return perform
 
 
-def _parts(x: np.ndarray) -> tuple[np.ndarray, int]:
-    parts = np.empty(_engine().norm_parts_nbytes(x.shape, x.dtype) // 8)
-    return parts, parts.ctypes.data
+def _parts(x: np.ndarray) -> np.ndarray:
+    return np.empty(_engine().norm_parts_nbytes(x.shape, x.dtype) // 8)
+
+
+def _own(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """An array of channels that the engine may read and write: this one, or a copy."""
+    flags = array.flags
+    if array.dtype == like.dtype and flags.c_contiguous and flags.writeable:
+        return array
+    return np.array(array, like.dtype, order="C")
 
 
 def batch_norm(
@@ -66,9 +73,13 @@ def batch_norm(
     """
     engine, x = _engine(), contiguous(x)
     table = np.empty(engine.table_shape(x.shape, x.dtype), x.dtype)
-    parts, address = _parts(x)
-    _perform()(engine.norm_statistics_call(x, address, table, scale, shift, mean, variance,
-                                           momentum, epsilon))  # fmt: skip
+    parts, running = _parts(x), (mean, variance)
+    channels = [_own(array, x) for array in (scale, shift, *running)]
+    _perform()(engine.norm_statistics_call(x, parts.ctypes.data, table, *channels, momentum,
+                                           epsilon))  # fmt: skip
+    for array, written in zip(running, channels[2:], strict=True):
+        if written is not array:
+            array[...] = written
     return _apply(x, table, relu)
 
 
@@ -84,8 +95,8 @@ def batch_norm_frozen(
     """Normalise by the running statistics; returned is what `batch_norm` returns."""
     engine, x = _engine(), contiguous(x)
     table = np.empty(engine.table_shape(x.shape, x.dtype), x.dtype)
-    call = engine.norm_frozen_call(x.shape, table, scale, shift, mean, variance, epsilon)
-    _perform()(call)
+    channels = [_own(array, x) for array in (scale, shift, mean, variance)]
+    _perform()(engine.norm_frozen_call(x.shape, table, *channels, epsilon))
     return _apply(x, table, relu)
 
 
@@ -121,8 +132,13 @@ def batch_norm_backward(
     relu : bool
     """
     engine, dy = _engine(), contiguous(dy)
-    parts, address = _parts(x)
+    parts = _parts(x)
     dx = np.empty(x.shape, x.dtype)
-    _perform()(engine.norm_sums_call(dy, x, address, table, scale, scale_grad, shift_grad, relu))
+    grads = scale_grad, shift_grad
+    channels = [_own(array, x) for array in (scale, *grads)]
+    _perform()(engine.norm_sums_call(dy, x, parts.ctypes.data, table, *channels, relu))
+    for array, written in zip(grads, channels[1:], strict=True):
+        if written is not array:
+            array[...] = written
     _perform()(engine.norm_backward_call(dy, x, table, dx, relu, frozen))
     return dx
