@@ -30,6 +30,7 @@ from fastconv.engine.known_answers import delta_works, pool_works, product_works
 from fastconv.engine.known_training import training_works
 from fastconv.engine.loops import conv as conv_loop
 from fastconv.engine.loops import deltas as delta_loop
+from fastconv.engine.loops import losses as loss_loop
 from fastconv.engine.loops import optimizers as optimizer_loop
 from fastconv.engine.loops import pool as pool_loop
 from fastconv.engine.tables.tiles import Tile, dense_tile, host_lanes
@@ -124,7 +125,13 @@ POOLS = {
     "scatter": (pool_loop.scatter_errors, MAX),
 }
 DELTAS = {"bias_sums": delta_loop.bias_sums, "relu_delta": delta_loop.relu_delta}
-TRAINING = {"sgd": optimizer_loop.sgd, "adam": optimizer_loop.adam}
+TRAINING = {
+    "softmax_cross_entropy": loss_loop.softmax_cross_entropy,
+    "binary_cross_entropy": loss_loop.binary_cross_entropy,
+    "mean_squared_error": loss_loop.mean_squared_error,
+    "sgd": optimizer_loop.sgd,
+    "adam": optimizer_loop.adam,
+}
 
 
 @lru_cache(256)

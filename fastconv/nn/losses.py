@@ -13,6 +13,7 @@ import numpy as np
 
 from fastconv.nn.activations import sigmoid
 from fastconv.nn.base import Array
+from fastconv.program.ops import losses as ops
 
 
 class Loss:
@@ -75,17 +76,8 @@ class SoftmaxCrossEntropy(Loss):
         """
         z = self._check_z(z)
         y = self._check_y(z, y)
-        rows = np.arange(len(z))
-        # log p = z - max - log(sum(exp(z - max))): the largest exponent is 0.
-        shifted = z - z.max(axis=1, keepdims=True)
-        exponentials = np.exp(shifted)
-        total = exponentials.sum(axis=1, keepdims=True)
-        losses = np.log(total[:, 0]) - shifted[rows, y]
-        dz = exponentials / total
-        dz[rows, y] -= 1
-        dz /= len(z)  # (softmax(z) - onehot(y)) / m
-        self._dz = dz
-        return float(losses.mean(dtype=np.float64))
+        value, self._dz, _ = ops.softmax_cross_entropy(np.ascontiguousarray(z), y)
+        return value
 
     def predict(self, z: Array) -> Array:
         """softmax(z), row by row."""
@@ -110,7 +102,7 @@ class SoftmaxCrossEntropy(Loss):
             raise ValueError(
                 f"y: labels must be in 0 .. {z.shape[1] - 1}, got {y.min()} .. {y.max()}"
             )
-        return y
+        return np.ascontiguousarray(y, np.int64)
 
 
 class BinaryCrossEntropy(Loss):
@@ -140,9 +132,8 @@ class BinaryCrossEntropy(Loss):
         y = _targets(z, y)
         if not ((y >= 0) & (y <= 1)).all():
             raise ValueError(f"y: labels must be in 0 .. 1, got {y.min()} .. {y.max()}")
-        losses = np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))
-        self._dz = (sigmoid(z) - y) / z.dtype.type(z.size)
-        return float(losses.mean(dtype=np.float64))
+        value, self._dz, _ = ops.binary_cross_entropy(np.ascontiguousarray(z), y)
+        return value
 
     def predict(self, z: Array) -> Array:
         """sigmoid(z)."""
@@ -169,16 +160,16 @@ class MeanSquaredError(Loss):
     def forward(self, z: Array, y: Array) -> float:
         """Mean of (z - y)**2; `y` must have the size of `z`."""
         z = self._check_z(z)
-        error = z - _targets(z, y)
-        self._dz = error * z.dtype.type(2 / z.size)
-        return float(np.square(error).mean(dtype=np.float64))
+        y = _targets(z, y)
+        value, self._dz, _ = ops.mean_squared_error(np.ascontiguousarray(z), y)
+        return value
 
 
 def _targets(z: Array, y: Any) -> Array:
-    """`y` in the shape and dtype of `z`; (m,) stands for (m, 1)."""
+    """`y` in the shape and dtype of `z`, contiguous; (m,) stands for (m, 1)."""
     y = np.asarray(y)
     if y.dtype.kind not in "biuf":
         raise TypeError(f"y: numbers are needed, got {y.dtype}")
     if y.shape != z.shape and not (z.shape == (len(z), 1) and y.shape == (len(z),)):
         raise ValueError(f"y: expected the shape of z, {z.shape}, got {y.shape}")
-    return y.reshape(z.shape).astype(z.dtype, copy=False)
+    return np.ascontiguousarray(y.reshape(z.shape), z.dtype)
