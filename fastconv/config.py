@@ -75,13 +75,22 @@ def _compile_pools(op: str, dtype: np.dtype) -> None:
         lanes //= 2
 
 
+def _compile_training(dtype: np.dtype) -> None:
+    """The loops of losses and optimizers."""
+    from fastconv.engine.entries import TRAINING, training_address
+
+    for name in TRAINING:
+        training_address(name, dtype)
+
+
 def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",)) -> None:
     """Compile kernels now, or load them from disk, instead of at their first call.
 
     Parameters
     ----------
     ops : iterable of str, optional
-        Names of public functions, such as ``"conv"`` and ``"max_pool"``; all if None.
+        Names of public functions, such as ``"conv"`` and ``"max_pool"``; if None, all, and what
+        `fastconv.nn` trains with.
     dtypes : sequence of dtype
         What they will be used with.
 
@@ -104,6 +113,8 @@ def warmup(ops: Iterable[str] | None = None, dtypes: Sequence[Any] = ("float32",
     start = time.perf_counter()
     for dtype in natives:
         calls = _calls(dtype)
+        if chosen is None:
+            _compile_training(computing_dtype(dtype))
         for op in known if chosen is None else chosen:
             if op.startswith("conv"):
                 _compile_tiles(computing_dtype(dtype))

@@ -27,7 +27,8 @@ def _optimizer_works(address: int, name: str, dtype: np.dtype) -> bool:
         perform(optimizers.sgd(optimizers.pieces(value, grad, [first]), scalars, address))
         start = [np.arange(v.size, dtype=dtype) for v in value]
         return all(
-            np.array_equal(v, w - (4 + w / 2) / 4 - (8 + w / 2) / 8) and np.array_equal(f, 8 + w / 2)
+            np.array_equal(v, w - (4 + w / 2) / 4 - (8 + w / 2) / 8)
+            and np.array_equal(f, 8 + w / 2)
             for v, f, w in zip(value, first, start, strict=True)
         )
     # mean = 8 / 2 + 4 / 2 = 6; square = 16 * 3 / 4 + 16 / 4 = 16; w / 2 - 6 / (4 / 2 + 1) * 2

@@ -19,7 +19,7 @@ __all__ = ["binary_cross_entropy", "mean_squared_error", "parts_of", "softmax_cr
 
 # Elements of an item, at least where there are as many; elements that are worth a thread.
 BLOCK = 1024
-GRAIN = 10_000
+GRAIN = 20_000
 
 
 def _cuts(name: str, rows: int, width: int) -> tuple[int, int, int]:

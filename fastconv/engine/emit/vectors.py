@@ -8,8 +8,8 @@ Contract
 `lanes` is a tuple of VL zeros and `like` an element: their types are the vector's. ``+ - * /`` and
 comparisons work element by element. No operation carries a fast-math flag, whatever the options of
 the function around it: a product and a sum are two roundings, `fma` is one, whatever stands around
-them, so that a kernel gives the same bits in every entry and in every lane. Addresses are int64, nothing checks bounds, and every access has the
-alignment of one byte.
+them, so that a kernel gives the same bits in every entry and in every lane. Addresses are int64,
+nothing checks bounds, and every access has the alignment of one byte.
 """
 
 from __future__ import annotations

@@ -193,7 +193,8 @@ def binary_cross_entropy(call, thread, kind):
     lanes, like = kind
     size = word(call, s.LOSS_ELEMENT)
     step = len(lanes) * size
-    far, one = narrow(spread(1000.0, lanes), like), narrow(spread(1.0, lanes), like)
+    zero, one = narrow(spread(0.0, lanes), like), narrow(spread(1.0, lanes), like)
+    far = narrow(spread(1000.0, lanes), like)
     count = narrow(spread(float(word(call, s.LOSS_COUNT)), lanes), like)
     while True:
         item = add_one(call, s.NEXT_ITEM)
@@ -213,28 +214,27 @@ def binary_cross_entropy(call, thread, kind):
         losses = spread(0.0, lanes)
         for i in range(0, whole, step):
             u, t = load(z + i, lanes, like), load(y + i, lanes, like)
-            small = exp(_negative(u))
+            small = exp(_negative(u, zero))
             losses = losses + _binary_loss(u, t, small, lanes)
-            store(dz + i, (_sigmoid(u, small, one) - t) / count)
+            store(dz + i, (_sigmoid(u, small, zero, one) - t) / count)
         if left > 0:  # far beyond, with the label 1, the loss is 0
             u, t = load_first(z + whole, left, far), load_first(y + whole, left, one)
-            small = exp(_negative(u))
+            small = exp(_negative(u, zero))
             losses = losses + _binary_loss(u, t, small, lanes)
-            store_first(dz + whole, left, (_sigmoid(u, small, one) - t) / count)
+            store_first(dz + whole, left, (_sigmoid(u, small, zero, one) - t) / count)
         ended(call, item, total(losses), correct, bad)
 
 
 @inner
-def _negative(u):
+def _negative(u, zero):
     """``-|u|``; NaN stays."""
-    minus = u - u - u
-    return choose(u > minus, minus, u)
+    return choose(u > zero, zero - u, u)
 
 
 @inner
-def _sigmoid(u, small, one):
+def _sigmoid(u, small, zero, one):
     """``1 / (1 + exp(-u))`` by ``small = exp(-|u|)``."""
-    return choose(u >= one - one, one, small) / (one + small)
+    return choose(u >= zero, one, small) / (one + small)
 
 
 @inner

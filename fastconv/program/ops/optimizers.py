@@ -123,7 +123,7 @@ class Update:
 
 
 def _own(array: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """`array` if a loop can work on it where it lies, else room for a copy in the shape of `like`."""
+    """`array` if a loop can work on it where it lies, else room for a copy, shaped as `like`."""
     native = like.dtype.newbyteorder("=")
     if array.dtype == native and array.shape == like.shape and array.flags.c_contiguous:
         return array
