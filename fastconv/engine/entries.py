@@ -29,6 +29,7 @@ from fastconv.engine.loops import (
     deltas,
     elementwise,
     kernel_grad,
+    losses,
     optimizers,
     pool,
     program,
@@ -119,7 +120,13 @@ DELTAS = {
     "bias_plane_sums": deltas.bias_plane_sums,
     "relu_delta": deltas.relu_delta,
 }
-TRAINING = {"sgd": optimizers.sgd, "adam": optimizers.adam}
+TRAINING = {
+    "softmax_cross_entropy": losses.softmax_cross_entropy,
+    "binary_cross_entropy": losses.binary_cross_entropy,
+    "mean_squared_error": losses.mean_squared_error,
+    "sgd": optimizers.sgd,
+    "adam": optimizers.adam,
+}
 NETWORK = {
     **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
     "bias_grad": bias_grad,

@@ -6,8 +6,8 @@ where they are: a table of their addresses is made once.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ __all__ = ["Pieces", "adam", "pieces", "sgd"]
 
 # Elements of an item: memory that the second-level cache holds. Bytes that are worth a thread.
 BLOCK = 8192
-GRAIN = 200_000
+GRAIN = 1_000_000
 
 
 class Pieces(NamedTuple):
@@ -44,7 +44,8 @@ def pieces(
     move one after another as they are listed.
     """
     size = values[0].dtype.itemsize
-    rows, starts, room = [], [0], BLOCK
+    rows: list[list[int]] = []
+    starts, room = [0], BLOCK
     for i, value in enumerate(values):
         arrays = [value, grads[i], *(slot[i] for slot in slots)]
         addresses = [address_of(array) for array in arrays] + [0] * (2 - len(slots))
@@ -66,7 +67,7 @@ def pieces(
 
 def _share_memory(arrays: Sequence[np.ndarray]) -> bool:
     spans = sorted((address_of(a), address_of(a) + a.nbytes) for a in arrays if a.size)
-    return any(a[1] > b[0] for a, b in itertools.pairwise(spans))
+    return any(a[1] > b[0] for a, b in pairwise(spans))
 
 
 def sgd(of: Pieces, scalars: np.ndarray, entry: int = 0) -> Call:

@@ -248,6 +248,27 @@ def delta_words(
     STEP_WORDS,
 ) = range(7)
 
+# ------------------------------------------------------------------------- a call of a loss
+(
+    LOSS_ELEMENT,  # bytes of an element
+    LOSS_Z,  # addresses of z, the labels and dz
+    LOSS_Y,
+    LOSS_DZ,
+    LOSS_ROWS,  # z is (rows, width)
+    LOSS_WIDTH,
+    LOSS_COUNT,  # the mean is over so many: rows, or elements
+    LOSS_BLOCK,  # an item is so many rows, or one of so many pieces of a row
+    LOSS_CUTS,
+    LOSS_ITEMS,
+    LOSS_PARTS,  # address of LOSS_RESULTS doubles for each item, and for all
+    LOSS_RESULT,
+    LOSS_CALL_WORDS,
+) = range(TABLE, TABLE + 13)
+
+# The doubles: the mean (of an item the sum) of the losses, NaN if a label is bad; how many rows are
+# predicted right; the first row (binary: element) whose label is bad, or -1.
+LOSS_VALUE, LOSS_CORRECT, LOSS_BAD, LOSS_RESULTS = range(4)
+
 # ------------------------------------------------------------------------- a call of an optimizer
 (
     OPTIMIZER_ELEMENT,  # bytes of an element

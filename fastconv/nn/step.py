@@ -59,7 +59,7 @@ class _Batch:
             for function in self.graph.after:
                 function()
         self.labels.given = None
-        return float(self.value), self.z
+        return float(self.value[0]), self.z
 
 
 class StepPlan:

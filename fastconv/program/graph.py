@@ -86,7 +86,8 @@ class Operation:
     flops : int
         Multiplications and additions.
     checked : bool
-        Whether its last written value, a double, must be finite for the program to go on.
+        Whether the first element of its last value, a double, must be finite for the program to go
+        on.
     """
 
     label: str

@@ -6,6 +6,7 @@ and returns the value they write. Sizes and arguments are checked as there, when
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,16 @@ from fastconv.geometry.resolve import conv_geometry, pool_geometry, transpose_ge
 from fastconv.plans.compiled import pools, products
 from fastconv.program.graph import Graph, Value
 
-__all__ = ["BatchNorm", "Convolution", "Pooling", "bias_grad", "each", "image_means", "relu_backward"]
+__all__ = [
+    "BatchNorm",
+    "Convolution",
+    "Pooling",
+    "bias_grad",
+    "each",
+    "image_means",
+    "loss",
+    "relu_backward",
+]
 
 
 class Convolution:
@@ -251,9 +261,7 @@ def image_means(graph: Graph, x: Value) -> Value:
     from fastconv.engine import channels
 
     y = graph.value((x.shape[0], x.shape[-1]), x.dtype)
-    graph.call(
-        "forward", lambda _, x, y: (channels.image_means_call(x, y),), (x,), (y,)
-    )
+    graph.call("forward", lambda _, x, y: (channels.image_means_call(x, y),), (x,), (y,))
     return y
 
 
@@ -282,3 +290,24 @@ def relu_backward(graph: Graph, dy: Value, y: Value) -> Value:
 
     graph.call("mask", make, (dy, y), (dx,), over=(dx, dy))
     return dx
+
+
+def loss(graph: Graph, name: str, z: Value, y: Value) -> tuple[Value, Value]:
+    """A loss (see `engine.losses`), and its gradient ``dz``.
+
+    The first is three doubles: the mean, how many rows are predicted right, and the first bad label
+    or -1. The program goes on only if the mean is finite.
+    """
+    from fastconv.engine import losses
+
+    rows, width = z.shape[0], math.prod(z.shape[1:])
+    result, dz = graph.value((3,), np.float64), graph.value(z.shape, z.dtype)
+    parts = graph.value(losses.parts_of(name, rows, width), np.float64)
+
+    def make(_: int, *arrays: np.ndarray) -> Sequence[Any]:
+        z, y, parts, dz, result = arrays
+        of_rows = (z.reshape(rows, width), y, dz.reshape(rows, width))
+        return (getattr(losses, name)(*of_rows, parts, result),)
+
+    graph.call("loss", make, (z, y), (parts, dz, result), checked=True)
+    return result, dz

@@ -85,7 +85,7 @@ class _Segment:
         """Make all calls, on at most so many threads; whether all that was checked is finite."""
         np.copyto(self.words, self.template)
         start(self._entry, self.address, min(self.threads, most))
-        return all(math.isfinite(number[()]) for number in self._checked)
+        return all(math.isfinite(number.flat[0]) for number in self._checked)
 
 
 class Program:
@@ -176,7 +176,7 @@ def _function(operation: Operation, arrays: Sequence[np.ndarray]) -> Callable[[i
 
     def work(most: int) -> bool:
         function(*arrays)
-        return not operation.checked or math.isfinite(arrays[-1][()])
+        return not operation.checked or math.isfinite(arrays[-1].flat[0])
 
     return work
 

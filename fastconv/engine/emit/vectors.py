@@ -26,8 +26,8 @@ from numba.extending import intrinsic
 
 from fastconv.engine.emit.values import PTR
 
-__all__ = ["call_overloaded", "choose", "fma", "load", "load_first", "magnitude", "narrow", "root",
-           "spread", "store", "store_first", "total", "widen"]  # fmt: skip
+__all__ = ["call_overloaded", "choose", "fma", "largest", "load", "load_first", "magnitude",
+           "narrow", "root", "spread", "store", "store_first", "total", "widen"]  # fmt: skip
 
 ARITHMETIC = {
     operator.add: "fadd",
@@ -271,20 +271,37 @@ def narrow(typingctx, a, like):
     return kind(a, like), codegen
 
 
+def _halved(builder: Any, value: Any, join: Any) -> Any:
+    """One element of a vector's: its halves are joined until one is left."""
+    while value.type.count > 1:
+        half = value.type.count // 2
+        kind = ir.VectorType(ir.IntType(32), half)
+        low, high = (
+            builder.shuffle_vector(value, value, ir.Constant(kind, list(range(i, i + half))))
+            for i in (0, half)
+        )
+        value = join(low, high)
+    return builder.extract_element(value, ir.IntType(32)(0))
+
+
 @intrinsic
 def total(typingctx, a):
     """The sum of a vector's elements: halves are added until one is left."""
 
     def codegen(context, builder, signature, args):
-        value = args[0]
-        while value.type.count > 1:
-            half = value.type.count // 2
-            kind = ir.VectorType(ir.IntType(32), half)
-            low, high = (
-                builder.shuffle_vector(value, value, ir.Constant(kind, list(range(i, i + half))))
-                for i in (0, half)
-            )
-            value = _plain(builder.fadd(low, high))
-        return builder.extract_element(value, ir.IntType(32)(0))
+        return _halved(builder, args[0], lambda low, high: _plain(builder.fadd(low, high)))
+
+    return a.element(a), codegen
+
+
+@intrinsic
+def largest(typingctx, a):
+    """The largest of a vector's elements, which are numbers."""
+
+    def codegen(context, builder, signature, args):
+        def larger(low, high):
+            return builder.select(_plain(builder.fcmp_ordered(">", high, low)), high, low)
+
+        return _halved(builder, args[0], larger)
 
     return a.element(a), codegen
