@@ -26,6 +26,9 @@ class Call(NamedTuple):
         Into how many pieces the work is cut; more threads than that find none.
     work, grain : int
         Size of the work, and how much of it is worth a thread, in one unit.
+    first : int
+        What the counters ``words.NEXT_FIRST`` and ``words.DONE`` say when what must be done first
+        has been done for good, such as packing a kernel; 0 where it is done at every call.
     """
 
     entry: int
@@ -33,6 +36,7 @@ class Call(NamedTuple):
     items: int
     work: int
     grain: int
+    first: int = 0
 
 
 @cache

@@ -151,17 +151,20 @@ class Convolution(Product):
 
     def call(
         self, scratch: int, source: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool,
-        target: np.ndarray,
+        target: np.ndarray, packed: int = 0,
     ) -> Call:  # fmt: skip
         """`run` as a call to make later, with `scratch_nbytes` of scratch at an address.
+
+        The packed kernel may lie elsewhere: in `shared_nbytes` at the address `packed`, to be kept.
 
         All arrays are contiguous and of the computing dtype, and `b` has an element for each
         column of the tile where the choice is `in_rows`. Cells that meet no tap (see
         `Choice.complete`) are not written.
         """
         prepared = self._for(source)
-        words = self._words(prepared, source, w, b, relu, target, scratch)
-        return Call(self.entry, words[s.TABLE :], prepared.units, self.flops, GRAIN)
+        words = self._words(prepared, source, w, b, relu, target, scratch, packed)
+        first = self.choice.panels * self.choice.groups if packed else 0
+        return Call(self.entry, words[s.TABLE :], prepared.units, self.flops, GRAIN, first)
 
     def _for(self, source: np.ndarray) -> Prepared:
         plain = source.dtype == self.dtype and source.flags.c_contiguous
@@ -169,7 +172,7 @@ class Convolution(Product):
 
     def _words(
         self, prepared: Prepared, source: np.ndarray, w: np.ndarray, b: np.ndarray | None,
-        relu: bool, target: np.ndarray, scratch: int,
+        relu: bool, target: np.ndarray, scratch: int, packed: int = 0,
     ) -> tuple[int, ...]:  # fmt: skip
         choice, dtype = self.choice, self.dtype
         to = view(target, dtype)
@@ -183,9 +186,9 @@ class Convolution(Product):
             source=view(source, dtype),
             target=to,
             kernel=address_of(w),
-            packed=scratch,
+            packed=packed or scratch,
             bias=0 if b is None else address_of(b),
-            prior=scratch + self.prior_at,
+            prior=(packed or scratch) + self.prior_at,
             relu=relu,
             direct=direct,
             sweep=self.sweep,

@@ -29,6 +29,7 @@ from fastconv.nn.losses import BinaryCrossEntropy, Loss, MeanSquaredError, Softm
 from fastconv.nn.normalisation import BatchNorm
 from fastconv.nn.optimizers import SGD, Adam, Optimizer
 from fastconv.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
+from fastconv.nn.step import StepPlan, plan_step
 from fastconv.nn.training import evaluate, fit, train_step
 
 __all__ = [
@@ -59,11 +60,13 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "SoftmaxCrossEntropy",
+    "StepPlan",
     "Tanh",
     "evaluate",
     "evaluating",
     "fit",
     "load_checkpoint",
+    "plan_step",
     "previous_path",
     "save_checkpoint",
     "sigmoid",

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, positive_int, quiet, unit_interval
-from fastconv.nn.lowering import Lowered
+from fastconv.nn.lowering import Lowered, trains
 from fastconv.program import naive_elementwise
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import each, relu_backward
@@ -179,10 +179,12 @@ class Dropout(Layer):
     def lower(self, graph: Graph, x: Value) -> Lowered:
         """Both passes, as operations; the mask is drawn before all others."""
         rate = graph.setting(self, "rate")
-        if not graph.setting(self, "training") or rate == 0:
+        if not trains(graph, self) or rate == 0:
             return x, lambda dy, need: dy
         mask = graph.value(x.shape, x.dtype)
-        graph.draw("mask", lambda out: np.copyto(out, self._mask(out.shape, out.dtype)), (mask,))
+        graph.draw(
+            "mask", lambda out: np.copyto(out, self._mask(out.shape, out.dtype)), (), (mask,)
+        )
         y = each(graph, "forward", "multiply", x, mask)
 
         def backward(dy: Value, need: bool) -> Value | None:

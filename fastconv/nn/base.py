@@ -261,6 +261,7 @@ class Layer(Watched):
     def __getstate__(self) -> dict[str, Any]:
         # What backward needs of the last batch stays behind: a pickled or copied layer starts anew.
         state = self.__dict__.copy()  # at once: another thread may be adding an attribute
+        state.pop("_programs", None)
         state = {name: None if name == "_cache" else v for name, v in state.items()}
         return state | _slots(self)
 

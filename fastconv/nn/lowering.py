@@ -29,6 +29,7 @@ __all__ = [
     "overrides",
     "parameter",
     "takes_relu",
+    "trains",
 ]
 
 Backward: TypeAlias = Callable[[Value, bool], Value | None]
@@ -39,9 +40,9 @@ PASSES = ("forward", "backward", "backward_parameters", "_function", "_gradient"
 
 def lowered(layer: Layer, graph: Graph, x: Value, **options: Any) -> Lowered:
     """Lower a layer by its own `lower`, or else as one that is called back."""
-    graph.setting(layer, "training")
     if _knows_programs(layer):
-        return layer.lower(graph, x, **options)
+        found: Lowered = layer.lower(graph, x, **options)  # type: ignore[attr-defined]
+        return found
     return called_back(layer, graph, x)
 
 
@@ -62,9 +63,16 @@ def _knows_programs(layer: Layer) -> bool:
     return False
 
 
+def trains(graph: Graph, layer: Layer) -> bool:
+    """Whether the layer is in training mode in the program."""
+    return not graph.inference and bool(graph.setting(layer, "training"))
+
+
 def takes_relu(layer: Layer) -> bool:
     """Whether a ReLU behind the layer can be a part of its lowering."""
-    return _knows_programs(layer) and "relu" in signature(layer.lower).parameters
+    if not _knows_programs(layer):
+        return False
+    return "relu" in signature(layer.lower).parameters  # type: ignore[attr-defined]
 
 
 def is_relu(layer: Layer) -> bool:
@@ -126,7 +134,7 @@ def called_back(layer: Layer, graph: Graph, x: Value) -> Lowered:
     y = graph.value(shape, dtype)
 
     def forward(x: np.ndarray, out: np.ndarray) -> None:
-        _fill(out, layer.forward(x), layer)
+        _fill(out, layer.infer(x) if graph.inference else layer.forward(x), layer)
 
     graph.python("forward", forward, (x,), (y,))
 

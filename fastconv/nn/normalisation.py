@@ -18,7 +18,7 @@ from fastconv.nn.checks import (
     unit_interval,
 )
 from fastconv.nn.init import parameter_dtype
-from fastconv.nn.lowering import Lowered, parameter
+from fastconv.nn.lowering import Lowered, parameter, trains
 from fastconv.program import layers, naive_batch_norm
 from fastconv.program.graph import Graph, Value
 from fastconv.program.ops import batch_norm
@@ -105,8 +105,7 @@ class BatchNorm(Layer):
             raise layer_error(TypeError, self, f"x: expected dtype {self.dtype}, got {x.dtype}")
         count = math.prod(x.shape[:-1])
         if self.training and count == 1:
-            cause = f"x: more than one value per channel is needed in training, got {x.shape}"
-            raise layer_error(OneValueError, self, cause)
+            raise self._one_value(x.shape)
         use_batch = self.training and count > 0
         ops = self._pick(batch_norm, naive_batch_norm)
         arrays = (self.scale.value, self.shift.value, self.running_mean, self.running_variance)
@@ -118,6 +117,10 @@ class BatchNorm(Layer):
         self._cache = (x, table, use_batch)
         return y
 
+    def _one_value(self, shape: tuple[int, ...]) -> Exception:
+        cause = f"x: more than one value per channel is needed in training, got {shape}"
+        return layer_error(OneValueError, self, cause)
+
     def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
         """Both passes, as operations; `relu`: the next layer is one, and part of this."""
         scale, scale_grad = parameter(graph, self.scale)
@@ -125,10 +128,13 @@ class BatchNorm(Layer):
         running = (
             graph.array(graph.setting(self, name)) for name in ("running_mean", "running_variance")
         )
+        training = trains(graph, self)
+        if training and math.prod(x.shape[:-1]) == 1:
+            raise self._one_value(x.shape)
         norm = layers.BatchNorm(
             graph, x, scale, shift, *running, momentum=graph.setting(self, "momentum"),
             epsilon=graph.setting(self, "epsilon"), relu=relu,
-            frozen=not graph.setting(self, "training"),
+            frozen=not training,
         )  # fmt: skip
 
         def backward(dy: Value, need: bool) -> Value | None:

@@ -134,6 +134,7 @@ class Graph:
     # What the operations were made for: ``(object, attribute, value)``; see `Graph.setting`.
     settings: list[tuple[Any, str, Any]] = field(default_factory=list)
     where: str = ""  # prefix of labels
+    inference: bool = False  # whether there is no backward pass, and layers are in evaluation mode
     _known: dict[int, Value] = field(default_factory=dict)
 
     def value(self, shape: Sequence[int], dtype: Any, *, kept: bool = False) -> Value:
@@ -191,9 +192,16 @@ class Graph:
             Operation(name, None, function, tuple(reads), tuple(writes), **options)
         )
 
-    def draw(self, label: str, function: Callable[..., None], writes: Sequence[Value]) -> None:
-        """Add an operation of the interpreter that needs no other value, before all others."""
-        self.first.append(Operation(f"{self.where}{label}", None, function, (), tuple(writes)))
+    def draw(
+        self,
+        label: str,
+        function: Callable[..., None],
+        reads: Sequence[Value],
+        writes: Sequence[Value],
+    ) -> None:
+        """Add an operation of the interpreter before all others; it reads the caller's arrays."""
+        name = f"{self.where}{label}"
+        self.first.append(Operation(name, None, function, tuple(reads), tuple(writes)))
 
     @contextmanager
     def inside(self, where: str) -> Iterator[None]:

@@ -92,13 +92,20 @@ class Convolution:
             return
         # a bias, if there is one, is the last that is read
         reads = (source, self._w) if b is None else (source, self._w, b)
+        writes: tuple[Value, ...] = (target,)
+        if self._graph.inference:  # kernels are packed once
+            packed = self._graph.value((product.shared_nbytes,), np.uint8, kept=True)
+            writes = (target, packed)
 
         def make(scratch: int, *arrays: np.ndarray) -> Sequence[Any]:
-            source, w, *bias, target = arrays
-            return (product.call(scratch, source, w, bias[0] if bias else None, relu, target),)
+            source, w, *bias = arrays[: len(reads)]
+            target, *kept = arrays[len(reads) :]
+            packed = kept[0].ctypes.data if kept else 0
+            b = bias[0] if bias else None
+            return (product.call(scratch, source, w, b, relu, target, packed),)
 
         self._graph.call(
-            label, make, reads, (target,),
+            label, make, reads, writes,
             scratch=product.scratch_nbytes(most), flops=self.g.flops,
         )  # fmt: skip
 
@@ -106,8 +113,7 @@ class Convolution:
 def _repeated(graph: Graph, b: Value, columns: int) -> Value:
     """The bias of one filter, for each of so many columns, as it is when a run begins."""
     found = graph.value((columns,), b.dtype)
-    bias = b.array
-    graph.draw("bias", lambda out: np.copyto(out, bias), (found,))
+    graph.draw("bias", lambda b, out: np.copyto(out, b), (b,), (found,))
     return found
 
 
@@ -148,9 +154,11 @@ class Pooling:
         self._pools, self._most = pools(g, x.dtype, include_pad), threads.get_num_threads()
         self._scratch = self._most * self._pools.scratch_bytes
         self.y = graph.value(g.y_shape, x.dtype)
-        self._argmax = graph.value(g.y_shape, np.int64) if kind == "max" else None
+        self._argmax = None
+        if kind == "max" and not graph.inference:
+            self._argmax = graph.value(g.y_shape, np.int64)
         writes = (self.y,) if self._argmax is None else (self.y, self._argmax)
-        name = "mean" if self._argmax is None else "argmax"
+        name = "argmax" if self._argmax is not None else kind
         if not backward_only:
             graph.call("forward", self._maker(name), (x,), writes, scratch=self._scratch)
 

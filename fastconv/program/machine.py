@@ -69,6 +69,7 @@ class _Segment:
         self.template[s.STEPS] = self.address + 8 * header
         self.template[s.STEP_COUNT] = len(steps)
         self.threads = 1
+        self._first: list[tuple[int, int]] = []  # words of the counters that may be kept, and what
         self._checked = [checked for _, checked in steps if checked is not None]
         for i, ((call, checked), at) in enumerate(zip(steps, starts, strict=True)):
             limit = max(1, min(call.work // call.grain, call.items, most))
@@ -79,13 +80,24 @@ class _Segment:
                 0 if checked is None else address_of(checked),
             )  # fmt: skip
             self.template[at + s.TABLE : at + s.TABLE + len(call.words)] = call.words
+            if call.first:
+                self._first.append((at, call.first))
+        self._kept = not self._first
         self._entry = program_address()
 
     def __call__(self, most: int) -> bool:
         """Make all calls, on at most so many threads; whether all that was checked is finite."""
         np.copyto(self.words, self.template)
         start(self._entry, self.address, min(self.threads, most))
+        if not self._kept:
+            self.keep(True)
         return all(math.isfinite(number.flat[0]) for number in self._checked)
+
+    def keep(self, done: bool) -> None:
+        """Whether what must be done once has been done, and is not done again."""
+        for at, first in self._first:
+            self.template[[at + s.NEXT_FIRST, at + s.DONE]] = first if done else 0
+        self._kept = done
 
 
 class Program:
@@ -136,6 +148,12 @@ class Program:
         """Run all operations; False if a checked number was not finite, and the rest was left."""
         most = min(self.most, threads.get_num_threads())
         return all(piece(most) for piece in self._pieces)
+
+    def pack_anew(self) -> None:
+        """Have the next run pack kernels that are packed once: they have changed."""
+        for piece in self._pieces:
+            if isinstance(piece, _Segment):
+                piece.keep(False)
 
     def profile(self) -> list[Timing]:
         """Run all operations one at a time, and measure them."""
