@@ -295,7 +295,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("block", [1, 20, 2**17])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_relu_backward_gives_the_same_bits_in_every_layout(dtype, block, monkeypatch):
-    from fastconv import deltas
+    from fastconv.plans import deltas
 
     monkeypatch.setattr(deltas, "MASK_BLOCK", block)
     rng = np.random.default_rng(0)

@@ -338,7 +338,7 @@ def test_changed_sources_never_get_old_code(python, warm):
         """
 import fastconv.compiler.sources as sources
 old = sources._source
-sources._source = lambda spec: old(spec) + b"# changed"
+sources._source = lambda name, spec: old(name, spec) + b"# changed"
 """
         + TALKING
     )
@@ -441,7 +441,7 @@ time.sleep(2)
     process.communicate(timeout=60)
     assert process.returncode == -9
     changed = "import fastconv.compiler.sources as s; old = s._source; "
-    changed += "s._source = lambda spec: old(spec) + b'#'; "
+    changed += "s._source = lambda name, spec: old(name, spec) + b'#'; "
     answers(python, tmp_path, code=changed + QUICK)
     answers(python, tmp_path)  # the old sources: the lock died with its owner
 
