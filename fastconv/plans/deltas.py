@@ -47,11 +47,13 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     if dy.size == 0:
         db[...] = 0
         return
-    sums = np.empty((m, F))
+    memory = np.empty(channels.bias_sums_nbytes(dy.shape) // 8)
+    sums = memory[: m * F].reshape(m, F)
     if in_place(dy, db) and db.dtype == dtype:
-        perform(channels.bias_grad_call(dy, sums.ctypes.data, db))
+        perform(channels.bias_grad_call(dy, memory.ctypes.data, db))
         return
     step = m if in_place(dy) else max(1, BLOCK * m // dy.size)
+    # In parts: a part's call writes behind its own images' sums, but those are not there yet.
     for n in range(0, m, step):
         part = dy[n : n + step]
         if not in_place(part):
