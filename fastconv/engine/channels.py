@@ -17,11 +17,12 @@ import numpy as np
 from fastconv.engine import words as s
 from fastconv.engine.call import Call
 from fastconv.engine.entries import network_address
+from fastconv.engine.loops.bias_grad import CHAINS, FEW
 from fastconv.engine.tables.workspace import address_of
 
 __all__ = ["bias_grad_call", "bias_sums_nbytes", "image_means_call", "norm_backward_call",
-           "norm_forward_call", "norm_frozen_call", "norm_parts_nbytes",
-           "norm_statistics_call", "norm_sums_call", "table_shape"]  # fmt: skip
+           "norm_forward_call", "norm_frozen_call", "norm_parts_nbytes", "norm_statistics_call",
+           "norm_sums_call", "table_shape"]  # fmt: skip
 
 # Elements that are worth another thread.
 GRAIN = 100_000
@@ -45,8 +46,13 @@ BIAS_ROWS = 4
 
 
 def bias_sums_nbytes(shape: tuple[int, ...]) -> int:
-    """Bytes of the images' sums of `bias_grad_call` for a dy of a shape."""
-    return 8 * shape[0] * shape[-1]
+    """Bytes of the sums of `bias_grad_call` for a dy of a shape: of images, then the items' own."""
+    return 8 * (shape[0] * shape[-1] + _image_items(shape) * CHAINS * FEW)
+
+
+def _image_items(shape: tuple[int, ...]) -> int:
+    """Into how many items images are cut."""
+    return max(1, min(shape[0], math.prod(shape) // ITEM))
 
 
 def bias_grad_call(dy: np.ndarray, sums: int, db: np.ndarray | None, *, entry: int = 0) -> Call:
@@ -56,7 +62,7 @@ def bias_grad_call(dy: np.ndarray, sums: int, db: np.ndarray | None, *, entry: i
     ----------
     dy : ndarray (m, ..., F)
     sums : int
-        Address of `bias_sums_nbytes` bytes, for the images' sums.
+        Address of `bias_sums_nbytes` bytes, which begin with the images' sums (m, F).
     db : ndarray (F,), optional
         Without it the images' sums are all that is wanted.
     entry : int
@@ -65,7 +71,7 @@ def bias_grad_call(dy: np.ndarray, sums: int, db: np.ndarray | None, *, entry: i
     m, F = dy.shape[0], dy.shape[-1]
     pixels = math.prod(dy.shape[1:-1])
     block = max(BIAS_ROWS, BIAS_BLOCK // (F * dy.itemsize))
-    items = max(1, min(m, dy.size // ITEM))
+    items = _image_items(dy.shape)
     words = (address_of(dy), sums, 0 if db is None else address_of(db), m, pixels, F, block, items)
     entry = entry or network_address("bias_grad", dy.dtype)
     return Call(entry, words, items, dy.size, GRAIN)
@@ -75,7 +81,7 @@ def image_means_call(x: np.ndarray, y: np.ndarray, *, entry: int = 0) -> Call:
     """``y[n, c]`` = mean of ``x[n, ..., c]``, of at least one pixel."""
     m, C = x.shape[0], x.shape[-1]
     pixels = math.prod(x.shape[1:-1])
-    items = max(1, min(m, x.size // ITEM))
+    items = _image_items(x.shape)
     words = (address_of(x), address_of(y), m, pixels, C, items)
     return Call(entry or network_address("image_means", x.dtype), words, items, x.size, GRAIN)
 

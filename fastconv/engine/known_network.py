@@ -67,12 +67,16 @@ def _each_works(address: int, name: str, dtype: np.dtype) -> bool:
 
 def _bias_grad_works(address: int, dtype: np.dtype) -> bool:
     from fastconv.engine.call import perform
-    from fastconv.engine.channels import bias_grad_call
+    from fastconv.engine.channels import bias_grad_call, bias_sums_nbytes
 
-    dy, sums = _integers(dtype, 3, 6, 23), np.empty((3, 23))
-    db, memory = _guarded(dtype, 23)
-    perform(bias_grad_call(dy, sums.ctypes.data, db, entry=address))
-    return np.array_equal(db, dy.sum((0, 1))) and memory[-1] == GUARD
+    for F in (3, 23):
+        dy = _integers(dtype, 3, 6, F)
+        sums = np.empty(bias_sums_nbytes(dy.shape) // 8)
+        db, memory = _guarded(dtype, F)
+        perform(bias_grad_call(dy, sums.ctypes.data, db, entry=address))
+        if not np.array_equal(db, dy.sum((0, 1))) or memory[-1] != GUARD:
+            return False
+    return True
 
 
 def _image_means_works(address: int, dtype: np.dtype) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastconv.engine.products import Products
 
 __all__ = [
+    "bias_memory",
     "bias_plane_sums",
     "bias_sums",
     "col2im_loops",
@@ -80,8 +81,17 @@ def _channels() -> tuple[Any, Any]:
     return channels, call.perform
 
 
+def bias_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """Doubles for the images' sums of a ``dy (m, ..., F)``, which come first, and `bias_sums`."""
+    channels, _ = _channels()
+    return np.empty(channels.bias_sums_nbytes(shape) // 8)
+
+
 def bias_sums(dy: np.ndarray, sums: np.ndarray, db: np.ndarray | None) -> None:
-    """The images' sums of ``dy (m, ..., F)``, in float64, and their sum, if it is wanted."""
+    """The images' sums of ``dy (m, ..., F)``, in float64, and their sum, if it is wanted.
+
+    They are the first of what `bias_memory` gives.
+    """
     channels, perform = _channels()
     perform(channels.bias_grad_call(dy, sums.ctypes.data, db))
 

@@ -31,7 +31,8 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     if dy.size == 0:
         db[...] = 0
         return
-    sums = np.empty((m, F))
+    memory = compiled.bias_memory(dy.shape)
+    sums = memory[: m * F].reshape(m, F)
     planes = np.moveaxis(dy, -1, 1)
     if in_place(dy, db) and db.dtype == dtype:
         compiled.bias_sums(dy, sums, db)
@@ -40,11 +41,12 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
         compiled.bias_plane_sums(planes, sums)
     else:
         step = m if in_place(dy) else max(1, BLOCK * m // dy.size)
+        # In parts: a part's call writes behind its own images' sums, which are not there yet.
         for n in range(0, m, step):
             part = dy[n : n + step]
             if not in_place(part):
                 part = np.array(part, dtype, order="C")
-            compiled.bias_sums(part, sums[n : n + step], None)
+            compiled.bias_sums(part, sums[n:], None)
     db[...] = np.add.accumulate(sums)[-1]
 
 

@@ -410,3 +410,32 @@ def test_bias_gradient_bits_do_not_depend_on_threads_or_layout(F, dtype):
     for order in (np.asfortranarray(dy), dy[::-1].copy()[::-1], dy.transpose(0, 3, 1, 2).copy()
                   .transpose(0, 2, 3, 1)):  # fmt: skip
         np.testing.assert_array_equal(fc.conv_backward(order, x, w, need=("b",)).db, db)
+
+
+@BOTH
+@pytest.mark.parametrize("F", [1, 2, 3, 7, 8, 9, 17])
+def test_bias_gradient_adds_in_the_order_it_says(F, dtype):
+    m, pixels = 3, 2**14 // F + 7
+    rng = np.random.default_rng(F)
+    dy = (rng.normal(size=(m, pixels, F)) * 10.0 ** rng.integers(-9, 9, (m, pixels, 1))).astype(
+        dtype
+    )
+    memory = np.full(channels.bias_sums_nbytes(dy.shape) // 8 + 1, -77.0)
+    db, around = guarded(dtype, F)
+    call = channels.bias_grad_call(dy, memory.ctypes.data, db)
+    perform(call)
+    assert unharmed(around)
+    assert memory[-1] == -77
+    late(call)
+    block, total = max(4, 2**14 // (F * dy.itemsize)), np.zeros(F)
+    for image in dy.astype(np.float64):
+        seen = np.zeros(F)
+        for q in range(0, pixels, block):
+            part = image[q : q + block]
+            whole = len(part) // 4 * 4
+            chains = [np.add.accumulate(part[k:whole:4])[-1] for k in range(4)]
+            for pixel in part[whole:]:
+                chains[0] = chains[0] + pixel
+            seen = seen + ((chains[0] + chains[1]) + (chains[2] + chains[3]))
+        total = total + seen
+    np.testing.assert_array_equal(db, total.astype(dtype))
