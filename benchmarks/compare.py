@@ -3,13 +3,12 @@
 Every library computes the same case in turn (A B C A B C ...); medians are compared. Answers are
 checked first: a library whose answer is wrong is reported and not timed. Libraries that are not
 installed are left out. To have them all: ``python -m pip install torch jax onnx onnxruntime``.
+Whole networks are compared by ``training.py`` and ``inference.py``.
 
     python benchmarks/compare.py                          # all tables; it takes long
     python benchmarks/compare.py lenet5_mnist --threads 1
     python benchmarks/compare.py --pool
     python benchmarks/compare.py --deltas
-    python benchmarks/compare.py --memory
-    python benchmarks/compare.py --startup
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fnmatch
-import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 # Idle threads of OpenBLAS would spin for 100 ms after a product and slow down whoever comes next
@@ -38,39 +36,28 @@ from comparison.cases import (
     delta_cases,
     pool_cases,
 )
-from comparison.options import NOT_BY_DEFAULT, build_parser
-from comparison.peer_fastconv import Fastconv
-from comparison.report import print_notes, print_rows, print_summary, write_csv
-from comparison.rows import BASELINE, OURS, Library, Row, measure_case, thread_count
-from comparison.timing import Peak
+from comparison.options import Makers, add_options, build_parser, check_options, installed, makers
+from comparison.peers.fastconv import Fastconv
+from comparison.rows import OURS, Library
+from comparison.run import measure_tables, report
 
-import fastconv
-from fastconv.cli.bench_timing import blas_threads
 from fastconv.cli.output import one_line
 from fastconv.cli.parser import Parser
 from fastconv.problems import Problem, find_table, read_problems, table_names
 
-DESCRIPTION = (__doc__ or "").partition("\n\n    ")[0].replace("``", "")
+PEERS = makers("pytorch", "jax", "onnxruntime", "numpy")
+# Tables for tests, of no network.
+NOT_BY_DEFAULT = ("tails",)
+LEGEND = """\
+of peak: share of the best numpy.matmul rate of this run.
+fastconv: plans{out}. The others allocate their results.
+PyTorch: channels-last memory format, inference mode, only the wanted gradient.
+  Rows with * have padding that differs between two sides: PyTorch's forward time includes F.pad;
+  its kernel gradient gets the padded input, as from the forward pass.
+ONNX RT: channels first, constant kernel. NumPy: explicit im2col matrix and matmul."""
 
 
-def _adapter(name: str) -> Callable[[], Library]:
-    """Make a library's adapter; ImportError if the library is not installed."""
-    return lambda: getattr(import_module(f"comparison.peer_{name}"), _CLASSES[name])()
-
-
-_CLASSES = {
-    "pytorch": "Pytorch",
-    "jax": "Jax",
-    "onnxruntime": "OnnxRuntime",
-    "numpy": "Numpy",
-}
-PEERS: dict[str, Callable[[], Library]] = {name: _adapter(name) for name in _CLASSES}
-
-
-def main(
-    argv: Sequence[str] | None = None,
-    peers: Mapping[str, Callable[[], Library]] | None = None,
-) -> int:
+def main(argv: Sequence[str] | None = None, peers: Makers | None = None) -> int:
     """Run the program and return its exit status: 1 if an answer was wrong.
 
     Parameters
@@ -81,35 +68,63 @@ def main(
         Makers of the adapters of other libraries.
     """
     known = PEERS if peers is None else peers
-    parser = build_parser(DESCRIPTION, list(known))
+    parser = _parser(list(known))
     args = parser.parse_args(argv)
-    available = fastconv.get_num_threads()
-    counts = list(dict.fromkeys(args.threads or (1, available)))
-    if max(counts) > available:
-        parser.error(f"--threads {max(counts)}: this process has {available} processors")
-    if args.memory or args.startup:
-        if args.tables:
-            parser.error("--memory and --startup have problems of their own and take no TABLE")
-        from comparison import processes
-
-        _say_load(available)
-        return processes.memory(counts) if args.memory else processes.startup(counts)
     selected = _select(parser, args)
-    _check_files(parser, args)
-    _say_load(available)
-    libraries = _libraries({name: known[name] for name in args.peers}, args.allocate)
-    rows = _measure(selected, libraries, counts, args)
-    return _report(parser, args, rows, list(libraries))
+    check_options(parser, args)
+    libraries: dict[str, Library] = {OURS: Fastconv(args.allocate)}
+    libraries |= installed({name: known[name] for name in args.peers})
+    lines = [(table, partial(_cases, table, problem, args.products)) for table, problem in selected]
+    rows = measure_tables(lines, libraries, args)
+    out = "" if args.allocate else ", results into arrays given beforehand (out=)"
+    return report(parser, args, rows, list(libraries), LEGEND.format(out=out))
 
 
-def _say_load(processors: int) -> None:
-    """One line if other processes keep the processors busy."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > processors / 4:
-        print(
-            f"note: load {load:.1f} on {processors} processors: other processes are running, and "
-            "results are not to be trusted, least of all at several threads"
-        )
+def _parser(peers: Sequence[str]) -> Parser:
+    parser = build_parser("compare.py", __doc__)
+    parser.add_argument(
+        "tables",
+        nargs="*",
+        metavar="TABLE",
+        help=f"tables by name, or files of the same form (default: all but "
+        f"{', '.join(NOT_BY_DEFAULT)}); names: {', '.join(table_names())}",
+    )
+    parser.add_argument(
+        "--pool",
+        action="store_true",
+        help="the pooling functions on activations of the tables, 2x2 stride 2 and 3x3 stride 2",
+    )
+    parser.add_argument(
+        "--deltas",
+        action="store_true",
+        help="the gradients of a ReLU, half of it off at random, and of a bias, on the outputs",
+    )
+    products = CONV_PRODUCTS + POOL_PRODUCTS + DELTA_PRODUCTS
+    parser.add_argument(
+        "--products",
+        nargs="+",
+        choices=products,
+        metavar="PRODUCT",
+        help=f"some of {', '.join(products)} (default: {' '.join(CONV_PRODUCTS)}; kernel and "
+        "input are the gradients)",
+    )
+    parser.add_argument(
+        "--rows",
+        metavar="PATTERN",
+        default="*",
+        help="only rows whose name matches, such as 'conv*'",
+    )
+    parser.add_argument(
+        "--dtype",
+        nargs="+",
+        choices=("float32", "float64"),
+        help="default: the table's, which is float32",
+    )
+    add_options(parser, peers)
+    parser.add_argument(
+        "--allocate", action="store_true", help="let fastconv allocate its results, too"
+    )
+    return parser
 
 
 def _select(parser: Parser, args: argparse.Namespace) -> list[tuple[str, Problem]]:
@@ -142,32 +157,6 @@ def _select(parser: Parser, args: argparse.Namespace) -> list[tuple[str, Problem
     return rows
 
 
-def _check_files(parser: Parser, args: argparse.Namespace) -> None:
-    """Errors now rather than after the measurements."""
-    for option in ("csv", "png"):
-        path = getattr(args, option)
-        if path and not path.parent.is_dir():
-            parser.error(f"--{option}: there is no folder {path.parent}")
-    if args.png:
-        try:
-            import_module("matplotlib")
-        except ImportError:
-            parser.error("--png needs matplotlib: python -m pip install matplotlib")
-        if BASELINE not in args.peers:
-            parser.error(f"--png draws ratios to {BASELINE}, which --peers leaves out")
-
-
-def _libraries(peers: Mapping[str, Callable[[], Library]], allocate: bool) -> dict[str, Library]:
-    """The adapters, fastconv's first; one line about each that is not installed."""
-    libraries: dict[str, Library] = {OURS: Fastconv(allocate)}
-    for name, make in peers.items():
-        try:
-            libraries[name] = make()
-        except ImportError as error:
-            print(f"{name} is left out: {one_line(error)}")
-    return libraries
-
-
 def _cases(table: str, problem: Problem, products: Sequence[str]) -> Iterator[Case]:
     """All cases of one row of a table."""
     conv = [product for product in products if product in CONV_PRODUCTS]
@@ -179,62 +168,6 @@ def _cases(table: str, problem: Problem, products: Sequence[str]) -> Iterator[Ca
         yield from pool_cases(table, problem, pool)
     if deltas:
         yield from delta_cases(table, problem, deltas)
-
-
-def _measure(
-    selected: Sequence[tuple[str, Problem]],
-    libraries: Mapping[str, Library],
-    counts: Sequence[int],
-    args: argparse.Namespace,
-) -> list[Row]:
-    """Measure everything; print each table when it is done."""
-    rows: list[Row] = []
-    for threads in counts:
-        with thread_count(libraries, threads), blas_threads(threads):
-            peaks = {dtype: Peak(dtype) for dtype in {p.dtype for _, p in selected}}
-            for table, group in itertools.groupby(selected, lambda pair: pair[0]):
-                some = []
-                for _, problem in group:
-                    peaks[problem.dtype].again()
-                    for case in _cases(table, problem, args.products):
-                        _progress(f"{threads} threads, {table}, {case.name}, {case.product}")
-                        some.append(
-                            measure_case(
-                                case,
-                                libraries,
-                                threads=threads,
-                                peak=peaks[problem.dtype],
-                                repeat=args.repeat,
-                                seconds=args.seconds,
-                            )
-                        )
-                _progress("")
-                print(f"\n{table}, {'1 thread' if threads == 1 else f'{threads} threads'}")
-                print_rows(some, libraries)
-                rows += some
-    return rows
-
-
-def _progress(text: str) -> None:
-    """Say on a terminal what is being measured."""
-    if sys.stderr.isatty():
-        print(f"\r{text[:100]}\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-def _report(
-    parser: Parser, args: argparse.Namespace, rows: Sequence[Row], libraries: Sequence[str]
-) -> int:
-    """Summary, notes, files; the exit status."""
-    print_summary(rows, libraries)
-    print_notes(rows, args.allocate)
-    try:
-        if args.csv:
-            write_csv(args.csv, rows)
-        if args.png:
-            import_module("comparison.figure").draw(args.png, rows)
-    except (OSError, ValueError) as error:
-        parser.error(one_line(error))
-    return 1 if any(row.wrong for row in rows) else 0
 
 
 if __name__ == "__main__":

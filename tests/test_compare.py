@@ -8,6 +8,8 @@ import csv
 import dataclasses
 import itertools
 import sys
+import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -21,9 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 compare = import_module("compare")
 answers = import_module("comparison.answers")
 cases = import_module("comparison.cases")
-figure = import_module("comparison.figure")
-numpy_peer = import_module("comparison.peer_numpy")
-processes = import_module("comparison.processes")
+numpy_peer = import_module("comparison.peers.numpy")
 report = import_module("comparison.report")
 rows = import_module("comparison.rows")
 timing = import_module("comparison.timing")
@@ -102,6 +102,11 @@ def test_a_slow_library_sits_out_unless_it_is_compared():
     assert [len(t) for t in times.values()] == [9, 9]
 
 
+def test_the_fastest_is_found():
+    naps = {"slow": 2e-3, "fast": 1e-3, "slower": 4e-3}
+    assert timing.fastest({name: partial(time.sleep, nap) for name, nap in naps.items()}) == "fast"
+
+
 def test_peak_only_rises():
     peak = timing.Peak("float32", sizes=(32, 64))
     assert peak.gflops > 0
@@ -174,7 +179,7 @@ def test_delta_answers_equal_the_naive_loops_on_data_as_training_has_it(product)
         x, w, _, _ = problem.operands()
         right = reference.conv_backward(case.dy, x, w, need=("b",)).db
     answers.check_by_definition(case, right)
-    for peer in (numpy_peer.Numpy(), import_module("comparison.peer_fastconv").Fastconv()):
+    for peer in (numpy_peer.Numpy(), import_module("comparison.peers.fastconv").Fastconv()):
         call = peer.prepare(case)
         np.testing.assert_array_equal(call.answer(call.run()), right)
     with pytest.raises(answers.WrongAnswerError, match="1 of"):
@@ -372,9 +377,6 @@ def test_deltas(capsys):
         (["--peers", "tensorflow"], "invalid choice: 'tensorflow'"),
         (["--dtype", "int8"], "invalid choice: 'int8'"),
         (["--csv", "no/such/folder/x.csv"], "--csv: there is no folder no/such/folder"),
-        (["--png", "x.png", "--peers", "other"], "--png draws ratios to pytorch"),
-        (["tails", "--memory"], "take no TABLE"),
-        (["--memory", "--startup"], "not allowed with"),
     ],
 )
 def test_argument_errors_are_one_line(words, message, capsys):
@@ -391,7 +393,7 @@ def test_help_names_tables_and_libraries(capsys):
         compare.main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    for word in ("resnet50_224", "onnxruntime", "--startup", "max_pool_backward", "--png"):
+    for word in ("resnet50_224", "onnxruntime", "--deltas", "max_pool_backward", "--csv"):
         assert word in out
 
 
@@ -434,43 +436,3 @@ def test_means_and_worst_row(capsys):
     (whole,) = (line.split() for line in lines if line.startswith("all tables  forward"))
     assert whole[6:] == ["1.82", "1.82", "b", "0.50"]  # the cube root of 6
     assert "worst row: t d (d), kernel, 1 thread, float32: 0.10 x PyTorch; 2 of 4" in lines[-1]
-
-
-def test_chart(tmp_path):
-    path = tmp_path / "chart.png"
-    table = [row("a", [1.0], [4.0]), row("b", [2.0, 9.0], [1.0, 1.0], product="kernel", threads=2)]
-    figure.draw(path, table)
-    assert path.read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(ValueError, match="no row was compared with PyTorch"):
-        figure.draw(path, [row("a", [1.0], [])])
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
-def test_memory(capsys, monkeypatch):
-    monkeypatch.setattr(processes, "MEMORY_PROBLEMS", ("m64 h32w32c16 f16 k3x3 p1",))
-    monkeypatch.setattr(processes, "CONV_PRODUCTS", ("forward",))
-    assert compare.main(["--memory", "--threads", "1"]) == 0
-    out = capsys.readouterr().out
-    (line,) = (line.split() for line in out.splitlines() if line.startswith("m64 "))
-    assert line[5:7] == ["forward", "1"]
-    extra, per_thread, workspace, columns = map(float, line[7:])
-    assert extra == per_thread
-    assert columns == 36.0  # 64 * 32 * 32 pixels, 9 * 16 columns, 4 bytes
-    assert 0 <= extra < columns / 2
-    assert 0 <= workspace < columns / 2
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
-def test_memory_that_a_call_takes_for_a_moment_is_seen():
-    code = processes.MEMORY.replace("plan.forward(x, w, out=out)", "len(b'1' * (n := 6 * 2**20))")
-    words = ("forward", "1", "m1 h8w8c1 f1 k3")
-    result = processes._python(code, *words, environment=processes.RETURN_MEMORY)
-    extra = int(result.stdout.split()[-2])
-    assert 5.5 * 2**20 < extra < 10 * 2**20
-
-
-def test_a_child_process_that_fails_is_an_error(capsys):
-    with pytest.raises(SystemExit, match="status 1"):
-        processes._python("raise OSError('broken')")
-    assert "OSError: broken" in capsys.readouterr().err
-    assert processes._seconds("pass") > 0

@@ -1,7 +1,12 @@
-"""What ``compare.py`` is made of: cases, answers, timing, report, and one adapter per library.
+"""What the comparisons are made of, each file using only those above it.
 
-An adapter (``peer_*.py``) imports its library lazily and has
-
-- ``threads(n)``: a context in which the library computes with n threads;
-- ``prepare(case)``: the `Call` that computes the case once, or `UnsupportedError`.
+timing, windows
+cases, networks     what is computed: layers; whole networks
+answers             what is right
+rows                a case checked and timed: a row of figures
+report              rows printed
+peers/              one adapter per library
+options             the command line
+memory              peaks, in new processes
+run                 all of it, table by table
 """

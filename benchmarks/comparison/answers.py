@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from comparison.cases import Case, ConvCase, DeltaCase, PoolCase
+from comparison.networks import NetworkCase
+from comparison.windows import max_pool, windows
+from fastconv import reference
 from fastconv.geometry import Geometry
 
 EPS = {"float16": 2.0**-23, "float32": 2.0**-23, "float64": 2.0**-52}
+# Of a network's outputs, or the losses of ten training steps; PyTorch's batch normalisation is off
+# by 2e-5 on images with a constant background.
+NETWORK_BOUND = 1e-4
 PIXELS = 16
 TAPS = 3
 BLOCK = 2**22  # elements of a block of images in float64, 32 MiB
@@ -67,6 +72,30 @@ def compare(case: Case, got: Any, expected: Any, magnitude: Any) -> None:
             f"{wrong.sum()} of {wrong.size} elements, worst at {at}: "
             f"{got[at]} instead of {expected[at]}"
         )
+
+
+def first_prediction(case: NetworkCase) -> np.ndarray:
+    """What the naive loops predict for the first image."""
+    model = case.network.model()
+    model.ops = reference
+    return model.predict(case.batches[0][0][:1])
+
+
+def check_network(got: np.ndarray, expected: np.ndarray | None) -> None:
+    """Raise WrongAnswerError for outputs or losses that differ by more than rounding.
+
+    The bound is a share of the largest: a sum of many layers may cancel.
+    """
+    if not np.isfinite(got).all():
+        raise WrongAnswerError(f"{got} is not finite")
+    if expected is None:
+        return
+    if got.shape != expected.shape:
+        raise WrongAnswerError(f"shape {got.shape} instead of {expected.shape}")
+    error = np.abs(got.astype(np.float64) - expected) / np.abs(expected).max()
+    if error.max() > NETWORK_BOUND:
+        at = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
+        raise WrongAnswerError(f"{got[at]} instead of {expected[at]} at {at}")
 
 
 def expect_shape(case: ConvCase, got: np.ndarray) -> None:
@@ -152,27 +181,9 @@ def _kernel_at(g: Geometry, x: np.ndarray, dy: np.ndarray, tap: tuple[int, ...])
     return dw.transpose(1, 0, 2).reshape(g.C // g.G, g.F)
 
 
-def _windows(x: np.ndarray, k: int, s: int, p: int, fill: float) -> np.ndarray:
-    """Windows of the padded images: (m, OH, OW, C, k * k)."""
-    padded = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)), constant_values=fill)
-    windows = sliding_window_view(padded, (k, k), axis=(1, 2))[:, ::s, ::s]
-    return windows.reshape(*windows.shape[:4], k * k)
-
-
-def max_pool(x: np.ndarray, k: int, s: int, p: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maxima and their flat spatial indices; the first of equal ones."""
-    windows = _windows(x, k, s, p, -np.inf)
-    winner = windows.argmax(-1)
-    y = np.take_along_axis(windows, winner[..., None], -1)[..., 0]
-    height, width = np.arange(y.shape[1]), np.arange(y.shape[2])
-    rows = height[:, None, None] * s - p + winner // k
-    columns = width[:, None] * s - p + winner % k
-    return y, rows * x.shape[2] + columns
-
-
 def _avg_pool(case: PoolCase, x: np.ndarray) -> np.ndarray:
-    cells = _windows(np.ones_like(x[:1, :, :, :1]), case.window, case.stride, case.padding, 0)
-    sums = _windows(x, case.window, case.stride, case.padding, 0).sum(-1, dtype=np.float64)
+    cells = windows(np.ones_like(x[:1, :, :, :1]), case.window, case.stride, case.padding, 0)
+    sums = windows(x, case.window, case.stride, case.padding, 0).sum(-1, dtype=np.float64)
     return sums / cells.sum(-1)
 
 
@@ -188,7 +199,7 @@ def _avg_pool_backward(case: PoolCase, dy: np.ndarray) -> np.ndarray:
     """Every error divided over the cells of its window inside the image."""
     k, s, p = case.window, case.stride, case.padding
     m, H, W, C = case.x.shape
-    cells = _windows(np.ones((1, H, W, 1)), k, s, p, 0).sum(-1)
+    cells = windows(np.ones((1, H, W, 1)), k, s, p, 0).sum(-1)
     share = dy / cells
     dx = np.zeros((m, H + 2 * p, W + 2 * p, C))
     for i, j in np.ndindex(k, k):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from comparison.windows import max_pool
 from fastconv.problems import Operands, Problem
 
 CONV_PRODUCTS = ("forward", "kernel", "input")
@@ -178,8 +179,6 @@ def conv_cases(table: str, problem: Problem, products: Iterable[str]) -> Iterato
 
 def pool_cases(table: str, problem: Problem, products: Iterable[str]) -> Iterator[PoolCase]:
     """Pooling of the output of one row of a table, if its network does that."""
-    from comparison.answers import max_pool
-
     if problem.name not in POOLED.get(table, ()):
         return
     shape = problem.y_shape

@@ -1,94 +1,59 @@
-"""The command line of ``compare.py``."""
+"""The part of the command line that all comparisons share, and what it selects."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
-from comparison.cases import CONV_PRODUCTS, DELTA_PRODUCTS, POOL_PRODUCTS
+import fastconv
+from comparison.networks import NETWORKS
+from comparison.rows import Library
+from fastconv.cli.output import one_line
 from fastconv.cli.parser import Parser, positive_int, rate
-from fastconv.problems import table_names
 
-# Tables for tests, of no network.
-NOT_BY_DEFAULT = ("tails",)
+Makers = Mapping[str, Callable[[], Library]]
+_CLASSES = {
+    "pytorch": "Pytorch",
+    "jax": "Jax",
+    "onnxruntime": "OnnxRuntime",
+    "numpy": "Numpy",
+}
 
 
-def build_parser(description: str | None, peers: Sequence[str]) -> Parser:
-    """The parser, for these other libraries."""
-    parser = Parser(
-        prog="compare.py",
-        description=description,
+def makers(*names: str, **options: dict[str, object]) -> Makers:
+    """Makers of these libraries' adapters: ImportError if a library is not installed.
+
+    Options of an adapter are given under its name.
+    """
+
+    def maker(name: str) -> Callable[[], Library]:
+        module = f"comparison.peers.{name}"
+        return lambda: getattr(import_module(module), _CLASSES[name])(**options.get(name, {}))
+
+    return {name: maker(name) for name in names}
+
+
+def build_parser(prog: str, doc: str | None) -> Parser:
+    """A parser; the description is the module's docstring up to its commands."""
+    return Parser(
+        prog=prog,
+        description=(doc or "").partition("\n\n    ")[0].replace("``", ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "tables",
-        nargs="*",
-        metavar="TABLE",
-        help=f"tables by name, or files of the same form (default: all but "
-        f"{', '.join(NOT_BY_DEFAULT)}); names: {', '.join(table_names())}",
-    )
-    _what(parser)
-    _how(parser, peers)
-    return parser
 
 
-def _what(parser: Parser) -> None:
-    """Modes and products."""
-    modes = parser.add_mutually_exclusive_group()
-    modes.add_argument(
-        "--pool",
-        action="store_true",
-        help="the pooling functions on activations of the tables, 2x2 stride 2 and 3x3 stride 2",
-    )
-    modes.add_argument(
-        "--deltas",
-        action="store_true",
-        help="the gradients of a ReLU, half of it off at random, and of a bias, on the outputs",
-    )
-    modes.add_argument(
-        "--memory",
-        action="store_true",
-        help="instead: peak memory of one call over its operands and result, in fresh processes",
-    )
-    modes.add_argument(
-        "--startup",
-        action="store_true",
-        help="instead: whole processes from start to first result, an empty kernel cache, and a "
-        "tiny call",
-    )
-    products = CONV_PRODUCTS + POOL_PRODUCTS + DELTA_PRODUCTS
-    parser.add_argument(
-        "--products",
-        nargs="+",
-        choices=products,
-        metavar="PRODUCT",
-        help=f"some of {', '.join(products)} (default: {' '.join(CONV_PRODUCTS)}; kernel and "
-        "input are the gradients)",
-    )
-    parser.add_argument(
-        "--rows",
-        metavar="PATTERN",
-        default="*",
-        help="only rows whose name matches, such as 'conv*'",
-    )
-    parser.add_argument(
-        "--dtype",
-        nargs="+",
-        choices=("float32", "float64"),
-        help="default: the table's, which is float32",
-    )
-
-
-def _how(parser: Parser, peers: Sequence[str]) -> None:
+def add_options(parser: Parser, peers: Sequence[str], repeat: int = 20) -> None:
     """Libraries, threads, effort, files."""
     parser.add_argument(
         "--peers",
-        nargs="+",
+        nargs="*",
         choices=peers,
         default=list(peers),
         metavar="LIBRARY",
-        help=f"the other libraries (default: {' '.join(peers)})",
+        help=f"the other libraries (default: {' '.join(peers)}; none: fastconv alone)",
     )
     parser.add_argument(
         "--threads",
@@ -100,9 +65,9 @@ def _how(parser: Parser, peers: Sequence[str]) -> None:
     parser.add_argument(
         "--repeat",
         type=positive_int,
-        default=20,
+        default=repeat,
         metavar="N",
-        help="rounds per row and product (default 20)",
+        help=f"rounds per row and product (default {repeat})",
     )
     parser.add_argument(
         "--seconds",
@@ -111,13 +76,54 @@ def _how(parser: Parser, peers: Sequence[str]) -> None:
         metavar="S",
         help="begin no further round after this time (default 1; at least 3 rounds)",
     )
-    parser.add_argument(
-        "--allocate", action="store_true", help="let fastconv allocate its results, too"
-    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write all figures as CSV")
+
+
+def add_network_options(parser: Parser, batches: Sequence[int]) -> None:
+    """Networks, batches, memory."""
     parser.add_argument(
-        "--png",
-        type=Path,
-        metavar="FILE",
-        help="also draw the ratios to PyTorch (needs matplotlib)",
+        "networks",
+        nargs="*",
+        metavar="NETWORK",
+        help=f"some of {', '.join(NETWORKS)} (default: all)",
     )
+    parser.add_argument(
+        "--batches",
+        nargs="+",
+        type=positive_int,
+        default=list(batches),
+        metavar="M",
+        help=f"images in a batch (default {' '.join(map(str, batches))})",
+    )
+    parser.add_argument(
+        "--memory",
+        action="store_true",
+        help="also the peak memory, in new processes (Linux)",
+    )
+
+
+def check_options(parser: Parser, args: argparse.Namespace) -> None:
+    """Errors now rather than after the measurements; one line if other processes are busy."""
+    available = fastconv.get_num_threads()
+    args.threads = list(dict.fromkeys(args.threads or (1, available)))
+    if max(args.threads) > available:
+        parser.error(f"--threads {max(args.threads)}: this process has {available} processors")
+    if args.csv and not args.csv.parent.is_dir():
+        parser.error(f"--csv: there is no folder {args.csv.parent}")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > available / 4:
+        print(
+            f"note: load {load:.1f} on {available} processors: other processes are running, and "
+            "results are not to be trusted, least of all at several threads"
+        )
+
+
+def installed(peers: Makers) -> dict[str, Library]:
+    """The adapters; one line about each that is not installed."""
+    libraries = {}
+    for name, make in peers.items():
+        try:
+            libraries[name] = make()
+        except ImportError as error:
+            print(f"{name} is left out: {one_line(error)}")
+    return libraries

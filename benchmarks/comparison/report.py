@@ -15,15 +15,10 @@ from fastconv.nn.files import replacing
 
 LABELS = {OURS: OURS, BASELINE: "PyTorch", "jax": "JAX", "onnxruntime": "ONNX RT", "numpy": "NumPy"}
 LEGEND = """\
-ms: medians of interleaved calls, one table row at a time. x PyTorch: its time over fastconv's,
+ms: medians of interleaved calls, one table row at a time. {x}: its time over fastconv's,
   above 1 where fastconv is faster; ~ where a median is more than {noisy} times the best: another
   process was running, do not trust it. of best: the ratio of the shortest times instead.
-of peak: share of the best numpy.matmul rate of this run.
-fastconv: plans{out}. The others allocate their results.
-PyTorch: channels-last memory format, inference mode, only the wanted gradient.
-  Rows with * have padding that differs between two sides: PyTorch's forward time includes F.pad;
-  its kernel gradient gets the padded input, as from the forward pass.
-ONNX RT: channels first, constant kernel. NumPy: explicit im2col matrix and matmul.
+{more}
 -: not computed by this library. wrong: the answer was wrong, so it was not timed."""
 
 CSV_COLUMNS = (
@@ -43,6 +38,8 @@ CSV_COLUMNS = (
     "share_of_peak",
     "ratio_to_fastconv",
     "best_ratio_to_fastconv",
+    "images_per_second",
+    "peak_bytes",
 )
 
 
@@ -60,19 +57,31 @@ def print_rows(rows: Sequence[Row], libraries: Iterable[str]) -> None:
     """One line per case."""
     tried = {name for row in rows for name in (*row.seconds, *row.wrong, *row.failed)}
     shown = [name for name in libraries if name in tried]
-    columns = ["problem", "product", *(f"{LABELS.get(name, name)} ms" for name in shown)]
-    conv = any(row.flops for row in rows)
-    columns += ["x PyTorch", "of best", *(["GFLOP/s", "of peak"] if conv else [])]
+    columns = ["problem", "product", *(f"{_label(name)} ms" for name in shown)]
+    columns += [f"x {_label(rows[0].baseline)}", "of best"]
+    conv, images = (any(getattr(row, name) for row in rows) for name in ("flops", "images"))
+    measured = [name for name in shown if any(name in row.memory for row in rows)]
+    columns += ["GFLOP/s", "of peak"] * conv + ["images/s", "a thread"] * images
+    columns += [f"{_label(name)} MiB" for name in measured]
     lines = []
     for row in rows:
         line = [row.name, row.product, *(_milliseconds(row, name) for name in shown)]
-        line.append(("~" if row.noisy else "") + _number(row.ratio(), "{:.2f}"))
+        ratio = _number(row.ratio(), "{:.2f}")
+        line.append(f"~{ratio}" if row.noisy and row.ratio() else ratio)
         line.append(_number(row.best_ratio(), "{:.2f}"))
         if conv:
             line += [_number(row.gflops(), "{:.1f}"), _number(row.share(), "{:.0%}")]
+        if images:
+            rate = row.rate()
+            line += [_number(rate, "{:.0f}"), _number(rate and rate / row.threads, "{:.0f}")]
+        line += [_number(row.memory.get(name), "{:.1f}", 2**-20) for name in measured]
         lines.append(line)
     print_table(columns, lines, left=2)
     print()
+
+
+def _label(library: str) -> str:
+    return LABELS.get(library, library)
 
 
 def _milliseconds(row: Row, library: str) -> str:
@@ -88,8 +97,8 @@ def _milliseconds(row: Row, library: str) -> str:
     )
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)
+def _number(value: float | None, form: str, scale: float = 1) -> str:
+    return "-" if value is None else form.format(value * scale)
 
 
 def _groups(rows: Iterable[Row], key: Callable[[Row], tuple]) -> dict[tuple, list[Row]]:
@@ -105,17 +114,21 @@ def print_summary(rows: Sequence[Row], libraries: Iterable[str]) -> None:
     if not peers:
         print("no other library was timed: no ratios")
         return
-    first = BASELINE if BASELINE in peers else peers[0]
+    baseline = rows[0].baseline
+    first = baseline if baseline in peers else peers[0]
     columns = ["table", "product", "threads", "dtype", "rows"]
-    columns += [f"x {LABELS.get(name, name)}" for name in peers]
+    columns += [f"x {_label(name)}" for name in peers]
     columns += ["of best"]
-    columns += ["worst row", f"x {LABELS.get(first, first)}"]
+    columns += ["worst row", f"x {_label(first)}"]
     groups = _groups(rows, lambda r: (r.table, r.product, r.threads, r.dtype))
     groups |= {
         ("all tables", *key): group
         for key, group in _groups(rows, lambda r: (r.product, r.threads, r.dtype)).items()
         if len({row.table for row in group}) > 1
     }
+    if rows[0].images:
+        batches = _groups(rows, lambda r: (r.name, r.product, r.threads, r.dtype))
+        groups |= {key: group for key, group in batches.items() if len(group) > 1}
     lines = []
     for key, group in groups.items():
         line = [*map(str, key), str(len(group))]
@@ -130,7 +143,7 @@ def print_summary(rows: Sequence[Row], libraries: Iterable[str]) -> None:
     if worst:
         below = sum(1 for row in rows if (row.ratio(first) or math.inf) < 1)
         print(
-            f"worst row: {_place(worst)}: {worst.ratio(first):.2f} x {LABELS.get(first, first)}; "
+            f"worst row: {_place(worst)}: {worst.ratio(first):.2f} x {_label(first)}; "
             f"{below} of {len(rows)} rows below 1"
         )
 
@@ -145,23 +158,22 @@ def _mean(values: Iterable[float | None]) -> str:
     return f"{geometric_mean(known):.2f}{missing}"
 
 
-def worst_row(rows: Iterable[Row], library: str = BASELINE) -> Row | None:
+def worst_row(rows: Iterable[Row], library: str | None = None) -> Row | None:
     """The row with the smallest ratio, None if no row has one."""
     known = [row for row in rows if row.ratio(library) is not None]
     return min(known, key=lambda row: row.ratio(library) or 0.0, default=None)
 
 
-def print_notes(rows: Sequence[Row], allocate: bool) -> None:
+def print_notes(rows: Sequence[Row], legend: str) -> None:
     """Peaks, legend, reasons for gaps, wrong answers."""
-    out = "" if allocate else ", results into arrays given beforehand (out=)"
     print()
     for (threads, dtype), group in _groups(rows, lambda r: (r.threads, r.dtype)).items():
-        peak = group[0].peak
-        print(
-            f"peak: numpy.matmul {dtype}, {_threads(threads)}: {peak.gflops:.1f} GFLOP/s "
-            f"at {peak.size}x{peak.size}"
-        )
-    print(LEGEND.format(out=out, noisy=NOISY))
+        if peak := group[0].peak:
+            print(
+                f"peak: numpy.matmul {dtype}, {_threads(threads)}: {peak.gflops:.1f} GFLOP/s "
+                f"at {peak.size}x{peak.size}"
+            )
+    print(LEGEND.format(x=f"x {_label(rows[0].baseline)}", noisy=NOISY, more=legend))
     large = _groups((r for r in rows if r.flops and "numpy" in r.left_out), lambda r: (r.name,))
     for (name,), group in large.items():
         print(f"NumPy left out of {name}: {group[0].left_out['numpy']}")
@@ -215,8 +227,10 @@ def _csv_line(row: Row, library: str) -> dict[str, object]:
         "best_milliseconds": 1e3 * min(times) if times else None,
         "rounds": len(times),
         "gflops": row.gflops(library),
-        "peak_gflops": row.peak.gflops,
+        "peak_gflops": row.peak and row.peak.gflops,
         "share_of_peak": row.share(library),
         "ratio_to_fastconv": row.ratio(library),
         "best_ratio_to_fastconv": row.best_ratio(library),
+        "images_per_second": row.rate(library),
+        "peak_bytes": row.memory.get(library),
     }

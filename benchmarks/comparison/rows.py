@@ -8,8 +8,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from comparison.answers import WrongAnswerError, check_by_definition, compare
+from comparison.answers import (
+    WrongAnswerError,
+    check_by_definition,
+    check_network,
+    compare,
+    delta_magnitude,
+    first_prediction,
+    pool_magnitude,
+)
 from comparison.cases import Call, Case, ConvCase, DeltaCase, UnsupportedError
+from comparison.networks import AnyCase, NetworkCase
 from comparison.timing import Peak, Run, measure
 
 OURS, BASELINE = "fastconv", "pytorch"
@@ -24,7 +33,7 @@ class Library(Protocol):
     def threads(self, n: int) -> Any:
         """Context in which the library computes with n threads."""
 
-    def prepare(self, case: Case) -> Call:
+    def prepare(self, case: AnyCase) -> Call:
         """How the library computes the case, or raise UnsupportedError."""
 
 
@@ -38,8 +47,14 @@ class Row:
         Per library, seconds per call in each round.
     wrong, failed, left_out : dict of str to str
         Libraries that were not timed, and why: a wrong answer, an error, not its kind of problem.
-    peak : Peak
-        Best rate of numpy.matmul in the run; it may still rise.
+    peak : Peak or None
+        Best rate of numpy.matmul in the run; it may still rise. None without `flops`.
+    images : int
+        Images a call of a network; 0 for a layer.
+    baseline : str
+        The library that ratios refer to.
+    memory : dict of str to int
+        Per library, peak bytes, where they were asked for.
     """
 
     table: str
@@ -49,11 +64,14 @@ class Row:
     dtype: str
     threads: int
     flops: int
-    peak: Peak
+    peak: Peak | None = None
+    images: int = 0
+    baseline: str = BASELINE
     seconds: dict[str, list[float]] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
 
     def median(self, library: str) -> float | None:
         """Median time of a call in seconds, None if the library was not timed."""
@@ -65,31 +83,36 @@ class Row:
         times = self.seconds.get(library)
         return min(times) if times else None
 
-    def ratio(self, library: str = BASELINE) -> float | None:
-        """The library's time over fastconv's: above 1 where fastconv is faster."""
-        theirs, ours = self.median(library), self.median(OURS)
+    def ratio(self, library: str | None = None) -> float | None:
+        """The library's (the baseline's) time over fastconv's: above 1 where fastconv is faster."""
+        theirs, ours = self.median(library or self.baseline), self.median(OURS)
         return None if theirs is None or ours is None else theirs / ours
 
-    def best_ratio(self, library: str = BASELINE) -> float | None:
+    def best_ratio(self, library: str | None = None) -> float | None:
         """The same of the shortest times, which other processes disturb less."""
-        theirs, ours = self.best(library), self.best(OURS)
+        theirs, ours = self.best(library or self.baseline), self.best(OURS)
         return None if theirs is None or ours is None else theirs / ours
 
     @property
     def noisy(self) -> bool:
         """Whether a median that the ratio compares is far above its best: other processes ran."""
-        pairs = [(self.median(name), self.best(name)) for name in (OURS, BASELINE)]
+        pairs = [(self.median(name), self.best(name)) for name in (OURS, self.baseline)]
         return any(median and best and median > NOISY * best for median, best in pairs)
 
     def gflops(self, library: str = OURS) -> float | None:
-        """Rate in GFLOP/s, None for pooling."""
+        """Rate in GFLOP/s, None where no operations are counted."""
         seconds = self.median(library)
         return self.flops / seconds / 1e9 if seconds and self.flops else None
 
     def share(self, library: str = OURS) -> float | None:
         """Rate over the peak of numpy.matmul."""
         rate = self.gflops(library)
-        return rate / self.peak.gflops if rate and self.peak.gflops else None
+        return rate / self.peak.gflops if rate and self.peak and self.peak.gflops else None
+
+    def rate(self, library: str = OURS) -> float | None:
+        """Images a second, None for a layer."""
+        seconds = self.median(library)
+        return self.images / seconds if seconds and self.images else None
 
 
 @contextmanager
@@ -102,18 +125,20 @@ def thread_count(libraries: Mapping[str, Library], n: int) -> Iterator[None]:
 
 
 def measure_case(
-    case: Case,
+    case: AnyCase,
     libraries: Mapping[str, Library],
     *,
     threads: int,
-    peak: Peak,
+    peak: Peak | None,
     repeat: int,
     seconds: float,
+    baseline: str = BASELINE,
 ) -> Row:
     """Check the libraries' answers and time the right ones in turn.
 
-    A library whose answer is wrong is not timed. fastconv's answer must be exact; the others must
-    agree with fastconv within ``16 eps G``.
+    A library whose answer is wrong is not timed. fastconv's answer for a layer must be exact, and
+    the others must agree with it within ``16 eps G``. Networks must agree within their rounding,
+    the first prediction with the naive loops, too.
     """
     row = Row(
         table=case.table,
@@ -124,6 +149,8 @@ def measure_case(
         threads=threads,
         flops=case.flops,
         peak=peak,
+        images=case.images if isinstance(case, NetworkCase) else 0,
+        baseline=baseline,
     )
     runs: dict[str, Run] = {}
     agreed: Any = None
@@ -131,9 +158,7 @@ def measure_case(
         try:
             call = library.prepare(case)
             got = call.answer(call.run())
-            check_by_definition(case, got)
-            if agreed is not None:
-                compare(case, got, agreed, lambda: _magnitude(case, libraries))
+            _check(case, got, agreed, libraries)
         except UnsupportedError as reason:
             row.left_out[name] = str(reason)
         except WrongAnswerError as fault:
@@ -146,14 +171,24 @@ def measure_case(
             runs[name] = call.run
             agreed = got if name == OURS else agreed
     if OURS in runs:
-        row.seconds = measure(runs, repeat=repeat, seconds=seconds, keep=(OURS, BASELINE))
+        row.seconds = measure(runs, repeat=repeat, seconds=seconds, keep=(OURS, baseline))
     return row
+
+
+def _check(case: AnyCase, got: Any, agreed: Any, libraries: Mapping[str, Library]) -> None:
+    """Raise WrongAnswerError unless the answer is right, and that of fastconv, `agreed`, if any."""
+    if isinstance(case, NetworkCase):
+        check_network(got, agreed)
+        if agreed is None and case.product == "predict":
+            check_network(got[:1], first_prediction(case))
+        return
+    check_by_definition(case, got)
+    if agreed is not None:
+        compare(case, got, agreed, lambda: _magnitude(case, libraries))
 
 
 def _magnitude(case: Case, libraries: Mapping[str, Library]) -> Any:
     """G of the error bound: the same product over absolute values."""
-    from comparison.answers import delta_magnitude, pool_magnitude
-
     if isinstance(case, DeltaCase):
         return delta_magnitude(case)
     if not isinstance(case, ConvCase):

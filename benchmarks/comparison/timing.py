@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import math
+import statistics
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
 Run = Callable[[], Any]
 Clock = Callable[[], float]
+Name = TypeVar("Name", bound=Hashable)
 
 # A measurement takes at least this long, and three times as long is spent on untimed calls before
 # it: idle threads of OpenMP and ONNX Runtime spin for 4 to 7 ms after a call (longer where they get
@@ -29,13 +31,13 @@ PEAK_SIZES = (512, 768, 1024, 1536)
 
 
 def measure(
-    runs: Mapping[str, Run],
+    runs: Mapping[Name, Run],
     *,
     repeat: int,
     seconds: float,
-    keep: Collection[str] = (),
+    keep: Collection[Name] = (),
     clock: Clock = time.perf_counter,
-) -> dict[str, list[float]]:
+) -> dict[Name, list[float]]:
     """Time several functions in turn: A B C A B C ...
 
     Parameters
@@ -82,6 +84,14 @@ def measure(
         if collecting:
             gc.enable()
     return times
+
+
+def fastest(runs: Mapping[Name, Run]) -> Name:
+    """Name of the function that takes the least time, found in half a second or three rounds."""
+    for run in runs.values():
+        run()
+    times = measure(runs, repeat=5, seconds=0.5)
+    return min(times, key=lambda name: statistics.median(times[name]))
 
 
 def _per_call(run: Run, calls: int, clock: Clock) -> float:

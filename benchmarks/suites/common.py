@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 
 import fastconv as fc
 from fastconv import reference
 from fastconv.problems import Problem, find_table, read_problems
+
+# asv puts this folder's parent on no path.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from comparison import networks  # noqa: F401
+from comparison.answers import first_prediction  # noqa: F401
+from comparison.networks import NetworkCase  # noqa: F401
+from comparison.peers.fastconv import Fastconv  # noqa: F401
 
 SMALL_IMAGES = ("lenet5_mnist", "mlperf_tiny_resnet8", "mnist_cifar_examples")
 

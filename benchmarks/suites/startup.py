@@ -26,3 +26,32 @@ class Startup:
         if not (fc.max_pool(np.ones((1, 8, 8, 1), np.float32), 2) == 1).all():
             raise AssertionError("wrong answer")
         """
+
+
+class FirstStep:
+    """A process that trains digits_cnn one step and predicts."""
+
+    number, repeat, rounds, warmup_time, timeout = 1, 1, 1, 0, 600
+
+    CODE = """
+    import numpy as np
+    from fastconv import nn
+    from fastconv.examples import digits_cnn
+
+    model, loss = digits_cnn(seed=0), nn.SoftmaxCrossEntropy()
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((64, 8, 8, 1), np.float32), rng.integers(0, 10, 64)
+    nn.train_step(model, loss, nn.Adam(model.parameters(), lr=0.002), x, y)
+    model.predict(x)
+    """
+    EMPTY = """
+    import os, tempfile
+    folder = tempfile.TemporaryDirectory()
+    os.environ["FASTCONV_CACHE_DIR"] = folder.name
+    """
+
+    def timeraw_kernels_on_disk(self):
+        return self.CODE
+
+    def timeraw_empty_kernel_cache(self):
+        return self.EMPTY + self.CODE

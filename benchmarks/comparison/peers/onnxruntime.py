@@ -1,17 +1,24 @@
-"""ONNX Runtime: a model of one node, forward only, channels first as that is all it takes.
+"""ONNX Runtime: a model of one node, forward only, channels first as that is all it takes; or a
+whole network as fastconv writes it.
 
 The kernel is a constant of the model, so ONNX Runtime may reorder it before the first call.
 """
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 
-from comparison.cases import Call, Case, ConvCase, DeltaCase, PoolCase, UnsupportedError
+from comparison.cases import Call, ConvCase, DeltaCase, PoolCase, UnsupportedError
+from comparison.networks import AnyCase, NetworkCase
 
 # Old enough for every release since 2022, new enough for float64 in pooling.
 OPSET, IR_VERSION = 15, 8
@@ -21,10 +28,6 @@ class OnnxRuntime:
     """An inference engine."""
 
     def __init__(self) -> None:
-        import onnx
-        import onnxruntime
-
-        self._onnx, self._ort = onnx, onnxruntime
         self._threads = 1
 
     @contextmanager
@@ -36,23 +39,25 @@ class OnnxRuntime:
         finally:
             self._threads = before
 
-    def prepare(self, case: Case) -> Call:
+    def prepare(self, case: AnyCase) -> Call:
         """How ONNX Runtime computes the case."""
+        if isinstance(case, NetworkCase):
+            return self._predict(case)
         if isinstance(case, DeltaCase):
             raise UnsupportedError("no gradients")
         node, x, constants = _conv(case) if isinstance(case, ConvCase) else _pool(case)
-        session = self._session(node, x, constants)
+        session = self._one_node(node, x, constants)
         feed = {"x": x}
         return Call(lambda: session.run(["y"], feed)[0], _images)
 
-    def _session(
+    def _one_node(
         self, node: dict[str, Any], x: np.ndarray, constants: dict[str, np.ndarray]
     ) -> Any:
-        helper, ort = self._onnx.helper, self._ort
+        helper = onnx.helper
         kind = helper.np_dtype_to_tensor_dtype(x.dtype)
         inputs = [helper.make_tensor_value_info("x", kind, x.shape)]
         outputs = [helper.make_tensor_value_info("y", kind, None)]
-        weights = [self._onnx.numpy_helper.from_array(a, name) for name, a in constants.items()]
+        weights = [onnx.numpy_helper.from_array(a, name) for name, a in constants.items()]
         graph = helper.make_graph(
             [helper.make_node(inputs=["x", *constants], outputs=["y"], **node)],
             "one_node",
@@ -63,18 +68,30 @@ class OnnxRuntime:
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors
         try:
-            return ort.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            return self._session(model.SerializeToString())
         except Exception as error:  # its exceptions share no other base class
             if "NOT_IMPLEMENTED" in str(error):
                 raise UnsupportedError(f"not implemented for {x.dtype}") from error
             raise
+
+    def _session(self, model: bytes) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def _predict(self, case: NetworkCase) -> Call:
+        """The file that `Sequential.to_onnx` writes: images channels last, the batch free."""
+        if case.product != "predict":
+            raise UnsupportedError("no training")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            case.network.model().to_onnx(path, input_shape=case.network.image)
+            session = self._session(path.read_bytes())
+        feeds = itertools.cycle([{"x": x} for x, _ in case.batches])
+        return Call(lambda: session.run(["y"], next(feeds))[0], lambda z: z)
 
 
 def _conv(case: ConvCase) -> tuple[dict[str, Any], np.ndarray, dict[str, np.ndarray]]:

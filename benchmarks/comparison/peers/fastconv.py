@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 import fastconv as fc
-from comparison.cases import Call, Case, ConvCase, DeltaCase, PoolCase
+from comparison.cases import Call, ConvCase, DeltaCase, PoolCase
+from comparison.networks import EPOCH_RATE, AnyCase, NetworkCase, Run
+from fastconv import nn
 
 
 class Fastconv:
@@ -27,8 +30,10 @@ class Fastconv:
         """Compute with n threads."""
         return fc.num_threads(n)
 
-    def prepare(self, case: Case) -> Call:
+    def prepare(self, case: AnyCase) -> Call:
         """How fastconv computes the case."""
+        if isinstance(case, NetworkCase):
+            return _predict(case) if case.product == "predict" else _training(case)
         if isinstance(case, DeltaCase):
             return self._delta(case)
         return self._conv(case) if isinstance(case, ConvCase) else self._pool(case)
@@ -78,3 +83,35 @@ class Fastconv:
 
 def _same(result: Any) -> Any:
     return result
+
+
+def _predict(case: NetworkCase) -> Call:
+    model = case.network.model()
+    batches = itertools.cycle([x for x, _ in case.batches])
+    if not hasattr(model, "plan_inference"):
+        return Call(lambda: model.predict(next(batches)), _same)
+    x = case.batches[0][0]
+    run, out = model.plan_inference(x.shape), np.empty_like(model.predict(x))
+    return Call(lambda: run(next(batches), out=out), _same)
+
+
+def _training(case: NetworkCase) -> Call:
+    """Steps, planned where this version has plans; `fit` for an epoch."""
+    network, x_shape = case.network, case.batches[0][0].shape
+
+    def trainer(dropout: bool, lr: float) -> Run:
+        model, loss = network.model(dropout), network.loss()
+        optimizer = network.optimizer(model, lr)
+        batches = itertools.cycle(case.batches)
+        if hasattr(nn, "plan_step"):
+            step = nn.plan_step(model, loss, optimizer, x_shape)
+            return lambda: step(*next(batches))[0]
+        return lambda: nn.train_step(model, loss, optimizer, *next(batches))[0]
+
+    call = case.training(trainer)
+    if case.product != "epoch":
+        return call
+    model, loss = network.model(), network.loss()
+    optimizer = network.optimizer(model, EPOCH_RATE)
+    options = {"epochs": 1, "batch_size": case.batch}
+    return Call(lambda: nn.fit(model, loss, optimizer, *case.data, **options), call.answer)

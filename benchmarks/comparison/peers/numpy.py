@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from comparison.cases import Call, Case, DeltaCase, PoolCase, UnsupportedError
+from comparison.cases import Call, DeltaCase, PoolCase, UnsupportedError
+from comparison.networks import AnyCase, NetworkCase
 from fastconv.cli.bench_timing import blas_threads
 from fastconv.geometry import Geometry, effective
 
@@ -23,8 +24,10 @@ class Numpy:
         """BLAS with n threads; the copies have one."""
         return blas_threads(n)
 
-    def prepare(self, case: Case) -> Call:
+    def prepare(self, case: AnyCase) -> Call:
         """How NumPy computes the case."""
+        if isinstance(case, NetworkCase):
+            raise UnsupportedError("no networks")
         if isinstance(case, PoolCase):
             return _pool(case)
         if isinstance(case, DeltaCase):
