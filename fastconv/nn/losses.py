@@ -50,10 +50,14 @@ class Loss(Watched):
         like = np.broadcast_to(z.dtype.type(0), z.shape)
 
         def converted(given: Any) -> Array:
-            self.check(like, given)
-            return _targets(like, given)
+            y = _targets(like, given)
+            self._check_range(y, "y")
+            return y
 
         return converted
+
+    def _check_range(self, y: Array, name: str) -> None:
+        """Raise unless the loss has a meaning for the numbers `y`: for all, if not overridden."""
 
     def backward(self) -> Array:
         """Return `dz`, the gradient of the last `forward`, in the dtype of `z`."""
@@ -198,8 +202,10 @@ class BinaryCrossEntropy(Loss):
 
     def check(self, z: Array, y: Any, name: str = "y") -> None:
         """Raise unless `y` holds a number in 0 .. 1 for each element of `z`."""
-        y = _targets(z, y, name)
-        if not ((y >= 0) & (y <= 1)).all():
+        self._check_range(_targets(z, y, name), name)
+
+    def _check_range(self, y: Array, name: str) -> None:
+        if not (y.min() >= 0 and y.max() <= 1):  # not so for NaN
             raise ValueError(f"{name}: labels must be in 0 .. 1, got {y.min()} .. {y.max()}")
 
     @quiet
