@@ -11,7 +11,7 @@ from fastconv import threads
 from fastconv.nn.base import Layer, runner
 from fastconv.nn.checks import Array, check_array, positive_int, quiet
 from fastconv.nn.lowering import lowered
-from fastconv.nn.step import KEPT, dtype_of, new_program, programs, table
+from fastconv.nn.step import dtype_of, kept, new_program, programs, table
 from fastconv.program.graph import Graph, Value
 
 __all__ = ["Forward", "InferencePlan", "forward_of", "plan_inference"]
@@ -171,17 +171,15 @@ def forward_of(model: Layer, x: Array) -> Forward | None:
         return None
     if any(layer._ops is not None for _, layer in model.walk()):
         return None
-    kept = programs(model).forwards
+    own = programs(model)
     key = (x.shape, threads.get_num_threads())
-    found = kept.get(key)
+    found: Forward | None = own.forwards.get(key)
     if found is None or found.graph.changed():
         try:
             found = Forward(model, Graph(inference=True), x.shape, x.dtype)
         except (ValueError, TypeError):  # raised again by the plain pass, as a user knows it
             return None
         if found.free[0][0].nbytes <= KEPT_BYTES:
-            kept[key] = found
-        while len(kept) > KEPT:
-            kept.pop(next(iter(kept)), None)
+            own.forwards = kept(own.forwards, key, found)
     found.version += 1  # the weights may be others
     return found

@@ -295,8 +295,14 @@ class _Programs:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # of its training steps
-        self.steps: OrderedDict[Any, StepPlan] = OrderedDict()
+        self.steps: dict[Any, StepPlan] = {}
         self.forwards: dict[Any, Any] = {}  # what `predict` keeps
+
+
+def kept(found: dict[Any, Any], key: Any, value: Any) -> dict[Any, Any]:
+    """A new dictionary of the last few: threads may read the old one, or make another."""
+    others = [(k, v) for k, v in found.items() if k != key]
+    return dict([*others[-KEPT + 1 :], (key, value)])
 
 
 def programs(model: Layer) -> _Programs:
@@ -314,21 +320,18 @@ def step_of(model: Layer, loss: Loss, optimizer: Optimizer, x: Any) -> StepPlan 
         return None
     if any(layer._ops is not None for _, layer in model.walk()):
         return None
-    kept = programs(model).steps
+    own = programs(model)
     key = (id(loss), id(optimizer), x.shape, threads.get_num_threads())
-    found = kept.get(key)
+    found = own.steps.get(key)
     if found is None:
         try:
             found = StepPlan(model, loss, optimizer, x.shape)
         except (ValueError, TypeError):  # raised again by the plain pass, as a user knows it
             return None
-        kept[key] = found
-        while len(kept) > KEPT:
-            kept.popitem(last=False)
-    kept.move_to_end(key)
+        own.steps = kept(own.steps, key, found)
     return found
 
 
 def forget(model: Layer) -> None:
     """Free what `step_of` keeps for a model."""
-    programs(model).steps.clear()
+    programs(model).steps = {}
