@@ -2,7 +2,8 @@
 
 Arrays are contiguous, in the machine's byte order, of one dtype; nothing is validated. Cuts depend
 on the shape alone, so sums have the same bits whatever the threads, the host's vectors or the
-layout that the caller copied from.
+layout that the caller copied from. The entry knows whether a ReLU
+follows and whether statistics are frozen.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import numpy as np
 
 from fastconv.engine import words as s
 from fastconv.engine.call import Call
-from fastconv.engine.entries import network_address
 from fastconv.engine.loops.bias_grad import CHAINS, FEW
 from fastconv.engine.tables.workspace import address_of
 
@@ -55,7 +55,7 @@ def _image_items(shape: tuple[int, ...]) -> int:
     return max(1, min(shape[0], math.prod(shape) // ITEM))
 
 
-def bias_grad_call(dy: np.ndarray, sums: int, db: np.ndarray | None, *, entry: int = 0) -> Call:
+def bias_grad_call(entry: int, dy: np.ndarray, sums: int, db: np.ndarray | None) -> Call:
     """``db[f]`` = sum of ``dy[..., f]``, of at least one image.
 
     Parameters
@@ -65,25 +65,22 @@ def bias_grad_call(dy: np.ndarray, sums: int, db: np.ndarray | None, *, entry: i
         Address of `bias_sums_nbytes` bytes, which begin with the images' sums (m, F).
     db : ndarray (F,), optional
         Without it the images' sums are all that is wanted.
-    entry : int
-        Address of an entry to try.
     """
     m, F = dy.shape[0], dy.shape[-1]
     pixels = math.prod(dy.shape[1:-1])
     block = max(BIAS_ROWS, BIAS_BLOCK // (F * dy.itemsize))
     items = _image_items(dy.shape)
     words = (address_of(dy), sums, 0 if db is None else address_of(db), m, pixels, F, block, items)
-    entry = entry or network_address("bias_grad", dy.dtype)
     return Call(entry, words, items, dy.size, GRAIN)
 
 
-def image_means_call(x: np.ndarray, y: np.ndarray, *, entry: int = 0) -> Call:
+def image_means_call(entry: int, x: np.ndarray, y: np.ndarray) -> Call:
     """``y[n, c]`` = mean of ``x[n, ..., c]``, of at least one pixel."""
     m, C = x.shape[0], x.shape[-1]
     pixels = math.prod(x.shape[1:-1])
     items = _image_items(x.shape)
     words = (address_of(x), address_of(y), m, pixels, C, items)
-    return Call(entry or network_address("image_means", x.dtype), words, items, x.size, GRAIN)
+    return Call(entry, words, items, x.size, GRAIN)
 
 
 # ------------------------------------------------------------------------------- normalisation
@@ -124,13 +121,12 @@ def _cuts(shape: tuple[int, ...], itemsize: int, strips: bool) -> _Cuts:
 
 
 def _call(
-    name: str, like: np.ndarray, addresses: tuple[int, ...], others: tuple[int, ...] = (), *,
-    entry: int, arrays: int, strips: bool = True,
+    entry: int, like: np.ndarray, addresses: tuple[int, ...], others: tuple[int, ...] = (), *,
+    arrays: int, strips: bool = True,
 ) -> Call:  # fmt: skip
     """A call for an array like `like`, whose work is as that of `arrays` arrays."""
     cuts = _cuts(like.shape, like.itemsize, strips)
     words = (*addresses, *cuts.words, *others)
-    entry = entry or network_address(name, like.dtype)
     return Call(entry, words, cuts.items, arrays * like.size, GRAIN)
 
 
@@ -149,8 +145,8 @@ def _channels(
 
 
 def norm_statistics_call(
-    x: np.ndarray, parts: int, table: np.ndarray, scale: np.ndarray, shift: np.ndarray,
-    mean: np.ndarray, variance: np.ndarray, momentum: float, epsilon: float, *, entry: int = 0,
+    entry: int, x: np.ndarray, parts: int, table: np.ndarray, scale: np.ndarray, shift: np.ndarray,
+    mean: np.ndarray, variance: np.ndarray, momentum: float, epsilon: float,
 ) -> Call:  # fmt: skip
     """Statistics of the batch `x` into `table`; the running `mean` and `variance` move.
 
@@ -164,53 +160,45 @@ def norm_statistics_call(
         Of `table_shape`; written.
     scale, shift, mean, variance : ndarray (C,)
     momentum, epsilon : float
-    entry : int
-        Address of an entry to try.
     """
     addresses = (address_of(x), 0, 0, address_of(table), parts)
     others = _channels(scale, shift, mean, variance, momentum, epsilon)
-    return _call("norm_statistics", x, addresses, others, entry=entry, arrays=1, strips=False)
+    return _call(entry, x, addresses, others, arrays=1, strips=False)
 
 
 def norm_frozen_call(
-    shape: tuple[int, ...], table: np.ndarray, scale: np.ndarray, shift: np.ndarray,
-    mean: np.ndarray, variance: np.ndarray, epsilon: float, *, entry: int = 0,
+    entry: int, shape: tuple[int, ...], table: np.ndarray, scale: np.ndarray, shift: np.ndarray,
+    mean: np.ndarray, variance: np.ndarray, epsilon: float,
 ) -> Call:  # fmt: skip
     """The running statistics into `table`, for arrays of a shape."""
     cuts = _cuts(shape, table.itemsize, False)
     others = _channels(scale, shift, mean, variance, 0.0, epsilon)
     words = (0, 0, 0, address_of(table), 0, *cuts.words, *others)
-    return Call(entry or network_address("norm_frozen", table.dtype), words, 1, 0, GRAIN)
+    return Call(entry, words, 1, 0, GRAIN)
 
 
-def norm_forward_call(
-    x: np.ndarray, table: np.ndarray, y: np.ndarray, relu: bool = False, *, entry: int = 0
-) -> Call:
-    """``y = (x - mean) * inverse * scale + shift``, each operation rounded; then max(y, 0)."""
+def norm_forward_call(entry: int, x: np.ndarray, table: np.ndarray, y: np.ndarray) -> Call:
+    """``y = (x - mean) * inverse * scale + shift``, each operation rounded; or max(y, 0)."""
     addresses = (address_of(x), address_of(x), address_of(y), address_of(table), 0)
-    name = "norm_forward_relu" if relu else "norm_forward"
-    return _call(name, x, addresses, entry=entry, arrays=2)
+    return _call(entry, x, addresses, arrays=2)
 
 
 def norm_sums_call(
-    dy: np.ndarray, x: np.ndarray, parts: int, table: np.ndarray, scale: np.ndarray,
-    scale_grad: np.ndarray, shift_grad: np.ndarray, relu: bool = False, *, entry: int = 0,
+    entry: int, dy: np.ndarray, x: np.ndarray, parts: int, table: np.ndarray, scale: np.ndarray,
+    scale_grad: np.ndarray, shift_grad: np.ndarray,
 ) -> Call:  # fmt: skip
     """Gradients of scale and shift, and what `norm_backward_call` needs, into `table`.
 
-    `dy` is the error of y, with `relu` of max(y, 0). `parts` as in `norm_statistics_call`.
+    `dy` is the error of y, or of max(y, 0). `parts` as in `norm_statistics_call`.
     """
     addresses = (address_of(dy), address_of(x), 0, address_of(table), parts)
     others = tuple(map(address_of, (shift_grad, scale_grad, scale)))
-    name = "norm_sums_relu" if relu else "norm_sums"
-    return _call(name, x, addresses, others, entry=entry, arrays=2, strips=False)
+    return _call(entry, x, addresses, others, arrays=2, strips=False)
 
 
 def norm_backward_call(
-    dy: np.ndarray, x: np.ndarray, table: np.ndarray, dx: np.ndarray, relu: bool = False,
-    frozen: bool = False, *, entry: int = 0,
-) -> Call:  # fmt: skip
+    entry: int, dy: np.ndarray, x: np.ndarray, table: np.ndarray, dx: np.ndarray
+) -> Call:
     """``dx = factor * (dy - mean_dy - normal * mean_dy_normal)``; frozen: ``factor * dy``."""
     addresses = (address_of(dy), address_of(x), address_of(dx), address_of(table), 0)
-    name = f"norm{'_frozen' * frozen}_backward{'_relu' * relu}"
-    return _call(name, x, addresses, entry=entry, arrays=3)
+    return _call(entry, x, addresses, arrays=3)

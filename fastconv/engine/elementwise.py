@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.engine.call import Call
-from fastconv.engine.entries import network_address
 from fastconv.engine.loops.elementwise import BLOCK
 from fastconv.engine.tables.workspace import address_of
 
@@ -17,7 +16,7 @@ COSTS = {"sigmoid": 4, "tanh": 6}
 
 
 def each_call(
-    name: str, a: np.ndarray, y: np.ndarray, b: np.ndarray | None = None, *, entry: int = 0
+    entry: int, name: str, a: np.ndarray, y: np.ndarray, b: np.ndarray | None = None
 ) -> Call:
     """``y`` = `name` of `a`, or of `a` and `b`, which is a function of `loops.elementwise`.
 
@@ -27,4 +26,4 @@ def each_call(
     other = a if b is None else b
     words = (address_of(a), address_of(other), address_of(y), a.size, items)
     work = a.size * COSTS.get(name, 1)
-    return Call(entry or network_address(name, a.dtype), words, items, work, GRAIN)
+    return Call(entry, words, items, work, GRAIN)

@@ -14,15 +14,8 @@ import numpy as np
 
 from fastconv.compiler.entry import obtain
 from fastconv.engine.emit.pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
-from fastconv.engine.known_answers import (
-    delta_works,
-    pool_works,
-    product_works,
-    program_works,
-    sweep_works,
-)
-from fastconv.engine.known_network import network_works
-from fastconv.engine.known_training import training_works
+from fastconv.engine.known_loops import loop_works
+from fastconv.engine.known_plans import pool_works, product_works, program_works, sweep_works
 from fastconv.engine.loops import (
     batch_norm,
     conv,
@@ -40,8 +33,7 @@ from fastconv.engine.loops.sweep import sweep
 from fastconv.engine.tables.tiles import Tile, cpu_lanes, dense_tile
 from fastconv.threads import building
 
-__all__ = ["control_address", "delta_address", "network_address", "pool_address",
-           "program_address", "sweep_address", "training_address"]  # fmt: skip
+__all__ = ["control_address", "loop_address", "pool_address", "program_address", "sweep_address"]
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -116,20 +108,12 @@ POOLS = {
     "place": (pool.errors_to_cells, PLACE),
     "scatter": (pool.scatter_errors, MAX),
 }
-DELTAS = {
-    "bias_plane_sums": deltas.bias_plane_sums,
-    "relu_delta": deltas.relu_delta,
-}
-TRAINING = {
-    "softmax_cross_entropy": losses.softmax_cross_entropy,
-    "binary_cross_entropy": losses.binary_cross_entropy,
-    "mean_squared_error": losses.mean_squared_error,
-    "sgd": optimizers.sgd,
-    "adam": optimizers.adam,
-}
-NETWORK = {
+# Loops over arrays of one dtype, whatever their shape.
+LOOPS = {
     **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
     "bias_grad": bias_grad,
+    "bias_plane_sums": deltas.bias_plane_sums,
+    "relu_delta": deltas.relu_delta,
     "image_means": image_means,
     "norm_statistics": batch_norm.statistics,
     "norm_frozen": batch_norm.frozen_statistics,
@@ -141,6 +125,11 @@ NETWORK = {
     "norm_backward_relu": batch_norm.backward_relu,
     "norm_frozen_backward": batch_norm.frozen_backward,
     "norm_frozen_backward_relu": batch_norm.frozen_backward_relu,
+    "softmax_cross_entropy": losses.softmax_cross_entropy,
+    "binary_cross_entropy": losses.binary_cross_entropy,
+    "mean_squared_error": losses.mean_squared_error,
+    "sgd": optimizers.sgd,
+    "adam": optimizers.adam,
 }
 
 
@@ -156,42 +145,21 @@ def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
     return _other(f"{name}_{dtype.name}_{lanes}", loop_of, tile, works)
 
 
-@lru_cache(8)
-def delta_address(name: str, dtype: np.dtype) -> int:
-    """Address of a key of `DELTAS` for a dtype."""
-
-    def works(address: int) -> bool:
-        return delta_works(address, name, dtype)
-
-    return _other(f"{name}_{dtype.name}", DELTAS[name], dtype.type(0), works)
-
-
 @lru_cache(1)
 def program_address() -> int:
     """Address of the walk over a program's calls."""
     return _other("program", program.walk, 0.0, program_works)
 
 
-@lru_cache(16)
-def training_address(name: str, dtype: np.dtype) -> int:
-    """Address of a key of `TRAINING` for a dtype."""
-    kind = ((0,) * cpu_lanes(dtype), dtype.type(0))
-
-    def works(address: int) -> bool:
-        return training_works(address, name, dtype)
-
-    return _other(f"{name}_{dtype.name}", TRAINING[name], kind, works)
-
-
-@lru_cache(64)
-def network_address(name: str, dtype: np.dtype) -> int:
-    """Address of a key of `NETWORK` for a dtype."""
+@lru_cache(128)
+def loop_address(name: str, dtype: np.dtype) -> int:
+    """Address of a key of `LOOPS` for a dtype."""
     kind = ((0,) * cpu_lanes(dtype), dtype.type(0), (0,) * dtype.itemsize)
 
     def works(address: int) -> bool:
-        return network_works(address, name, dtype)
+        return loop_works(address, name, dtype)
 
-    return _other(f"{name}_{dtype.name}", NETWORK[name], kind, works)
+    return _other(f"{name}_{dtype.name}", LOOPS[name], kind, works)
 
 
 def _other(name: str, loop_of: Any, kind: Any, works: Callable[[int], bool]) -> int:

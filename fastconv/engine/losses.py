@@ -12,10 +12,9 @@ import numpy as np
 
 from fastconv.engine import words as s
 from fastconv.engine.call import Call
-from fastconv.engine.entries import training_address
 from fastconv.engine.tables.workspace import address_of
 
-__all__ = ["binary_cross_entropy", "mean_squared_error", "parts_of", "softmax_cross_entropy"]
+__all__ = ["loss_call", "parts_of"]
 
 # Elements of an item, at least where there are as many; elements that are worth a thread.
 BLOCK = 1024
@@ -36,56 +35,20 @@ def parts_of(name: str, rows: int, width: int) -> tuple[int, int]:
     return _cuts(name, rows, width)[2], s.LOSS_RESULTS
 
 
-def softmax_cross_entropy(
-    z: np.ndarray,
-    y: np.ndarray,
-    dz: np.ndarray,
-    parts: np.ndarray,
+def loss_call(
+    entry: int, name: str, z: np.ndarray, y: np.ndarray, dz: np.ndarray, parts: np.ndarray,
     result: np.ndarray,
-    entry: int = 0,
-) -> Call:
-    """``-log softmax(z)[y]`` of labels `y` (rows,) of int64; the mean is over the rows."""
-    return _call("softmax_cross_entropy", z, y, dz, parts, result, len(z), entry)
+) -> Call:  # fmt: skip
+    """The loss `name`, which is a function of `loops.losses`.
 
-
-def binary_cross_entropy(
-    z: np.ndarray,
-    y: np.ndarray,
-    dz: np.ndarray,
-    parts: np.ndarray,
-    result: np.ndarray,
-    entry: int = 0,
-) -> Call:
-    """``-y log p - (1 - y) log(1 - p)``, p the sigmoid of z, of labels `y` like z; of elements."""
-    return _call("binary_cross_entropy", z, y, dz, parts, result, z.size, entry)
-
-
-def mean_squared_error(
-    z: np.ndarray,
-    y: np.ndarray,
-    dz: np.ndarray,
-    parts: np.ndarray,
-    result: np.ndarray,
-    entry: int = 0,
-) -> Call:
-    """``(z - y)**2`` of numbers `y` like z; the mean is over the elements, none is right."""
-    return _call("mean_squared_error", z, y, dz, parts, result, z.size, entry)
-
-
-def _call(
-    name: str,
-    z: np.ndarray,
-    y: np.ndarray,
-    dz: np.ndarray,
-    parts: np.ndarray,
-    result: np.ndarray,
-    count: int,
-    entry: int,
-) -> Call:
+    Of "softmax_cross_entropy" `y` are labels (rows,) of int64, and the mean is over the rows; of
+    the others it is an array like `z`, and the mean is over the elements.
+    """
     rows, width = z.shape
+    count = rows if name == "softmax_cross_entropy" else z.size
     block, cuts, items = _cuts(name, rows, width)
     words = (
         z.itemsize, address_of(z), address_of(y), address_of(dz), rows, width, count, block, cuts,
         items, address_of(parts), address_of(result),
     )  # fmt: skip
-    return Call(entry or training_address(name, z.dtype), words, items, z.size, GRAIN)
+    return Call(entry, words, items, z.size, GRAIN)

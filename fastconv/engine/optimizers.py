@@ -13,10 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastconv.engine.call import Call
-from fastconv.engine.entries import training_address
 from fastconv.engine.tables.workspace import address_of
 
-__all__ = ["Pieces", "adam", "pieces", "sgd"]
+__all__ = ["Pieces", "pieces", "update_call"]
 
 # Elements of an item: memory that the second-level cache holds. Bytes that are worth a thread.
 BLOCK = 8192
@@ -70,17 +69,11 @@ def _share_memory(arrays: Sequence[np.ndarray]) -> bool:
     return any(a[1] > b[0] for a, b in pairwise(spans))
 
 
-def sgd(of: Pieces, scalars: np.ndarray, entry: int = 0) -> Call:
-    """A step of SGD; the doubles `scalars` (see ``words.SGD_LR``) are read at each call."""
-    return _call(of, scalars, entry or training_address("sgd", of.dtype))
+def update_call(entry: int, of: Pieces, scalars: np.ndarray) -> Call:
+    """A step, by the entry of "sgd" or "adam".
 
-
-def adam(of: Pieces, scalars: np.ndarray, entry: int = 0) -> Call:
-    """A step of Adam; the doubles `scalars` (see ``words.ADAM_KEEP1``) are read at each call."""
-    return _call(of, scalars, entry or training_address("adam", of.dtype))
-
-
-def _call(of: Pieces, scalars: np.ndarray, entry: int) -> Call:
+    The doubles `scalars` (``words.SGD_LR`` and ``words.ADAM_KEEP1`` on) are read at each call.
+    """
     size = of.dtype.itemsize
     words = (size, address_of(of.table), of.items, address_of(scalars))
     return Call(entry, words, of.items, of.elements * size * of.arrays, GRAIN)

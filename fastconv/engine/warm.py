@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastconv.engine.entries import (
-    NETWORK,
-    TRAINING,
-    network_address,
-    pool_address,
-    sweep_address,
-    training_address,
-)
+from fastconv.engine.entries import LOOPS, loop_address, pool_address, sweep_address
 from fastconv.engine.tables.tiles import all_tiles, cpu_lanes
 
 __all__ = ["compile_network", "compile_pools", "compile_tiles"]
@@ -37,8 +30,6 @@ def compile_pools(op: str, dtype: np.dtype) -> None:
 
 
 def compile_network(dtype: np.dtype) -> None:
-    """The entries of layers, losses and optimizers, which no public function calls."""
-    for name in NETWORK:
-        network_address(name, dtype)
-    for name in TRAINING:
-        training_address(name, dtype)
+    """The loops of layers, losses and optimizers, most of which no public function calls."""
+    for name in LOOPS:
+        loop_address(name, dtype)

@@ -9,9 +9,9 @@ import numpy as np
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, positive_int, quiet, unit_interval
 from fastconv.nn.lowering import Lowered, trains
-from fastconv.program import naive_elementwise
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import each, relu_backward
+from fastconv.program.naive import elementwise as naive_elementwise
 from fastconv.program.ops import elementwise
 
 

@@ -20,9 +20,9 @@ from fastconv.nn.checks import (
     shown,
 )
 from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu
-from fastconv.program import naive_elementwise
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import each
+from fastconv.program.naive import elementwise as naive_elementwise
 from fastconv.program.ops import elementwise
 
 if TYPE_CHECKING:

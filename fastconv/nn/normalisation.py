@@ -19,8 +19,9 @@ from fastconv.nn.checks import (
 )
 from fastconv.nn.init import parameter_dtype
 from fastconv.nn.lowering import Lowered, parameter, trains
-from fastconv.program import layers, naive_batch_norm
+from fastconv.program import layers
 from fastconv.program.graph import Graph, Value
+from fastconv.program.naive import batch_norm as naive_batch_norm
 from fastconv.program.ops import batch_norm
 
 

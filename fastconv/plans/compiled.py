@@ -6,8 +6,9 @@ the first call, and by one thread: a fork waits for that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,20 +16,19 @@ from fastconv.geometry import Geometry
 from fastconv.threads import building
 
 if TYPE_CHECKING:
+    from fastconv.engine.call import Call
     from fastconv.engine.pools import Pools
     from fastconv.engine.products import Products
 
 __all__ = [
-    "bias_memory",
-    "bias_plane_sums",
-    "bias_sums",
+    "Engine",
     "col2im_loops",
     "compile_ahead",
     "compile_network",
+    "engine",
     "new_products",
     "pools",
     "products",
-    "relu_delta",
 ]
 
 # Products and pools that are kept between calls: tables of some kB. Workspaces belong to threads.
@@ -57,49 +57,37 @@ def pools(g: Geometry, dtype: np.dtype, include_pad: bool) -> Pools:
     return Pools(g, dtype, include_pad, entries.pool_address)
 
 
-@lru_cache(1)
-def _deltas() -> tuple[Any, Any]:
-    """The module of the deltas' calls, and what gives their entries."""
-    with building:
-        from fastconv.engine import deltas, entries
+class Engine(NamedTuple):
+    """What makes calls of compiled loops, now or as lines of a program.
 
-    return deltas, entries.delta_address
-
-
-def bias_plane_sums(dy: np.ndarray, sums: np.ndarray) -> None:
-    """The images' sums of ``dy (m, F, ...)``, whose pixels lie one behind the other, in float64."""
-    calls, address = _deltas()
-    calls.bias_plane_sums(address("bias_plane_sums", dy.dtype), dy, sums)
-
-
-@lru_cache(1)
-def _channels() -> tuple[Any, Any]:
-    """The module of the sums' calls, and what makes one."""
-    with building:
-        from fastconv.engine import call, channels
-
-    return channels, call.perform
-
-
-def bias_memory(shape: tuple[int, ...]) -> np.ndarray:
-    """Doubles for the images' sums of a ``dy (m, ..., F)``, which come first, and `bias_sums`."""
-    channels, _ = _channels()
-    return np.empty(channels.bias_sums_nbytes(shape) // 8)
-
-
-def bias_sums(dy: np.ndarray, sums: np.ndarray, db: np.ndarray | None) -> None:
-    """The images' sums of ``dy (m, ..., F)``, in float64, and their sum, if it is wanted.
-
-    They are the first of what `bias_memory` gives.
+    Attributes
+    ----------
+    channels, deltas, elementwise, losses, optimizers : module
+        Of calls; each takes the address of its loop first.
+    loop : callable
+        ``loop(name, dtype)``: the address of a key of `engine.entries.LOOPS`.
+    perform : callable
+        ``perform(call)``: make it now.
     """
-    channels, perform = _channels()
-    perform(channels.bias_grad_call(dy, sums.ctypes.data, db))
+
+    channels: Any
+    deltas: Any
+    elementwise: Any
+    losses: Any
+    optimizers: Any
+    loop: Callable[[str, np.dtype], int]
+    perform: Callable[[Call], list[int]]
 
 
-def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
-    """``dx = dy`` where ``y > 0``, else 0."""
-    calls, address = _deltas()
-    calls.relu_delta(address("relu_delta", dy.dtype), dy, y, dx)
+@lru_cache(1)
+def engine() -> Engine:
+    """The engine's calls of loops over arrays."""
+    with building:
+        from fastconv.engine import channels, deltas, elementwise, losses, optimizers
+        from fastconv.engine.call import perform
+        from fastconv.engine.entries import loop_address
+
+    return Engine(channels, deltas, elementwise, losses, optimizers, loop_address, perform)
 
 
 def col2im_loops() -> tuple[Any, Any]:

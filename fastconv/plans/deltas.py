@@ -31,14 +31,17 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     if dy.size == 0:
         db[...] = 0
         return
-    memory = compiled.bias_memory(dy.shape)
+    engine = compiled.engine()
+    # the images' sums, and behind them what the call needs besides
+    memory = np.empty(engine.channels.bias_sums_nbytes(dy.shape) // 8)
     sums = memory[: m * F].reshape(m, F)
+    entry = engine.loop("bias_grad", dtype)
     planes = np.moveaxis(dy, -1, 1)
     if in_place(dy, db) and db.dtype == dtype:
-        compiled.bias_sums(dy, sums, db)
+        engine.perform(engine.channels.bias_grad_call(entry, dy, memory.ctypes.data, db))
         return
     if in_place(planes):
-        compiled.bias_plane_sums(planes, sums)
+        engine.deltas.bias_plane_sums(engine.loop("bias_plane_sums", dtype), planes, sums)
     else:
         step = m if in_place(dy) else max(1, BLOCK * m // dy.size)
         # In parts: a part's call writes behind its own images' sums, which are not there yet.
@@ -46,7 +49,8 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
             part = dy[n : n + step]
             if not in_place(part):
                 part = np.array(part, dtype, order="C")
-            compiled.bias_sums(part, sums[n:], None)
+            at = sums[n:].ctypes.data
+            engine.perform(engine.channels.bias_grad_call(entry, part, at, None))
     db[...] = np.add.accumulate(sums)[-1]
 
 
@@ -86,7 +90,8 @@ def _flat(array: np.ndarray) -> bool:
 def _mask(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
     if dy.dtype.itemsize == 2:
         dy, y, dx = (a.view(np.int16) for a in (dy, y, dx))
-    compiled.relu_delta(dy, y, dx)
+    engine = compiled.engine()
+    engine.deltas.relu_delta(engine.loop("relu_delta", dy.dtype), dy, y, dx)
 
 
 def _order(array: np.ndarray) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from fastconv import threads
 from fastconv.geometry import Geometry
 from fastconv.geometry.resolve import conv_geometry, pool_geometry, transpose_geometry
-from fastconv.plans.compiled import pools, products
+from fastconv.plans.compiled import engine, pools, products
 from fastconv.program.graph import Graph, Value
 
 __all__ = [
@@ -28,6 +28,11 @@ __all__ = [
     "loss",
     "relu_backward",
 ]
+
+
+def _loop(name: str, like: np.ndarray) -> int:
+    """The address of a compiled loop for arrays of a dtype."""
+    return engine().loop(name, like.dtype)
 
 
 class Convolution:
@@ -207,10 +212,9 @@ class BatchNorm:
         self, graph: Graph, x: Value, scale: Value, shift: Value, mean: Value, variance: Value,
         *, momentum: float, epsilon: float, relu: bool, frozen: bool,
     ) -> None:  # fmt: skip
-        from fastconv.engine import channels
-
         self._graph, self._x, self._scale = graph, x, scale
-        self._relu, self._frozen, self._channels = relu, frozen, channels
+        self._relu, self._frozen = relu, frozen
+        channels = engine().channels
         self._table = graph.value(channels.table_shape(x.shape, x.dtype), x.dtype)
         self._parts = channels.norm_parts_nbytes(x.shape, x.dtype)
         self.y = graph.value(x.shape, x.dtype)
@@ -218,13 +222,15 @@ class BatchNorm:
         def statistics(parts: int, *arrays: np.ndarray) -> Sequence[Any]:
             x, scale, shift, mean, variance, table = arrays
             if frozen:
-                return (channels.norm_frozen_call(x.shape, table, scale, shift, mean, variance,
+                return (channels.norm_frozen_call(_loop("norm_frozen", x), x.shape, table, scale,
+                                                  shift, mean, variance, epsilon),)  # fmt: skip
+            return (channels.norm_statistics_call(_loop("norm_statistics", x), x, parts, table,
+                                                  scale, shift, mean, variance, momentum,
                                                   epsilon),)  # fmt: skip
-            return (channels.norm_statistics_call(x, parts, table, scale, shift, mean, variance,
-                                                  momentum, epsilon),)  # fmt: skip
 
         def forward(_: int, x: np.ndarray, table: np.ndarray, y: np.ndarray) -> Sequence[Any]:
-            return (channels.norm_forward_call(x, table, y, relu),)
+            entry = _loop(f"norm_forward{'_relu' * relu}", x)
+            return (channels.norm_forward_call(entry, x, table, y),)
 
         operands = (x, scale, shift, mean, variance)
         graph.call("statistics", statistics, operands, (self._table,), scratch=self._parts)
@@ -232,16 +238,18 @@ class BatchNorm:
 
     def backward(self, dy: Value, scale_grad: Value, shift_grad: Value, need: bool) -> Value | None:
         """``dx``, if it is needed, and the gradients of scale and shift."""
-        channels, relu, frozen = self._channels, self._relu, self._frozen
+        channels, relu, frozen = engine().channels, self._relu, self._frozen
 
         def sums(parts: int, *arrays: np.ndarray) -> Sequence[Any]:
             dy, x, scale, table, scale_grad, shift_grad = arrays
-            return (channels.norm_sums_call(dy, x, parts, table, scale, scale_grad, shift_grad,
-                                            relu),)  # fmt: skip
+            entry = _loop(f"norm_sums{'_relu' * relu}", x)
+            return (channels.norm_sums_call(entry, dy, x, parts, table, scale, scale_grad,
+                                            shift_grad),)  # fmt: skip
 
         def backward(_: int, *arrays: np.ndarray) -> Sequence[Any]:
             dy, x, table, dx = arrays
-            return (channels.norm_backward_call(dy, x, table, dx, relu, frozen),)
+            entry = _loop(f"norm{'_frozen' * frozen}_backward{'_relu' * relu}", x)
+            return (channels.norm_backward_call(entry, dy, x, table, dx),)
 
         self._graph.call(
             "sums", sums, (dy, self._x, self._scale, self._table), (scale_grad, shift_grad),
@@ -256,20 +264,22 @@ class BatchNorm:
 
 def bias_grad(graph: Graph, dy: Value, db: Value) -> None:
     """``db[f]``, the sum of ``dy[..., f]``, into an array of the caller's."""
-    from fastconv.engine import channels
+    channels = engine().channels
 
     def make(sums: int, dy: np.ndarray, db: np.ndarray) -> Sequence[Any]:
-        return (channels.bias_grad_call(dy, sums, db),)
+        return (channels.bias_grad_call(_loop("bias_grad", dy), dy, sums, db),)
 
     graph.call("bias gradient", make, (dy,), (db,), scratch=channels.bias_sums_nbytes(dy.shape))
 
 
 def image_means(graph: Graph, x: Value) -> Value:
     """``y (m, C)``, the means of ``x (m, ..., C)`` over the pixels of each image."""
-    from fastconv.engine import channels
-
     y = graph.value((x.shape[0], x.shape[-1]), x.dtype)
-    graph.call("forward", lambda _, x, y: (channels.image_means_call(x, y),), (x,), (y,))
+
+    def make(_: int, x: np.ndarray, y: np.ndarray) -> Sequence[Any]:
+        return (engine().channels.image_means_call(_loop("image_means", x), x, y),)
+
+    graph.call("forward", make, (x,), (y,))
     return y
 
 
@@ -278,10 +288,8 @@ def each(graph: Graph, label: str, name: str, a: Value, b: Value | None = None) 
     y = graph.value(a.shape, a.dtype)
 
     def make(_: int, *arrays: np.ndarray) -> Sequence[Any]:
-        from fastconv.engine.elementwise import each_call
-
         a, *b, y = arrays
-        return (each_call(name, a, y, *b),)
+        return (engine().elementwise.each_call(_loop(name, a), name, a, y, *b),)
 
     graph.call(label, make, (a,) if b is None else (a, b), (y,), over=(y, a))
     return y
@@ -292,9 +300,7 @@ def relu_backward(graph: Graph, dy: Value, y: Value) -> Value:
     dx = graph.value(dy.shape, dy.dtype)
 
     def make(_: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> Sequence[Any]:
-        from fastconv.engine import deltas, entries
-
-        return (deltas.relu_call(entries.delta_address("relu_delta", dy.dtype), dy, y, dx),)
+        return (engine().deltas.relu_call(_loop("relu_delta", dy), dy, y, dx),)
 
     graph.call("mask", make, (dy, y), (dx,), over=(dx, dy))
     return dx
@@ -306,16 +312,15 @@ def loss(graph: Graph, name: str, z: Value, y: Value) -> tuple[Value, Value]:
     The first is three doubles: the mean, how many rows are predicted right, and the first bad label
     or -1. The program goes on only if the mean is finite.
     """
-    from fastconv.engine import losses
-
+    losses = engine().losses
     rows, width = z.shape[0], math.prod(z.shape[1:])
     result, dz = graph.value((3,), np.float64), graph.value(z.shape, z.dtype)
     parts = graph.value(losses.parts_of(name, rows, width), np.float64)
 
     def make(_: int, *arrays: np.ndarray) -> Sequence[Any]:
         z, y, parts, dz, result = arrays
-        of_rows = (z.reshape(rows, width), y, dz.reshape(rows, width))
-        return (getattr(losses, name)(*of_rows, parts, result),)
+        z, dz = z.reshape(rows, width), dz.reshape(rows, width)
+        return (losses.loss_call(_loop(name, z), name, z, y, dz, parts, result),)
 
     graph.call("loss", make, (z, y), (parts, dz, result), checked=True)
     return result, dz

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from fastconv import nn, num_threads
 from fastconv.engine import losses as engine
 from fastconv.engine.call import perform
-from fastconv.program import naive_losses as naive
+from fastconv.engine.entries import loop_address
+from fastconv.program.naive import losses as naive
 from fastconv.program.ops import losses as ops
 
 NAMES = ["softmax_cross_entropy", "binary_cross_entropy", "mean_squared_error"]
@@ -139,7 +140,8 @@ def test_a_bad_label_is_reported_and_nothing_written_for_it(bad, n, monkeypatch)
     dz = np.full((402, 10), 77, "f4")
     parts, result = np.empty(engine.parts_of("softmax_cross_entropy", 400, 10)), np.empty(3)
     with num_threads(n):
-        perform(engine.softmax_cross_entropy(z, y, dz[1:-1], parts, result))
+        entry = loop_address("softmax_cross_entropy", z.dtype)
+        perform(engine.loss_call(entry, "softmax_cross_entropy", z, y, dz[1:-1], parts, result))
     assert np.isnan(result[0])
     assert result[2] == 217
     np.testing.assert_array_equal(dz[[0, 218, 400, 401]], 77)
@@ -165,7 +167,7 @@ def test_a_call_that_comes_late_writes_nothing():
         labels = y if name[0] == "s" else z.copy()
         dz, result = np.full_like(z, 77), np.full(3, 77.0)
         parts = np.full(engine.parts_of(name, 5, 4), 77.0)
-        call = getattr(engine, name)(z, labels, dz, parts, result)
+        call = engine.loss_call(loop_address(name, z.dtype), name, z, labels, dz, parts, result)
         table = np.array([0, call.items, call.items, *call.words], np.int64)
         assert s.NEXT_ITEM == 2
         entry = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(call.entry)

@@ -7,10 +7,13 @@ import pytest
 
 import fastconv as fc
 from fastconv import nn, reference
-from fastconv.engine import channels, entries, known_network
+from fastconv.engine import channels, known_loops
 from fastconv.engine import elementwise as each_calls
 from fastconv.engine.call import perform
-from fastconv.program import naive_batch_norm, naive_elementwise
+from fastconv.engine.entries import loop_address
+from fastconv.plans import compiled
+from fastconv.program.naive import batch_norm as naive_batch_norm
+from fastconv.program.naive import elementwise as naive_elementwise
 from fastconv.program.ops import batch_norm, elementwise, pooling
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -104,21 +107,17 @@ def unharmed(memory):
 
 @BOTH
 def test_elementwise_calls_write_their_result_and_nothing_else(dtype):
-    for name in each_calls_names():
+    for name in known_loops.EACH:
         for size in (1, 5, 17, 33, LARGE):
             a, b = operands(dtype, size)
             y, memory = guarded(dtype, size)
-            call = each_calls.each_call(name, a, y, b)
+            call = each_calls.each_call(loop_address(name, a.dtype), name, a, y, b)
             perform(call)
             assert unharmed(memory)
             assert not (y == -77).any()
             again, same = guarded(dtype, size)
-            late(each_calls.each_call(name, a, again, b))
+            late(each_calls.each_call(loop_address(name, a.dtype), name, a, again, b))
             assert (same == -77).all()
-
-
-def each_calls_names():
-    return [name for name in entries.NETWORK if name in known_network.EACH]
 
 
 def late(call):
@@ -139,7 +138,7 @@ def late(call):
 def test_elementwise_in_place(dtype):
     a, b = operands(dtype, LARGE)
     right = a + b
-    perform(each_calls.each_call("add", a, a, b))
+    perform(each_calls.each_call(loop_address("add", a.dtype), "add", a, a, b))
     np.testing.assert_array_equal(a, right)
 
 
@@ -287,15 +286,19 @@ def test_norm_calls_write_their_results_and_nothing_else(shape, dtype):
     grads = [guarded(dtype, C) for _ in range(4)]
     (mean, _), (variance, _), (scale_grad, _), (shift_grad, _) = grads
     y, around = guarded(dtype, *shape)
-    at = parts.ctypes.data
+    at, operands = parts.ctypes.data, (table, norm.scale, norm.shift, mean, variance)
+
+    def entry(name):
+        return loop_address(name, np.dtype(dtype))
+
     calls = [
-        channels.norm_statistics_call(norm.x, at, table, norm.scale, norm.shift, mean, variance,
-                                      0.5, 1e-5),
-        channels.norm_frozen_call(shape, table, norm.scale, norm.shift, mean, variance, 1e-5),
-        channels.norm_forward_call(norm.x, table, y),
-        channels.norm_sums_call(norm.dy, norm.x, at, table, norm.scale, scale_grad, shift_grad),
-        channels.norm_backward_call(norm.dy, norm.x, table, y),
-        channels.norm_backward_call(norm.dy, norm.x, table, y, True, True),
+        channels.norm_statistics_call(entry("norm_statistics"), norm.x, at, *operands, 0.5, 1e-5),
+        channels.norm_frozen_call(entry("norm_frozen"), shape, *operands, 1e-5),
+        channels.norm_forward_call(entry("norm_forward"), norm.x, table, y),
+        channels.norm_sums_call(entry("norm_sums"), norm.dy, norm.x, at, table, norm.scale,
+                                scale_grad, shift_grad),
+        channels.norm_backward_call(entry("norm_backward"), norm.dy, norm.x, table, y),
+        channels.norm_backward_call(entry("norm_frozen_backward_relu"), norm.dy, norm.x, table, y),
     ]  # fmt: skip
     for call in calls:
         perform(call)
@@ -331,8 +334,7 @@ def test_layers_compute_with_the_twins_under_reference(name, dtype, monkeypatch)
     def refuse(*_):
         raise AssertionError("the engine was called")
 
-    monkeypatch.setattr(elementwise, "_engine", refuse)
-    monkeypatch.setattr(batch_norm, "_engine", refuse)
+    monkeypatch.setattr(compiled, "engine", refuse)
     bound = 64 * np.finfo(dtype).eps
     np.testing.assert_allclose(y, naive.forward(x), rtol=bound, atol=bound)
     np.testing.assert_allclose(dx, naive.backward(dy), rtol=bound, atol=bound)
@@ -376,7 +378,7 @@ def test_global_average_is_the_average_pool_bit_for_bit(C, dtype):
         np.testing.assert_array_equal(layer.forward(np.asfortranarray(x)), answer)
         np.testing.assert_allclose(answer, x.mean(tuple(range(1, x.ndim - 1))), atol=1e-5)
     y, memory = guarded(dtype, 64, C)
-    call = channels.image_means_call(x, y)
+    call = channels.image_means_call(loop_address("image_means", x.dtype), x, y)
     perform(call)
     np.testing.assert_array_equal(y, answer)
     assert unharmed(memory)
@@ -422,7 +424,7 @@ def test_bias_gradient_adds_in_the_order_it_says(F, dtype):
     )
     memory = np.full(channels.bias_sums_nbytes(dy.shape) // 8 + 1, -77.0)
     db, around = guarded(dtype, F)
-    call = channels.bias_grad_call(dy, memory.ctypes.data, db)
+    call = channels.bias_grad_call(loop_address("bias_grad", dy.dtype), dy, memory.ctypes.data, db)
     perform(call)
     assert unharmed(around)
     assert memory[-1] == -77

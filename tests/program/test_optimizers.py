@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastconv import nn, num_threads
 from fastconv.engine import optimizers as engine
-from fastconv.program import naive_optimizers as naive
+from fastconv.program.naive import optimizers as naive
 
 SHAPES = [(3, 3, 5, 16), (16,), (1,), (700, 33), (5,), (0, 4), (9000,), ()]
 SGD = [

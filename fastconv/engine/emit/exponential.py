@@ -30,8 +30,7 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from fastconv.engine.emit.vectors import _plain as plain
-from fastconv.engine.emit.vectors import call_overloaded
+from fastconv.engine.emit.vectors import call_overloaded, plain
 
 __all__ = ["exp", "tanh"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -70,22 +71,15 @@ def wait_for(typingctx, table, i, value):
 
     def codegen(context, builder, signature, args):
         at = _at(builder, args[0], args[1], 8)
-        look, rest, done = (builder.append_basic_block(n) for n in ("look", "rest", "done"))
-        builder.branch(look)
-        builder.position_at_end(look)
-        count = builder.load_atomic(at, "acquire", 8, typ=I64)
-        builder.cbranch(builder.icmp_signed("<", count, args[2]), rest, done)
-        builder.position_at_end(rest)
-        _pause(builder)
-        builder.branch(look)
-        builder.position_at_end(done)
+
+        def reached():
+            count = builder.load_atomic(at, "acquire", 8, typ=I64)
+            return builder.icmp_signed(">=", count, args[2])
+
+        _wait_until(builder, reached)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
-
-
-# How often a waiting thread looks before it lets others have its processor.
-SPINS = 4000
 
 
 @intrinsic
@@ -98,30 +92,42 @@ def wait_until_left(typingctx, table, entered, left):
 
     def codegen(context, builder, signature, args):
         entered_at, left_at = (_at(builder, args[0], i, 8) for i in args[1:])
-        before = builder.block
-        look, rest, give, done = (
-            builder.append_basic_block(name) for name in ("look", "rest", "give", "done")
-        )
-        builder.branch(look)
-        builder.position_at_end(look)
-        spins = builder.phi(I64)
-        gone = builder.load_atomic(left_at, "seq_cst", 8, typ=I64)
-        come = builder.load_atomic(entered_at, "seq_cst", 8, typ=I64)
-        builder.cbranch(builder.icmp_signed("==", gone, come), done, rest)
-        builder.position_at_end(rest)
-        _pause(builder)
-        more = builder.add(spins, I64(1))
-        builder.cbranch(builder.icmp_signed("<", more, I64(SPINS)), look, give)
-        builder.position_at_end(give)
-        _yield(builder)
-        builder.branch(look)
-        spins.add_incoming(I64(0), before)
-        spins.add_incoming(more, rest)
-        spins.add_incoming(I64(0), give)
-        builder.position_at_end(done)
+
+        def all_left():
+            gone = builder.load_atomic(left_at, "seq_cst", 8, typ=I64)
+            come = builder.load_atomic(entered_at, "seq_cst", 8, typ=I64)
+            return builder.icmp_signed("==", gone, come)
+
+        _wait_until(builder, all_left)
         return context.get_dummy_value()
 
     return types.void(*(types.int64,) * 3), codegen
+
+
+# How often a waiting thread looks before it lets others have its processor.
+SPINS = 4000
+
+
+def _wait_until(builder: Any, holds: Callable[[], Any]) -> None:
+    """Emit a loop that waits until what `holds` emits is true."""
+    before = builder.block
+    look, rest, give, done = (
+        builder.append_basic_block(name) for name in ("look", "rest", "give", "done")
+    )
+    builder.branch(look)
+    builder.position_at_end(look)
+    spins = builder.phi(I64)
+    builder.cbranch(holds(), done, rest)
+    builder.position_at_end(rest)
+    _pause(builder)
+    more = builder.add(spins, I64(1))
+    builder.cbranch(builder.icmp_signed("<", more, I64(SPINS)), look, give)
+    builder.position_at_end(give)
+    _yield(builder)
+    builder.branch(look)
+    for value, block in ((I64(0), before), (more, rest), (I64(0), give)):
+        spins.add_incoming(value, block)
+    builder.position_at_end(done)
 
 
 def _pause(builder: Any) -> None:

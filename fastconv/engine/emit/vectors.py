@@ -27,7 +27,8 @@ from numba.extending import intrinsic
 from fastconv.engine.emit.values import PTR
 
 __all__ = ["call_overloaded", "choose", "fma", "largest", "load", "load_first", "magnitude",
-           "narrow", "root", "spread", "store", "store_first", "total", "widen"]  # fmt: skip
+           "narrow", "plain", "root", "spread", "store", "store_first", "total",
+           "widen"]  # fmt: skip
 
 ARITHMETIC = {
     operator.add: "fadd",
@@ -69,7 +70,8 @@ class _NoFlags(list):
         return True
 
 
-def _plain(instruction: Any) -> Any:
+def plain(instruction: Any) -> Any:
+    """The instruction, without fast-math flags."""
     instruction.flags = _NoFlags()
     return instruction
 
@@ -92,13 +94,13 @@ for _function, _method in ARITHMETIC.items():
     _operation(
         _function,
         lambda kind: kind,
-        lambda builder, a, b, method=_method: _plain(getattr(builder, method)(a, b)),
+        lambda builder, a, b, method=_method: plain(getattr(builder, method)(a, b)),
     )
 for _function, (_order, _sign) in COMPARISONS.items():
     _operation(
         _function,
         lambda kind: Vector(kind.lanes, types.boolean),
-        lambda builder, a, b, order=_order, sign=_sign: _plain(
+        lambda builder, a, b, order=_order, sign=_sign: plain(
             getattr(builder, f"fcmp_{order}")(sign, a, b)
         ),
     )
@@ -289,7 +291,7 @@ def total(typingctx, a):
     """The sum of a vector's elements: halves are added until one is left."""
 
     def codegen(context, builder, signature, args):
-        return _halved(builder, args[0], lambda low, high: _plain(builder.fadd(low, high)))
+        return _halved(builder, args[0], lambda low, high: plain(builder.fadd(low, high)))
 
     return a.element(a), codegen
 
@@ -300,7 +302,7 @@ def largest(typingctx, a):
 
     def codegen(context, builder, signature, args):
         def larger(low, high):
-            return builder.select(_plain(builder.fcmp_ordered(">", high, low)), high, low)
+            return builder.select(plain(builder.fcmp_ordered(">", high, low)), high, low)
 
         return _halved(builder, args[0], larger)
 

@@ -7,6 +7,9 @@ elements. Cuts depend on the shape alone.
 An item is a run of rows; the rest belongs to the last. Its rows are taken a block at a time, and
 within a block a vector of columns after another: their numbers stay in registers, and the block in
 the first-level cache.
+
+The `kind` of a loop is a vector register of zeros, a zero, and as many zeros as it has bytes: its
+type says for what the loop is compiled.
 """
 
 from __future__ import annotations

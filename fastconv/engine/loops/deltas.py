@@ -17,18 +17,18 @@ MASKED = 32
 
 
 @inner
-def relu_delta(call, thread, zero):
+def relu_delta(call, thread, kind):
     """``dx = dy`` where the activation was positive, exactly 0 elsewhere, block by block.
 
     Parameters
     ----------
     call : int
         Address of the words of a call (`words.delta_words`), the same for all threads: the
-        addresses of dy, y and dx, contiguous, of `total` elements of the dtype of `zero`.
+        addresses of dy, y and dx, contiguous, of `total` elements.
     thread : int
         Number of this thread; nothing depends on it.
-    zero : float
-        0 in the dtype.
+    kind : tuple
+        As in `loops.channels`.
     """
     dy, y, dx = word(call, s.DELTA_DY), word(call, s.DELTA_Y), word(call, s.DELTA_RESULT)
     total, items, size = (
@@ -42,15 +42,15 @@ def relu_delta(call, thread, zero):
             return
         i, end = item * total // items * size, (item + 1) * total // items * size
         while i + MASKED * size <= end:
-            mask_elements(dy + i, y + i, dx + i, MASKED, zero)
+            mask_elements(dy + i, y + i, dx + i, MASKED, kind[1])
             i += MASKED * size
         while i < end:
-            mask_elements(dy + i, y + i, dx + i, 1, zero)
+            mask_elements(dy + i, y + i, dx + i, 1, kind[1])
             i += size
 
 
 @inner
-def bias_plane_sums(call, thread, zero):
+def bias_plane_sums(call, thread, kind):
     """`bias_sums` of ``dy (m, F, pixels)``, bit for bit: four channels at a time, of any images."""
     dy, sums = word(call, s.DELTA_DY), word(call, s.DELTA_RESULT)
     pixels, size = word(call, s.DELTA_PIXELS), word(call, s.DELTA_ELEMENT)
@@ -67,7 +67,7 @@ def bias_plane_sums(call, thread, zero):
             for q in range(0, pixels, block):
                 at, count = dy + (p * pixels + q) * size, min(block, pixels - q)
                 if four:
-                    plane_sums(at, pixels * size, count, sums + 8 * p, 4, zero)
+                    plane_sums(at, pixels * size, count, sums + 8 * p, 4, kind[1])
                 else:
-                    plane_sums(at, pixels * size, count, sums + 8 * p, 1, zero)
+                    plane_sums(at, pixels * size, count, sums + 8 * p, 1, kind[1])
             p += 4 if four else 1

@@ -93,7 +93,7 @@ def span(call, item):
 def softmax_cross_entropy(call, thread, kind):
     """``loss = log(sum(exp(z - max))) - (z[label] - max)``; ``dz = (softmax(z) - onehot) / rows``.
 
-    `kind` is a vector of zeros and an element.
+    `kind` as in `loops.channels`.
     """
     classes, size = word(call, s.LOSS_WIDTH), word(call, s.LOSS_ELEMENT)
     while True:
@@ -119,7 +119,7 @@ def softmax_cross_entropy(call, thread, kind):
 @inner
 def _softmax_row(z, dz, label, classes, size, count, kind):
     """The loss of a row, and 1.0 if its first largest element is that of its label."""
-    lanes, like = kind
+    lanes, like, _ = kind
     step, end = len(lanes) * size, classes * size
     whole = end - end % step
     left = (end - whole) // size
@@ -188,9 +188,9 @@ def _argmax(z, count, size, like):
 def binary_cross_entropy(call, thread, kind):
     """``loss = max(z, 0) - z y + log(1 + exp(-|z|))``; ``dz = (sigmoid(z) - y) / elements``.
 
-    `kind` is a vector of zeros and an element.
+    `kind` as in `loops.channels`.
     """
-    lanes, like = kind
+    lanes, like, _ = kind
     size = word(call, s.LOSS_ELEMENT)
     step = len(lanes) * size
     zero, one = narrow(spread(0.0, lanes), like), narrow(spread(1.0, lanes), like)
@@ -266,7 +266,7 @@ def _log_of_1_plus(t, lanes):
 @inner
 def _right_rows(z, y, total_bytes, row_bytes, size, kind):
     """How many rows have all outputs on their label's side of one half."""
-    lanes, like = kind
+    lanes, like, _ = kind
     step = len(lanes) * size
     zero, half = narrow(spread(0.0, lanes), like), narrow(spread(0.5, lanes), like)
     one = half + half
@@ -295,7 +295,7 @@ def _right_rows(z, y, total_bytes, row_bytes, size, kind):
 @inner
 def _first_bad(y, total_bytes, first, size, kind):
     """The first element, counted from `first` on, that is not a label in 0 .. 1; -1 if none."""
-    lanes, like = kind
+    lanes, like, _ = kind
     step = len(lanes) * size
     zero = narrow(spread(0.0, lanes), like)
     one = narrow(spread(1.0, lanes), like)
@@ -320,9 +320,9 @@ def _first_bad(y, total_bytes, first, size, kind):
 def mean_squared_error(call, thread, kind):
     """``loss = (z - y)**2``; ``dz = (z - y) * (2 / elements)``.
 
-    `kind` is a vector of zeros and an element.
+    `kind` as in `loops.channels`.
     """
-    lanes, like = kind
+    lanes, like, _ = kind
     size = word(call, s.LOSS_ELEMENT)
     step = len(lanes) * size
     zero = narrow(spread(0.0, lanes), like)

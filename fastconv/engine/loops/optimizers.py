@@ -2,7 +2,7 @@
 
 A thread takes items until none is left; an item is some pieces of parameters. The roundings are
 those of NumPy's expressions in the elements' dtype, one operation at a time, with the step's
-doubles rounded to that dtype first (`program.naive_optimizers`).
+doubles rounded to that dtype first (`program.naive.optimizers`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def scalar(call, i):
 
 @inner
 def sgd(call, thread, kind):
-    """Stochastic gradient descent; `kind` is a vector of zeros and an element."""
-    lanes, like = kind
+    """Stochastic gradient descent; `kind` as in `loops.channels`."""
+    lanes, like, _ = kind
     size = word(call, s.OPTIMIZER_ELEMENT)
     numbers = (
         scalar(call, s.SGD_LR),
@@ -81,8 +81,8 @@ def _sgd(value, grad, slot, numbers, lanes, like):
 
 @inner
 def adam(call, thread, kind):
-    """Adam with decoupled weight decay; `kind` is a vector of zeros and an element."""
-    lanes, like = kind
+    """Adam with decoupled weight decay; `kind` as in `loops.channels`."""
+    lanes, like, _ = kind
     size = word(call, s.OPTIMIZER_ELEMENT)
     numbers = (
         scalar(call, s.ADAM_KEEP1),

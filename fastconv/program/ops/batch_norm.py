@@ -1,8 +1,8 @@
 """Batch normalisation (Ioffe and Szegedy 2015) on arrays of any layout.
 
 `x (..., C)` is float32 or float64 in the machine's byte order, as all other arrays; those of the
-channels are `(C,)` and contiguous. Nothing is validated. `naive_batch_norm` has the same functions
-in NumPy.
+channels are `(C,)` and contiguous. Nothing is validated. `program.naive.batch_norm` has the same
+functions in NumPy.
 
 Rounding: mean and variance of a batch are computed in float64 and rounded to the dtype of x once,
 the variance as ``1 / sqrt(variance + epsilon)``. Of ``normal = (x - mean) * inverse`` and ``y =
@@ -12,36 +12,16 @@ are float64. Running statistics move in float64 and are rounded once.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
 import numpy as np
 
-from fastconv import threads
+from fastconv.plans import compiled
 from fastconv.program.ops.elementwise import contiguous
 
 __all__ = ["batch_norm", "batch_norm_backward", "batch_norm_frozen"]
 
 
-@lru_cache(1)
-def _engine() -> Any:
-    """The module of the calls, which the first one imports."""
-    with threads.building:
-        from fastconv.engine import channels
-
-    return channels
-
-
-@lru_cache(1)
-def _perform() -> Any:
-    with threads.building:
-        from fastconv.engine.call import perform
-
-    return perform
-
-
 def _parts(x: np.ndarray) -> np.ndarray:
-    return np.empty(_engine().norm_parts_nbytes(x.shape, x.dtype) // 8)
+    return np.empty(compiled.engine().channels.norm_parts_nbytes(x.shape, x.dtype) // 8)
 
 
 def _own(array: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -71,12 +51,14 @@ def batch_norm(
     x, table : ndarray
         What `batch_norm_backward` needs.
     """
-    engine, x = _engine(), contiguous(x)
-    table = np.empty(engine.table_shape(x.shape, x.dtype), x.dtype)
+    engine, x = compiled.engine(), contiguous(x)
+    table = np.empty(engine.channels.table_shape(x.shape, x.dtype), x.dtype)
     parts, running = _parts(x), (mean, variance)
     channels = [_own(array, x) for array in (scale, shift, *running)]
-    _perform()(engine.norm_statistics_call(x, parts.ctypes.data, table, *channels, momentum,
-                                           epsilon))  # fmt: skip
+    entry = engine.loop("norm_statistics", x.dtype)
+    engine.perform(engine.channels.norm_statistics_call(
+        entry, x, parts.ctypes.data, table, *channels, momentum, epsilon
+    ))  # fmt: skip
     for array, written in zip(running, channels[2:], strict=True):
         if written is not array:
             array[...] = written
@@ -93,18 +75,20 @@ def batch_norm_frozen(
     relu: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normalise by the running statistics; returned is what `batch_norm` returns."""
-    engine, x = _engine(), contiguous(x)
-    table = np.empty(engine.table_shape(x.shape, x.dtype), x.dtype)
+    engine, x = compiled.engine(), contiguous(x)
+    table = np.empty(engine.channels.table_shape(x.shape, x.dtype), x.dtype)
     channels = [_own(array, x) for array in (scale, shift, mean, variance)]
-    _perform()(engine.norm_frozen_call(x.shape, table, *channels, epsilon))
+    entry = engine.loop("norm_frozen", x.dtype)
+    engine.perform(engine.channels.norm_frozen_call(entry, x.shape, table, *channels, epsilon))
     return _apply(x, table, relu)
 
 
 def _apply(
     x: np.ndarray, table: np.ndarray, relu: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    y = np.empty(x.shape, x.dtype)
-    _perform()(_engine().norm_forward_call(x, table, y, relu))
+    engine, y = compiled.engine(), np.empty(x.shape, x.dtype)
+    entry = engine.loop("norm_forward_relu" if relu else "norm_forward", x.dtype)
+    engine.perform(engine.channels.norm_forward_call(entry, x, table, y))
     return y, x, table
 
 
@@ -131,14 +115,18 @@ def batch_norm_backward(
         Whether the statistics were the running ones, which do not depend on x.
     relu : bool
     """
-    engine, dy = _engine(), contiguous(dy)
+    engine, dy = compiled.engine(), contiguous(dy)
     parts = _parts(x)
     dx = np.empty(x.shape, x.dtype)
     grads = scale_grad, shift_grad
     channels = [_own(array, x) for array in (scale, *grads)]
-    _perform()(engine.norm_sums_call(dy, x, parts.ctypes.data, table, *channels, relu))
+    entry = engine.loop("norm_sums_relu" if relu else "norm_sums", x.dtype)
+    engine.perform(
+        engine.channels.norm_sums_call(entry, dy, x, parts.ctypes.data, table, *channels)
+    )
     for array, written in zip(grads, channels[1:], strict=True):
         if written is not array:
             array[...] = written
-    _perform()(engine.norm_backward_call(dy, x, table, dx, relu, frozen))
+    entry = engine.loop(f"norm{'_frozen' * frozen}_backward{'_relu' * relu}", x.dtype)
+    engine.perform(engine.channels.norm_backward_call(entry, dy, x, table, dx))
     return dx

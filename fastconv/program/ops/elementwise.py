@@ -1,31 +1,18 @@
 """Activations, sums and products of elements, on arrays of any layout.
 
 Arrays are float32 or float64 in the machine's byte order, and two of them of one shape and dtype;
-nothing is validated. Results are new arrays in C order. `naive_elementwise` has the same functions
-in NumPy.
+nothing is validated. Results are new arrays in C order. `program.naive.elementwise` has the
+same functions in NumPy.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
 import numpy as np
 
-from fastconv import threads
+from fastconv.plans import compiled
 
 __all__ = ["add", "add_relu", "contiguous", "copy", "multiply", "relu", "sigmoid",
            "sigmoid_backward", "tanh", "tanh_backward"]  # fmt: skip
-
-
-@lru_cache(1)
-def _engine() -> Any:
-    """Make a call of the engine, which the first one imports."""
-    with threads.building:
-        from fastconv.engine.call import perform
-        from fastconv.engine.elementwise import each_call
-
-    return lambda *args: perform(each_call(*args))
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:
@@ -36,7 +23,9 @@ def contiguous(array: np.ndarray) -> np.ndarray:
 def _each(name: str, a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     a = contiguous(a)
     y = np.empty(a.shape, a.dtype)
-    _engine()(name, a, y, None if b is None else contiguous(b))
+    other = None if b is None else contiguous(b)
+    engine = compiled.engine()
+    engine.perform(engine.elementwise.each_call(engine.loop(name, a.dtype), name, a, y, other))
     return y
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from fastconv import threads
+from fastconv.plans import compiled
 
 __all__ = ["Loss", "binary_cross_entropy", "mean_squared_error", "softmax_cross_entropy"]
 
@@ -28,15 +27,6 @@ class Loss(NamedTuple):
     value: float
     dz: np.ndarray
     correct: int
-
-
-@lru_cache(1)
-def _engine() -> Any:
-    """The module of the calls, and `perform`, which the first one imports."""
-    with threads.building:
-        from fastconv.engine import call, losses
-
-    return losses, call.perform
 
 
 def softmax_cross_entropy(z: np.ndarray, y: np.ndarray) -> Loss:
@@ -67,11 +57,12 @@ def mean_squared_error(z: np.ndarray, y: np.ndarray) -> Loss:
 
 
 def _of(name: str, z: np.ndarray, y: np.ndarray) -> Loss:
-    engine, perform = _engine()
+    engine = compiled.engine()
     rows = z.reshape(len(z), -1)
     dz, result = np.empty_like(rows), np.empty(3)
-    parts = np.empty(engine.parts_of(name, *rows.shape))
-    perform(getattr(engine, name)(rows, y, dz, parts, result))
+    parts = np.empty(engine.losses.parts_of(name, *rows.shape))
+    entry = engine.loop(name, z.dtype)
+    engine.perform(engine.losses.loss_call(entry, name, rows, y, dz, parts, result))
     value, correct, bad = result.tolist()
     if bad >= 0:
         raise ValueError(f"y: label {int(bad)} is {y.reshape(-1)[int(bad)]!r}")

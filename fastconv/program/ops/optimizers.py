@@ -5,23 +5,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from fastconv import threads
+from fastconv.plans import compiled
 
 __all__ = ["Update", "adam_scalars", "sgd_scalars"]
-
-
-@lru_cache(1)
-def _engine() -> Any:
-    """The module of the calls, and `perform`, which the first one imports."""
-    with threads.building:
-        from fastconv.engine import call, optimizers
-
-    return optimizers, call.perform
 
 
 def sgd_scalars(
@@ -95,16 +84,17 @@ class Update:
         self._in = [(own, array) for own, array in pairs if own is not array]
         self._out = [(own, array) for own, array in self._in if any(array is v for v in values)]
         self.scalars = np.zeros(8)
-        engine, self._perform = _engine()
+        engine = self._engine = compiled.engine()
         self.calls, self._kept = [], []
         for dtype in dict.fromkeys(value.dtype for value in own_values):
             chosen = [i for i, value in enumerate(own_values) if value.dtype == dtype]
             lists = [own_values, own_grads, *slots]
             v, g, *s = ([array[i] for i in chosen] for array in lists)
-            pieces = engine.pieces(v, g, s)
+            pieces = engine.optimizers.pieces(v, g, s)
             self._kept.append((pieces, v, g, s))
             if pieces.elements:
-                self.calls.append(getattr(engine, name)(pieces, self.scalars))
+                entry = engine.loop(name, dtype)
+                self.calls.append(engine.optimizers.update_call(entry, pieces, self.scalars))
 
     @property
     def copies(self) -> bool:
@@ -122,7 +112,7 @@ class Update:
         for own, array in self._in:
             own[...] = array
         for call in self.calls:
-            self._perform(call)
+            self._engine.perform(call)
         for own, array in self._out:
             array[...] = own
 

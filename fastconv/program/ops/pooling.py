@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
 import numpy as np
 
-from fastconv import threads
+from fastconv.plans import compiled
 from fastconv.program.ops.elementwise import contiguous
 
 __all__ = ["global_avg_pool"]
-
-
-@lru_cache(1)
-def _engine() -> Any:
-    """Make a call of the engine, which the first one imports."""
-    with threads.building:
-        from fastconv.engine.call import perform
-        from fastconv.engine.channels import image_means_call
-
-    return lambda *args: perform(image_means_call(*args))
 
 
 def global_avg_pool(x: np.ndarray) -> np.ndarray:
@@ -31,5 +18,6 @@ def global_avg_pool(x: np.ndarray) -> np.ndarray:
     """
     x = contiguous(x)
     y = np.empty((x.shape[0], x.shape[-1]), x.dtype)
-    _engine()(x, y)
+    engine = compiled.engine()
+    engine.perform(engine.channels.image_means_call(engine.loop("image_means", x.dtype), x, y))
     return y

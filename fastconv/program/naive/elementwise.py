@@ -1,4 +1,4 @@
-"""The functions of `ops.elementwise` in NumPy: what they are compared with, for reading."""
+"""The functions of `program.ops.elementwise` in NumPy: what they are compared with, for reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The functions of `ops.batch_norm` in NumPy: what they are compared with, for reading.
+"""The functions of `program.ops.batch_norm` in NumPy: what they are compared with, for reading.
 
 The table here is mean, inverse deviation, scale and shift, one row each.
 """
