@@ -14,7 +14,7 @@ import numpy as np
 
 from fastconv import threads
 from fastconv.operands import computing_dtype, float_dtype
-from fastconv.plans.compiled import compile_ahead
+from fastconv.plans.compiled import compile_ahead, compile_network
 from fastconv.typing import DTypeLike
 
 __all__ = ["show_config", "warmup"]
@@ -60,7 +60,8 @@ def warmup(
     Parameters
     ----------
     ops : str or iterable of str, optional
-        Names of public functions, such as ``"conv"`` and ``"max_pool"``; all if None.
+        Names of public functions, such as ``"conv"`` and ``"max_pool"``. If None, all, and what
+        the layers of `fastconv.nn` need besides.
     dtypes : dtype, or iterable of dtypes
         What they will be used with.
 
@@ -83,6 +84,8 @@ def warmup(
     start = time.perf_counter()
     for dtype in natives:
         calls = _calls(dtype)
+        if chosen is None:
+            compile_network(computing_dtype(dtype))
         for op in known if chosen is None else chosen:
             compile_ahead(op, computing_dtype(dtype))
             for count in {1, threads.get_num_threads()}:

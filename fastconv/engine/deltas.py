@@ -10,35 +10,25 @@ import math
 import numpy as np
 
 from fastconv.engine import words as s
+from fastconv.engine.call import Call, perform
 from fastconv.engine.launch import start
 from fastconv.engine.tables.workspace import address_of, workspace
 from fastconv.threads import parts
 
-__all__ = ["bias_plane_sums", "bias_sums", "relu_delta"]
+__all__ = ["bias_plane_sums", "relu_call", "relu_delta"]
 
 # Elements that are worth another thread; blocks of a thread.
 GRAIN = 100_000
 BLOCKS = 4
-
-
-def bias_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
-    """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64, by a compiled loop."""
-    m, *size, F = dy.shape
-    threads = min(parts(dy.size, GRAIN), m) or 1
-    words = s.delta_words(
-        element=dy.dtype.itemsize,
-        dy=address_of(dy),
-        result=address_of(sums),
-        total=m,
-        items=m,
-        pixels=math.prod(size),
-        columns=F,
-    )
-    start(entry, workspace().write(s.DELTA_CALL, words), threads)
+# Elements of a block of a mask: what two threads share of a small one.
+RELU_ELEMENTS = 16384
 
 
 def bias_plane_sums(entry: int, dy: np.ndarray, sums: np.ndarray) -> None:
-    """`bias_sums` of ``dy (m, F, ...)``, whose channels are planes, by a compiled loop."""
+    """The images' sums of ``dy (m, F, ...)`` into ``sums (m, F)``, in float64.
+
+    Channels are planes. The bits are those of `channels.bias_grad_call`.
+    """
     m, F, *size = dy.shape
     threads = min(parts(dy.size, GRAIN), m) or 1
     words = s.delta_words(
@@ -58,13 +48,18 @@ def relu_delta(entry: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> Non
 
     Float16 is given as int16.
     """
-    threads = parts(dy.size, GRAIN)
+    perform(relu_call(entry, dy, y, dx))
+
+
+def relu_call(entry: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> Call:
+    """`relu_delta` as a call; `dx` may be `dy`."""
+    items = -(-dy.size // RELU_ELEMENTS)
     words = s.delta_words(
         element=dy.dtype.itemsize,
         dy=address_of(dy),
         y=address_of(y),
         result=address_of(dx),
         total=dy.size,
-        items=BLOCKS * threads,
+        items=items,
     )
-    start(entry, workspace().write(s.DELTA_CALL, words), threads)
+    return Call(entry, words[s.TABLE :], items, dy.size, GRAIN)

@@ -14,13 +14,26 @@ import numpy as np
 
 from fastconv.compiler.entry import obtain
 from fastconv.engine.emit.pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
-from fastconv.engine.known_answers import delta_works, pool_works, product_works, sweep_works
-from fastconv.engine.loops import conv, deltas, kernel_grad, pool
+from fastconv.engine.known_loops import loop_works
+from fastconv.engine.known_plans import pool_works, product_works, program_works, sweep_works
+from fastconv.engine.loops import (
+    batch_norm,
+    conv,
+    deltas,
+    elementwise,
+    kernel_grad,
+    losses,
+    optimizers,
+    pool,
+    program,
+)
+from fastconv.engine.loops.bias_grad import bias_grad
+from fastconv.engine.loops.image_means import image_means
 from fastconv.engine.loops.sweep import sweep
-from fastconv.engine.tables.tiles import Tile, dense_tile
+from fastconv.engine.tables.tiles import Tile, cpu_lanes, dense_tile
 from fastconv.threads import building
 
-__all__ = ["control_address", "delta_address", "pool_address", "sweep_address"]
+__all__ = ["control_address", "loop_address", "pool_address", "program_address", "sweep_address"]
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -95,10 +108,28 @@ POOLS = {
     "place": (pool.errors_to_cells, PLACE),
     "scatter": (pool.scatter_errors, MAX),
 }
-DELTAS = {
+# Loops over arrays of one dtype, whatever their shape.
+LOOPS = {
+    **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
+    "bias_grad": bias_grad,
     "bias_plane_sums": deltas.bias_plane_sums,
-    "bias_sums": deltas.bias_sums,
     "relu_delta": deltas.relu_delta,
+    "image_means": image_means,
+    "norm_statistics": batch_norm.statistics,
+    "norm_frozen": batch_norm.frozen_statistics,
+    "norm_forward": batch_norm.forward,
+    "norm_forward_relu": batch_norm.forward_relu,
+    "norm_sums": batch_norm.error_sums,
+    "norm_sums_relu": batch_norm.error_sums_relu,
+    "norm_backward": batch_norm.backward,
+    "norm_backward_relu": batch_norm.backward_relu,
+    "norm_frozen_backward": batch_norm.frozen_backward,
+    "norm_frozen_backward_relu": batch_norm.frozen_backward_relu,
+    "softmax_cross_entropy": losses.softmax_cross_entropy,
+    "binary_cross_entropy": losses.binary_cross_entropy,
+    "mean_squared_error": losses.mean_squared_error,
+    "sgd": optimizers.sgd,
+    "adam": optimizers.adam,
 }
 
 
@@ -114,14 +145,21 @@ def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
     return _other(f"{name}_{dtype.name}_{lanes}", loop_of, tile, works)
 
 
-@lru_cache(8)
-def delta_address(name: str, dtype: np.dtype) -> int:
-    """Address of a key of `DELTAS` for a dtype."""
+@lru_cache(1)
+def program_address() -> int:
+    """Address of the walk over a program's calls."""
+    return _other("program", program.walk, 0.0, program_works)
+
+
+@lru_cache(128)
+def loop_address(name: str, dtype: np.dtype) -> int:
+    """Address of a key of `LOOPS` for a dtype."""
+    kind = ((0,) * cpu_lanes(dtype), dtype.type(0), (0,) * dtype.itemsize)
 
     def works(address: int) -> bool:
-        return delta_works(address, name, dtype)
+        return loop_works(address, name, dtype)
 
-    return _other(f"{name}_{dtype.name}", DELTAS[name], dtype.type(0), works)
+    return _other(f"{name}_{dtype.name}", LOOPS[name], kind, works)
 
 
 def _other(name: str, loop_of: Any, kind: Any, works: Callable[[int], bool]) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastconv.engine import words as s
+from fastconv.engine.call import Call
 from fastconv.engine.launch import start
 from fastconv.engine.tables.pool import PoolChoice, pool_table
 from fastconv.engine.tables.workspace import address_of, workspace
@@ -111,14 +112,36 @@ class Pools:
         """
         threads = min(parts(self.work, GRAIN), total) or 1
         space = workspace()
-        words = s.pool_words(
+        scratch = space.scratch(threads * self.scratch_bytes)
+        words = self._words(total, x, y, argmax, scratch, threads)
+        start(entry, space.write(s.POOL_CALL, words), threads)
+        return int(space.words[s.POOL_BAD])
+
+    def later(
+        self, scratch: int, threads: int, name: str, x: np.ndarray, y: np.ndarray,
+        argmax: np.ndarray | None,
+    ) -> Call:  # fmt: skip
+        """A call to make later, of contiguous arrays, with scratch for so many threads.
+
+        `name` is what `reduce` takes, or "spread" or "scatter"; of winners, which are right.
+        """
+        if name in ("spread", "scatter") and self.apart and (name == "spread" or self.vectors):
+            name = "fill" if name == "spread" else "place"
+        total = self.m * self.rows if name in ("max", "argmax", "mean") else self.m
+        words = self._words(total, x, y, argmax, scratch, threads)
+        items = min(total, BLOCKS * threads)
+        return Call(self._entry(name), words[s.TABLE :], items, self.work, GRAIN)
+
+    def _words(
+        self, total: int, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None, scratch: int,
+        threads: int,
+    ) -> tuple[int, ...]:  # fmt: skip
+        return s.pool_words(
             table=self._address,
-            scratch=space.scratch(threads * self.scratch_bytes),
+            scratch=scratch,
             x=address_of(x),
             y=address_of(y),
             argmax=0 if argmax is None else address_of(argmax),
             total=total,
             items=min(total, BLOCKS * threads),
         )
-        start(entry, space.write(s.POOL_CALL, words), threads)
-        return int(space.words[s.POOL_BAD])

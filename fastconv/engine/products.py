@@ -8,12 +8,14 @@ Single Building Block"; Dukhan, "The Indirect Convolution Algorithm") with one m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv.engine import words as s
+from fastconv.engine.call import Call
 from fastconv.engine.launch import start
 from fastconv.engine.tables.conv import Choice, conv_table, forward_choice, input_choice
 from fastconv.engine.tables.kernel_grad import KernelChoice, kernel_choice, kernel_table
@@ -72,6 +74,12 @@ class Product:
         prepared = self.prepared(*self.gathered)
         threads = min(parts(self.flops, GRAIN), prepared.units)
         return self.shared_nbytes + threads * prepared.scratch_bytes + CACHE_LINE
+
+    def scratch_nbytes(self, threads: int) -> int:
+        """Bytes of scratch that so many threads need, whatever lies in place."""
+        keys = itertools.product((False, True), repeat=len(self.gathered))
+        most = max(self.prepared(*key).scratch_bytes for key in keys)
+        return self.shared_nbytes + threads * most + CACHE_LINE
 
     def prepared(self, *key: bool) -> Prepared:
         """The table for operands that are read in place, or gathered."""
@@ -132,35 +140,60 @@ class Convolution(Product):
             target[...] = 0 if b is None else np.maximum(b, 0) if relu else b
             if not choice.lattice.phases:
                 return
-        bias = 0
         if b is not None:
             b = plain_array(np.repeat(b, choice.columns) if choice.in_rows else b, dtype)
-            bias = address_of(b)
-        plain = source.dtype == dtype and source.flags.c_contiguous
-        _, address, items, scratch = self.prepared(choice.may_read_in_place and plain)
+        prepared = self._for(source)
+        threads = min(parts(self.flops, GRAIN), prepared.units)
+        space = workspace()
+        scratch = space.scratch(self.shared_nbytes + threads * prepared.scratch_bytes)
+        words = self._words(prepared, source, w, b, relu, target, scratch)
+        start(self.entry, space.write(s.CALL, words), threads)
+
+    def call(
+        self, scratch: int, source: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool,
+        target: np.ndarray, packed: int = 0,
+    ) -> Call:  # fmt: skip
+        """`run` as a call to make later, with `scratch_nbytes` of scratch at an address.
+
+        The packed kernel may lie elsewhere: in `shared_nbytes` at the address `packed`, to be kept.
+
+        All arrays are contiguous and of the computing dtype, and `b` has an element for each
+        column of the tile where the choice is `in_rows`. Cells that meet no tap (see
+        `Choice.complete`) are not written.
+        """
+        prepared = self._for(source)
+        words = self._words(prepared, source, w, b, relu, target, scratch, packed)
+        first = self.choice.panels * self.choice.groups if packed else 0
+        return Call(self.entry, words[s.TABLE :], prepared.units, self.flops, GRAIN, first)
+
+    def _for(self, source: np.ndarray) -> Prepared:
+        plain = source.dtype == self.dtype and source.flags.c_contiguous
+        return self.prepared(self.choice.may_read_in_place and plain)
+
+    def _words(
+        self, prepared: Prepared, source: np.ndarray, w: np.ndarray, b: np.ndarray | None,
+        relu: bool, target: np.ndarray, scratch: int, packed: int = 0,
+    ) -> tuple[int, ...]:  # fmt: skip
+        choice, dtype = self.choice, self.dtype
         to = view(target, dtype)
         if choice.in_rows:
             to = (*to[:5], to[4], to[6])  # from column to column is from pixel to pixel along w
         single = target.shape[-1] == 1 and not choice.in_rows
         direct = target.dtype == dtype and (to[5] == self.size or single)
-        threads = min(parts(self.flops, GRAIN), items)
-        space = workspace()
-        packed = space.scratch(self.shared_nbytes + threads * scratch)
-        words = s.call_words(
-            table=address,
-            scratch=packed + self.shared_nbytes,
+        return s.call_words(
+            table=prepared.address,
+            scratch=scratch + self.shared_nbytes,
             source=view(source, dtype),
             target=to,
             kernel=address_of(w),
-            packed=packed,
-            bias=bias,
-            prior=packed + self.prior_at,
+            packed=packed or scratch,
+            bias=0 if b is None else address_of(b),
+            prior=(packed or scratch) + self.prior_at,
             relu=relu,
             direct=direct,
             sweep=self.sweep,
             in_line=not direct or target.flags.c_contiguous,
         )
-        start(self.entry, space.write(s.CALL, words), threads)
 
 
 class KernelGradient(Product):
@@ -197,26 +230,43 @@ class KernelGradient(Product):
         dtype = self.dtype
         plain = dw.dtype == dtype and dw.flags.c_contiguous
         result = dw if plain else np.empty(dw.shape, dtype)
-        x_in_place = self.choice.x_in_place and x.dtype == dtype and x.flags.c_contiguous
-        dy_in_place = self.choice.dy_in_place and dy.dtype == dtype and dy.flags.c_contiguous
-        _, address, units, scratch = self.prepared(x_in_place, dy_in_place)
-        threads = min(parts(self.flops, GRAIN), units)
+        prepared = self._for(x, dy)
+        threads = min(parts(self.flops, GRAIN), prepared.units)
         space = workspace()
-        partial = space.scratch(self.shared_nbytes + threads * scratch)
-        to = address_of(result)
-        words = s.call_words(
-            table=address,
-            scratch=partial + self.shared_nbytes,
-            source=view(x, dtype),
-            target=view(dy, dtype),
-            prior=address_of(ZEROS),
-            partial=partial if self.choice.parts > 1 else to,
-            result=to,
-            sweep=self.sweep,
-        )
+        scratch = space.scratch(self.shared_nbytes + threads * prepared.scratch_bytes)
+        words = self._words(prepared, x, dy, result, scratch)
         start(self.entry, space.write(s.CALL, words), threads)
         if result is not dw:
             dw[...] = result
+
+    def call(self, scratch: int, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> Call:
+        """`run` as a call to make later, with `scratch_nbytes` of scratch at an address.
+
+        All arrays are contiguous and of the computing dtype.
+        """
+        prepared = self._for(x, dy)
+        words = self._words(prepared, x, dy, dw, scratch)
+        return Call(self.entry, words[s.TABLE :], prepared.units, self.flops, GRAIN)
+
+    def _for(self, x: np.ndarray, dy: np.ndarray) -> Prepared:
+        x_in_place = self.choice.x_in_place and x.dtype == self.dtype and x.flags.c_contiguous
+        dy_in_place = self.choice.dy_in_place and dy.dtype == self.dtype and dy.flags.c_contiguous
+        return self.prepared(x_in_place, dy_in_place)
+
+    def _words(
+        self, prepared: Prepared, x: np.ndarray, dy: np.ndarray, result: np.ndarray, scratch: int
+    ) -> tuple[int, ...]:
+        to = address_of(result)
+        return s.call_words(
+            table=prepared.address,
+            scratch=scratch + self.shared_nbytes,
+            source=view(x, self.dtype),
+            target=view(dy, self.dtype),
+            prior=address_of(ZEROS),
+            partial=scratch if self.choice.parts > 1 else to,
+            result=to,
+            sweep=self.sweep,
+        )
 
 
 class Products:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastconv.engine.entries import pool_address, sweep_address
+from fastconv.engine.entries import LOOPS, loop_address, pool_address, sweep_address
 from fastconv.engine.tables.tiles import all_tiles, cpu_lanes
 
-__all__ = ["compile_pools", "compile_tiles"]
+__all__ = ["compile_network", "compile_pools", "compile_tiles"]
 
 # Entries for vectors of channels; the call itself compiles those that take single elements.
 POOLS = {"max_pool": ("max", "argmax"), "avg_pool": ("mean",),
@@ -27,3 +27,9 @@ def compile_pools(op: str, dtype: np.dtype) -> None:
         for name in POOLS.get(op, ()):
             pool_address(name, lanes, dtype)
         lanes //= 2
+
+
+def compile_network(dtype: np.dtype) -> None:
+    """The loops of layers, losses and optimizers, most of which no public function calls."""
+    for name in LOOPS:
+        loop_address(name, dtype)

@@ -30,6 +30,7 @@ from fastconv.nn.normalisation import BatchNorm
 from fastconv.nn.optimizers import SGD, Adam, Optimizer
 from fastconv.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
 from fastconv.nn.registry import register
+from fastconv.nn.step import StepPlan, plan_step
 from fastconv.nn.training import evaluate, fit, train_step
 
 __all__ = [
@@ -60,11 +61,13 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "SoftmaxCrossEntropy",
+    "StepPlan",
     "Tanh",
     "evaluate",
     "evaluating",
     "fit",
     "load_checkpoint",
+    "plan_step",
     "previous_path",
     "register",
     "save_checkpoint",

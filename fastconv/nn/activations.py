@@ -8,8 +8,13 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, positive_int, quiet, unit_interval
+from fastconv.nn.lowering import Lowered, trains
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.program.graph import Graph, Value
+from fastconv.program.layers import each, relu_backward
+from fastconv.program.naive import elementwise as naive_elementwise
+from fastconv.program.ops import elementwise
 
 
 @quiet
@@ -30,11 +35,7 @@ def sigmoid(z: Array) -> Array:
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
     [0.0, 0.5, 1.0]
     """
-    # exp(-|z|) is at most 1: for z >= 0 it divides 1, for z < 0 it stands above as exp(z).
-    small = np.exp(-np.abs(z))
-    one = small.dtype.type(1)
-    result: Array = np.where(z >= 0, one, small) / (one + small)
-    # A NaN falls through `z >= 0` as exp(NaN) = NaN, so it stays visible.
+    result: Array = naive_elementwise.sigmoid(z)
     return result
 
 
@@ -49,11 +50,26 @@ class _Elementwise(Layer):
         """No arguments."""
         return {}
 
+    @property
+    def _elementwise(self) -> Any:
+        """The module of the functions."""
+        return self._pick(elementwise, naive_elementwise)
+
     def _function(self, x: Array) -> Array:
         raise NotImplementedError
 
     def _gradient(self, y: Array, dy: Array) -> Array:
         raise NotImplementedError
+
+    def _lowered(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        name = type(self).__name__.lower()
+        y = each(graph, "forward", name, x)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return each(graph, "backward", f"{name}_delta", dy, y) if need else None
+
+        return y, backward
 
     @quiet
     def forward(self, x: Array) -> Array:
@@ -80,13 +96,24 @@ class ReLU(_Elementwise):
     [0.0, 2.0]
     """
 
+    rectifies = True  # so that a layer before it may do its work (see `lowering.takes_relu`)
+
     def _function(self, x: Array) -> Array:
-        y: Array = np.maximum(x, x.dtype.type(0))
+        y: Array = self._elementwise.relu(x)
         return y
 
     def _gradient(self, y: Array, dy: Array) -> Array:
         dx: Array = self.ops.relu_backward(dy, y)
         return dx
+
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        y = each(graph, "forward", "relu", x)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return relu_backward(graph, dy, y) if need else None
+
+        return y, backward
 
 
 @register(onnx=onnx.elementwise("Sigmoid"))
@@ -99,11 +126,14 @@ class Sigmoid(_Elementwise):
     [0.5]
     """
 
+    lower = _Elementwise._lowered
+
     def _function(self, x: Array) -> Array:
-        return sigmoid(x)
+        y: Array = self._elementwise.sigmoid(x)
+        return y
 
     def _gradient(self, y: Array, dy: Array) -> Array:
-        dx: Array = dy * (y * (y.dtype.type(1) - y))
+        dx: Array = self._elementwise.sigmoid_backward(dy, y)
         return dx
 
 
@@ -117,12 +147,14 @@ class Tanh(_Elementwise):
     [0.0]
     """
 
+    lower = _Elementwise._lowered
+
     def _function(self, x: Array) -> Array:
-        y: Array = np.tanh(x)
+        y: Array = self._elementwise.tanh(x)
         return y
 
     def _gradient(self, y: Array, dy: Array) -> Array:
-        dx: Array = dy * (y.dtype.type(1) - y * y)
+        dx: Array = self._elementwise.tanh_backward(dy, y)
         return dx
 
 
@@ -164,21 +196,45 @@ class Dropout(Layer):
         """Constructor arguments as JSON types."""
         return {"rate": self.rate, "seed": self.seed}
 
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations; the mask is drawn before all others."""
+        rate = graph.setting(self, "rate")
+        if not trains(graph, self) or rate == 0:
+            return x, lambda dy, need: dy
+        mask = graph.value(x.shape, x.dtype)
+        graph.draw(
+            "mask", lambda out: np.copyto(out, self._mask(out.shape, out.dtype)), (), (mask,)
+        )
+        y = each(graph, "forward", "multiply", x, mask)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return each(graph, "backward", "multiply", dy, mask) if need else None
+
+        return y, backward
+
+    def _mask(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """0 with probability `rate`, else ``1 / (1 - rate)``."""
+        kind = np.dtype(dtype).type
+        kept = self._generators["rng"].random(shape, dtype=kind) >= self.rate
+        return kept * kind(1 / (1 - self.rate))
+
     @quiet
     def forward(self, x: Array) -> Array:
         """Drop elements of `x` while training; return `x` itself in evaluation."""
         check_array("x", x, self)
         mask = None
         if self.training and self.rate > 0:
-            kind = x.dtype.type
-            kept = self._generators["rng"].random(x.shape, dtype=kind) >= self.rate
-            mask = kept * kind(1 / (1 - self.rate))  # 0 or 1 / (1 - rate)
+            mask = self._mask(x.shape, x.dtype)
         self._cache = (mask, x.shape, x.dtype)
-        return x if mask is None else x * mask
+        return x if mask is None else self._times(x, mask)
+
+    def _times(self, a: Array, mask: Array) -> Array:
+        product: Array = self._pick(elementwise, naive_elementwise).multiply(a, mask)
+        return product
 
     @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`: the error of the kept elements, scaled as they were."""
         mask, shape, dtype = self._saved(self._cache)
         self._check_dy(dy, shape, dtype)
-        return dy if mask is None else dy * mask
+        return dy if mask is None else self._times(dy, mask)

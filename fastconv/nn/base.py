@@ -283,6 +283,7 @@ class Layer(Watched):
     def __getstate__(self) -> dict[str, Any]:
         # What backward needs of the last batch stays behind: a pickled or copied layer starts anew.
         state = self.__dict__.copy()  # at once: another thread may be adding an attribute
+        state.pop("_programs", None)
         state = {name: None if name == "_cache" else v for name, v in state.items()}
         return state | _slots(self)
 
@@ -291,6 +292,12 @@ class Layer(Watched):
             object.__setattr__(self, name, value)
 
     # For subclasses -----------------------------------------------------------------------------
+
+    def _pick(self, fast: Any, naive: Any) -> Any:
+        """Of two modules with the same functions the naive one, if that is what `ops` is."""
+        from fastconv import reference
+
+        return naive if self._ops is reference else fast
 
     def _saved(self, cache: Any) -> Any:
         """What forward kept, or a ValueError when there was no forward."""

@@ -10,8 +10,11 @@ import numpy as np
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_input, plain, positive_int, quiet
 from fastconv.nn.init import Init, initial_weights, parameter_dtype
+from fastconv.nn.lowering import Lowered, parameter
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.program.graph import Graph, Value
+from fastconv.program.layers import Convolution, bias_grad, relu_backward
 from fastconv.typing import Activation, DTypeLike, Int, Padding
 
 AXES = {1: "m, W", 2: "m, H, W", 3: "m, D, H, W"}
@@ -76,6 +79,24 @@ class _ConvBase(Layer):
     def from_config(cls, config: dict[str, Any]) -> Layer:
         """Rebuild the layer with zero weights."""
         return cls(**config, init="zeros")  # type: ignore[call-arg]
+
+    def _lowered(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
+        """Both passes, as operations; `relu`: the next layer is one, and part of this."""
+        relu = relu or graph.setting(self, "activation") == "relu"
+        w, dw = parameter(graph, self.w)
+        b, db = (None, None) if self.b is None else parameter(graph, self.b)
+        transposed = isinstance(self, ConvTranspose)
+        conv = Convolution(graph, x, w, b, relu, transposed, **self.settings, groups=self.groups)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            if relu:
+                dy = relu_backward(graph, dy, conv.y)
+            conv.kernel_grad(dy, dw)
+            if db is not None:
+                bias_grad(graph, dy, db)
+            return conv.input_grad(dy) if need else None
+
+        return conv.y, backward
 
     def _run(self, function: Any, x: Array) -> Array:
         check_input(self, x, AXES[len(self.window)], self.channels, self.dtype)
@@ -160,6 +181,8 @@ class Conv(_ConvBase):
         build |= {"init": init, "rng": rng, "dtype": dtype}
         super().__init__(channels, filters, window, settings, build)
 
+    lower = _ConvBase._lowered
+
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self.window, self.channels // self.groups, self.filters)
 
@@ -232,6 +255,8 @@ class ConvTranspose(_ConvBase):
         build: dict[str, Any] = {"groups": groups, "bias": bias, "activation": activation}
         build |= {"init": init, "rng": rng, "dtype": dtype}
         super().__init__(channels, filters, window, settings, build)
+
+    lower = _ConvBase._lowered
 
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self.window, self.filters // self.groups, self.channels)

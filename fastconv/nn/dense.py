@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import numpy as np
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, check_input, layer_error, positive_int, quiet
 from fastconv.nn.init import Init, initial_weights, parameter_dtype
+from fastconv.nn.lowering import Lowered, parameter
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.program.graph import Graph, Value
+from fastconv.program.layers import Convolution, bias_grad, relu_backward
 from fastconv.typing import DTypeLike
 
 
@@ -31,6 +35,15 @@ class Flatten(Layer):
     def config(self) -> dict[str, Any]:
         """No arguments."""
         return {}
+
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """No operation: the same memory in another shape."""
+        y = graph.view(x, (x.shape[0], math.prod(x.shape[1:])))
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return graph.view(dy, x.shape) if need else None
+
+        return y, backward
 
     @quiet
     def forward(self, x: Array) -> Array:
@@ -121,6 +134,26 @@ class Dense(Layer):
     def from_config(cls, config: dict[str, Any]) -> Layer:
         """Rebuild the layer with zero weights."""
         return cls(**config, init="zeros")
+
+    def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
+        """Both passes, as operations; `relu`: the next layer is one, and part of this."""
+        w, dw = parameter(graph, self.w)
+        b, db = (None, None) if self.b is None else parameter(graph, self.b)
+        m, inputs, outputs = x.shape[0], self.inputs, self.outputs
+        kernel = graph.view(w, (1, inputs, outputs))
+        conv = Convolution(graph, graph.view(x, (m, 1, inputs)), kernel, b, relu)
+        y = graph.view(conv.y, (m, outputs))
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            if relu:
+                dy = relu_backward(graph, dy, y)
+            dy = graph.view(dy, (m, 1, outputs))
+            conv.kernel_grad(dy, graph.view(dw, kernel.shape))
+            if db is not None:
+                bias_grad(graph, dy, db)
+            return graph.view(conv.input_grad(dy), (m, inputs)) if need else None
+
+        return y, backward
 
     @quiet
     def forward(self, x: Array) -> Array:

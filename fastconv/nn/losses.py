@@ -7,6 +7,7 @@ exponential never overflows and the gradient is simply prediction minus label.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ import numpy as np
 from fastconv.nn.activations import sigmoid
 from fastconv.nn.base import Watched
 from fastconv.nn.checks import Array, as_array, quiet
+from fastconv.nn.lowering import Labels, overrides
+from fastconv.program.graph import Graph, Value
+from fastconv.program.layers import loss
+from fastconv.program.ops import losses as ops
 
 
 class Loss(Watched):
@@ -25,6 +30,34 @@ class Loss(Watched):
     def forward(self, z: Array, y: Array) -> float:
         """Return the loss of the outputs `z` for the labels `y`, and keep what `backward` needs."""
         raise NotImplementedError
+
+    def lower(self, graph: Graph, z: Value, labels: Labels) -> tuple[Value, Value]:
+        """The loss and its gradient `dz` as operations of a program: by default, called back."""
+        value, dz = graph.value((1,), np.float64), graph.value(z.shape, z.dtype)
+
+        def forward(z: np.ndarray, value: np.ndarray) -> None:
+            value[...] = self.forward(z, labels.given)
+
+        def backward(z: np.ndarray, dz: np.ndarray) -> None:
+            np.copyto(dz, self.backward())
+
+        graph.python("loss forward", forward, (z,), (value,), checked=True)
+        graph.python("loss backward", backward, (z,), (dz,))
+        return value, dz
+
+    def _numbers(self, z: Value) -> Callable[[Any], Array]:
+        """What checks labels for outputs `z`, and gives them the shape and dtype of those."""
+        like = np.broadcast_to(z.dtype.type(0), z.shape)
+
+        def converted(given: Any) -> Array:
+            y = _targets(like, given)
+            self._check_range(y, "y")
+            return y
+
+        return converted
+
+    def _check_range(self, y: Array, name: str) -> None:
+        """Raise unless the loss has a meaning for the numbers `y`: for all, if not overridden."""
 
     def backward(self) -> Array:
         """Return `dz`, the gradient of the last `forward`, in the dtype of `z`."""
@@ -73,6 +106,15 @@ class SoftmaxCrossEntropy(Loss):
     (2, 10)
     """
 
+    def lower(self, graph: Graph, z: Value, labels: Labels) -> tuple[Value, Value]:
+        """The loss and its gradient `dz` as an operation of a program."""
+        if overrides(self, SoftmaxCrossEntropy, "forward", "backward"):
+            return super().lower(graph, z, labels)
+        y = graph.value(z.shape[:1], np.int64)
+        like = np.broadcast_to(z.dtype.type(0), z.shape)
+        labels.place(y, lambda given: self._checked(like, given, "y"))
+        return loss(graph, "softmax_cross_entropy", z, y)
+
     @quiet
     def forward(self, z: Array, y: Array) -> float:
         """Mean of -log p[label].
@@ -84,17 +126,8 @@ class SoftmaxCrossEntropy(Loss):
         """
         z = self._check_z(z)
         y = self._checked(z, y, "y")
-        rows = np.arange(len(z))
-        # log p = z - max - log(sum(exp(z - max))): the largest exponent is 0.
-        shifted = z - z.max(axis=1, keepdims=True)
-        exponentials = np.exp(shifted)
-        total = exponentials.sum(axis=1, keepdims=True)
-        losses = np.log(total[:, 0]) - shifted[rows, y]
-        dz = exponentials / total
-        dz[rows, y] -= 1
-        dz /= len(z)  # (softmax(z) - onehot(y)) / m
-        self._dz = dz
-        return float(losses.mean(dtype=np.float64))
+        value, self._dz, _ = ops.softmax_cross_entropy(np.ascontiguousarray(z), y)
+        return value
 
     @quiet
     def predict(self, z: Array) -> Array:
@@ -126,7 +159,7 @@ class SoftmaxCrossEntropy(Loss):
             raise ValueError(
                 f"{name}: labels must be in 0 .. {z.shape[1] - 1}, got {y.min()} .. {y.max()}"
             )
-        return y
+        return np.ascontiguousarray(y, np.int64)
 
 
 class BinaryCrossEntropy(Loss):
@@ -144,6 +177,14 @@ class BinaryCrossEntropy(Loss):
     [[0.25], [-0.25]]
     """
 
+    def lower(self, graph: Graph, z: Value, labels: Labels) -> tuple[Value, Value]:
+        """The loss and its gradient `dz` as an operation of a program."""
+        if overrides(self, BinaryCrossEntropy, "forward", "backward"):
+            return super().lower(graph, z, labels)
+        y = graph.value(z.shape, z.dtype)
+        labels.place(y, self._numbers(z))
+        return loss(graph, "binary_cross_entropy", z, y)
+
     @quiet
     def forward(self, z: Array, y: Array) -> float:
         """Mean of max(z, 0) - z y + log(1 + exp(-|z|)).
@@ -156,14 +197,15 @@ class BinaryCrossEntropy(Loss):
         z = self._check_z(z)
         self.check(z, y)
         y = _targets(z, y)
-        losses = np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))
-        self._dz = (sigmoid(z) - y) / z.dtype.type(z.size)
-        return float(losses.mean(dtype=np.float64))
+        value, self._dz, _ = ops.binary_cross_entropy(np.ascontiguousarray(z), y)
+        return value
 
     def check(self, z: Array, y: Array, name: str = "y") -> None:
         """Raise unless `y` holds a number in 0 .. 1 for each element of `z`."""
-        y = _targets(z, y, name)
-        if not ((y >= 0) & (y <= 1)).all():
+        self._check_range(_targets(z, y, name), name)
+
+    def _check_range(self, y: Array, name: str) -> None:
+        if not (y.min() >= 0 and y.max() <= 1):  # not so for NaN
             raise ValueError(f"{name}: labels must be in 0 .. 1, got {y.min()} .. {y.max()}")
 
     @quiet
@@ -190,13 +232,21 @@ class MeanSquaredError(Loss):
     [[1.0, 3.0]]
     """
 
+    def lower(self, graph: Graph, z: Value, labels: Labels) -> tuple[Value, Value]:
+        """The loss and its gradient `dz` as an operation of a program."""
+        if overrides(self, MeanSquaredError, "forward", "backward"):
+            return super().lower(graph, z, labels)
+        y = graph.value(z.shape, z.dtype)
+        labels.place(y, self._numbers(z))
+        return loss(graph, "mean_squared_error", z, y)
+
     @quiet
     def forward(self, z: Array, y: Array) -> float:
         """Mean of (z - y)**2; `y` must have the size of `z`."""
         z = self._check_z(z)
-        error = z - _targets(z, y)
-        self._dz = error * z.dtype.type(2 / z.size)
-        return float(np.square(error).mean(dtype=np.float64))
+        y = _targets(z, y)
+        value, self._dz, _ = ops.mean_squared_error(np.ascontiguousarray(z), y)
+        return value
 
     def check(self, z: Array, y: Array, name: str = "y") -> None:
         """Raise unless `y` holds a number for each element of `z`."""
@@ -204,10 +254,10 @@ class MeanSquaredError(Loss):
 
 
 def _targets(z: Array, y: Array, name: str = "y") -> Array:
-    """`y` in the shape and dtype of `z`; (m,) stands for (m, 1)."""
+    """`y` in the shape and dtype of `z`, contiguous; (m,) stands for (m, 1)."""
     y = as_array(name, y)
     if y.dtype.kind not in "biuf":
         raise TypeError(f"{name}: numbers are needed, got {y.dtype}")
     if y.shape != z.shape and not (z.shape == (len(z), 1) and y.shape == (len(z),)):
         raise ValueError(f"{name}: expected the shape of z, {z.shape}, got {y.shape}")
-    return y.reshape(z.shape).astype(z.dtype, copy=False)
+    return np.ascontiguousarray(y.reshape(z.shape), z.dtype)

@@ -18,8 +18,13 @@ from fastconv.nn.checks import (
     unit_interval,
 )
 from fastconv.nn.init import parameter_dtype
+from fastconv.nn.lowering import Lowered, parameter, trains
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.program import layers
+from fastconv.program.graph import Graph, Value
+from fastconv.program.naive import batch_norm as naive_batch_norm
+from fastconv.program.ops import batch_norm
 from fastconv.typing import DTypeLike
 
 
@@ -105,47 +110,50 @@ class BatchNorm(Layer):
             raise layer_error(TypeError, self, f"x: expected dtype {self.dtype}, got {x.dtype}")
         count = math.prod(x.shape[:-1])
         if self.training and count == 1:
-            cause = f"x: more than one value per channel is needed in training, got {x.shape}"
-            raise layer_error(OneValueError, self, cause)
+            raise self._one_value(x.shape)
         use_batch = self.training and count > 0
+        ops = self._pick(batch_norm, naive_batch_norm)
+        arrays = (self.scale.value, self.shift.value, self.running_mean, self.running_variance)
+        y: Array
         if use_batch:
-            axes = tuple(range(x.ndim - 1))
-            # Sums in float64: a float32 running sum over m*H*W = 1e6 elements loses three digits.
-            mean = x.mean(axis=axes, dtype=np.float64)
-            centred = x - mean.astype(self.dtype)
-            variance = np.square(centred).mean(axis=axes, dtype=np.float64)
-            self._move(self.running_mean, mean)
-            self._move(self.running_variance, variance * (count / (count - 1)))
+            y, x, table = ops.batch_norm(x, *arrays, self.momentum, self.epsilon)
         else:
-            centred = x - self.running_mean
-            variance = self.running_variance.astype(np.float64)
-        inverse = (1.0 / np.sqrt(variance + self.epsilon)).astype(self.dtype)  # (C,)
-        normal = centred * inverse  # (..., C)
-        self._cache = (normal, inverse, use_batch)
-        y: Array = normal * self.scale.value + self.shift.value
+            y, x, table = ops.batch_norm_frozen(x, *arrays, self.epsilon)
+        self._cache = (x, table, use_batch)
         return y
 
-    def _move(self, running: Array, seen: Array) -> None:
-        running[...] = self.momentum * running + (1.0 - self.momentum) * seen
+    def _one_value(self, shape: tuple[int, ...]) -> Exception:
+        cause = f"x: more than one value per channel is needed in training, got {shape}"
+        return layer_error(OneValueError, self, cause)
+
+    def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
+        """Both passes, as operations; `relu`: the next layer is one, and part of this."""
+        scale, scale_grad = parameter(graph, self.scale)
+        shift, shift_grad = parameter(graph, self.shift)
+        running = (
+            graph.array(graph.setting(self, name)) for name in ("running_mean", "running_variance")
+        )
+        training = trains(graph, self)
+        if training and math.prod(x.shape[:-1]) == 1:
+            raise self._one_value(x.shape)
+        norm = layers.BatchNorm(
+            graph, x, scale, shift, *running, momentum=graph.setting(self, "momentum"),
+            epsilon=graph.setting(self, "epsilon"), relu=relu,
+            frozen=not training,
+        )  # fmt: skip
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return norm.backward(dy, scale_grad, shift_grad, need)
+
+        return norm.y, backward
 
     @quiet
     def backward(self, dy: Array) -> Array:
         """Return `dx`; write the gradients of scale and shift."""
-        normal, inverse, used_batch = self._saved(self._cache)
-        self._check_dy(dy, normal.shape, self.dtype)
-        axes = tuple(range(dy.ndim - 1))
-        sum_dy = dy.sum(axis=axes, dtype=np.float64)  # (C,)
-        sum_dy_normal = (dy * normal).sum(axis=axes, dtype=np.float64)  # (C,)
-        self.shift.grad[...] = sum_dy
-        self.scale.grad[...] = sum_dy_normal
-        factor = self.scale.value * inverse  # (C,)
-        if not used_batch:
-            dx: Array = dy * factor
-            return dx
-        # The batch's own mean and variance depend on x: take out of dy its mean and its
-        # component along the normalised input.
-        count = math.prod(dy.shape[:-1])
-        mean_dy = (sum_dy / count).astype(self.dtype)
-        mean_dy_normal = (sum_dy_normal / count).astype(self.dtype)
-        dx = factor * (dy - mean_dy - normal * mean_dy_normal)
+        x, table, used_batch = self._saved(self._cache)
+        self._check_dy(dy, x.shape, self.dtype)
+        ops = self._pick(batch_norm, naive_batch_norm)
+        dx: Array = ops.batch_norm_backward(
+            dy, x, table, self.scale.value, self.scale.grad, self.shift.grad, not used_batch
+        )
         return dx

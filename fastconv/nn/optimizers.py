@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from fastconv.nn.base import Layer, Parameter
 from fastconv.nn.checks import Array, assign, quiet, real_number, shown, unit_interval
+from fastconv.nn.lowering import overrides
+from fastconv.program.graph import Graph
+from fastconv.program.ops.optimizers import Update, adam_scalars, sgd_scalars
 
 
 class Optimizer:
@@ -25,6 +28,8 @@ class Optimizer:
     TypeError, ValueError
         Naming the argument; for `parameters` that are not a model's, or listed twice.
     """
+
+    _update: Update | None = None
 
     def __init__(
         self, parameters: Iterable[Parameter], lr: float, slots: int, settings: dict[str, Any]
@@ -45,14 +50,55 @@ class Optimizer:
         self.settings = {"type": type(self).__name__, "lr": self.lr, **settings}
         self.steps = 0
         self._slots: list[list[Array]] = [
-            [np.zeros_like(parameter.value) for parameter in self.parameters] for _ in range(slots)
+            [np.zeros(parameter.shape, parameter.dtype) for parameter in self.parameters]
+            for _ in range(slots)
         ]
-        self._scratch = [np.empty_like(parameter.value) for parameter in self.parameters]
 
     @quiet
     def step(self) -> None:
         """Update all parameters from their gradients."""
         raise NotImplementedError
+
+    def lower(self, graph: Graph) -> None:
+        """The step as an operation of a program: by default, called back."""
+        values = [graph.array(parameter.value) for parameter in self.parameters]
+        grads = [graph.array(parameter.grad) for parameter in self.parameters]
+        graph.python("update", lambda *_: self.step(), grads, values)
+
+    def _lower(self, graph: Graph, name: str, scalars: Callable[[], tuple[float, ...]]) -> None:
+        """The compiled step "sgd" or "adam"; its numbers are written before each run."""
+        update = self._compiled(name)
+        if update.copies:
+            Optimizer.lower(self, graph)
+            return
+        grads = [graph.array(parameter.grad) for parameter in self.parameters]
+        values = [graph.array(parameter.value) for parameter in self.parameters]
+
+        def before() -> None:
+            numbers = scalars()
+            update.scalars[: len(numbers)] = numbers
+
+        def after() -> None:
+            self.steps += 1
+
+        graph.before.append(before)
+        graph.after.append(after)
+        graph.call("update", lambda *_: update.calls, grads, values)
+
+    def _compiled(self, name: str) -> Update:
+        """The compiled step "sgd" or "adam" over all parameters; kept until an array is another."""
+        arrays = [parameter.value for parameter in self.parameters]
+        arrays += [parameter.grad for parameter in self.parameters]
+        for slot in self._slots:
+            arrays += slot
+        if self._update is None or not self._update.serves(arrays):
+            n = len(self.parameters)
+            self._update = Update(name, arrays[:n], arrays[n : 2 * n], self._slots)
+        return self._update
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A compiled step holds addresses: a pickled or copied optimizer makes its own.
+        return {name: value for name, value in self.__dict__.items() if name != "_update"}
 
     def zero_grad(self) -> None:
         """Set all gradients to zero. Not needed between steps: `backward` overwrites them."""
@@ -152,22 +198,23 @@ class SGD(Optimizer):
     @quiet
     def step(self) -> None:
         """Update all parameters from their gradients."""
+        self._compiled("sgd").run(self._scalars())
         self.steps += 1
-        velocities = self._slots[0] if self._slots else self._scratch
-        for parameter, g, velocity in zip(self.parameters, self._scratch, velocities, strict=True):
-            g[...] = parameter.grad
-            if self.weight_decay:
-                g += self.weight_decay * parameter.value
-            if self.momentum:
-                velocity *= self.momentum
-                velocity += g
-            if self.momentum and not self.nesterov:
-                g[...] = velocity
-            g *= self.lr
-            parameter.value -= g
-            if self.nesterov:
-                np.multiply(velocity, self.lr * self.momentum, out=g)
-                parameter.value -= g
+
+    def lower(self, graph: Graph) -> None:
+        """The step as an operation of a program."""
+        if overrides(self, SGD, "step", "_scalars"):
+            super().lower(graph)
+        else:
+            self._lower(graph, "sgd", self._scalars)
+
+    def _scalars(self) -> tuple[float, ...]:
+        """The numbers of the next step (see `program.ops.optimizers`)."""
+        if self.momentum and not self._slots:
+            raise ValueError(
+                f"momentum: it was 0 when the optimizer was made, got {self.momentum!r}"
+            )
+        return sgd_scalars(float(self.lr), self.momentum, self.nesterov, self.weight_decay)
 
 
 class Adam(Optimizer):
@@ -229,28 +276,17 @@ class Adam(Optimizer):
     @quiet
     def step(self) -> None:
         """Update all parameters from their gradients."""
+        self._compiled("adam").run(self._scalars())
         self.steps += 1
-        beta1, beta2 = self.betas
-        size = self.lr / (1 - beta1**self.steps)
-        root = 1 / np.sqrt(1 - beta2**self.steps)
-        keep = 1 - self.lr * self.weight_decay
-        means, squares = self._slots
-        for parameter, mean, square, scratch in zip(
-            self.parameters, means, squares, self._scratch, strict=True
-        ):
-            grad = parameter.grad
-            mean *= beta1
-            np.multiply(grad, 1 - beta1, out=scratch)
-            mean += scratch
-            square *= beta2
-            np.multiply(grad, grad, out=scratch)
-            scratch *= 1 - beta2
-            square += scratch
-            np.sqrt(square, out=scratch)
-            scratch *= float(root)
-            scratch += self.epsilon
-            np.divide(mean, scratch, out=scratch)
-            scratch *= size
-            if self.weight_decay:
-                parameter.value *= keep
-            parameter.value -= scratch
+
+    def lower(self, graph: Graph) -> None:
+        """The step as an operation of a program."""
+        if overrides(self, Adam, "step", "_scalars"):
+            super().lower(graph)
+        else:
+            self._lower(graph, "adam", self._scalars)
+
+    def _scalars(self) -> tuple[float, ...]:
+        """The numbers of the next step (see `program.ops.optimizers`)."""
+        lr, steps = float(self.lr), self.steps + 1
+        return adam_scalars(lr, self.betas, self.epsilon, self.weight_decay, steps)

@@ -8,9 +8,17 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, layer_error, plain, quiet
+from fastconv.nn.lowering import Lowered
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.program.graph import Graph, Value
+from fastconv.program.layers import Pooling, image_means
+from fastconv.program.ops import pooling
 from fastconv.typing import Int, Padding
+
+
+def _lowered(pool: Pooling) -> Lowered:
+    return pool.y, lambda dy, need: pool.backward(dy) if need else None
 
 
 class _Pool(Layer):
@@ -73,6 +81,10 @@ class MaxPool(_Pool):
         argmax: Array = self._saved(self._cache)[2]
         return argmax
 
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        return _lowered(Pooling(graph, "max", x, self.window, **self.settings))
+
     @quiet
     def forward(self, x: Array) -> Array:
         """Pool `x` (m, H, W, C) into `y` (m, OH, OW, C)."""
@@ -125,6 +137,12 @@ class AvgPool(_Pool):
         self.settings["count_include_pad"] = bool(count_include_pad)
         self._cache: tuple[tuple[int, ...], Array] | None = None
 
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        settings = dict(self.settings)
+        include_pad = settings.pop("count_include_pad")
+        return _lowered(Pooling(graph, "mean", x, self.window, include_pad, **settings))
+
     @quiet
     def forward(self, x: Array) -> Array:
         """Pool `x` (m, H, W, C) into `y` (m, OH, OW, C)."""
@@ -160,13 +178,27 @@ class GlobalAvgPool(Layer):
         """No arguments."""
         return {}
 
+    def lower(self, graph: Graph, x: Value) -> Lowered:
+        """Both passes, as operations."""
+        y = image_means(graph, x)
+        pool = Pooling(graph, "mean", x, x.shape[1:-1], backward_only=True)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return pool.backward(graph.view(dy, pool.y.shape)) if need else None
+
+        return y, backward
+
     @quiet
     def forward(self, x: Array) -> Array:
         """Average `x` (m, H, W, C) over H and W (1-D: W; 3-D: D, H, W)."""
         check_array("x", x, self)
         if not 3 <= x.ndim <= 5:
             raise layer_error(ValueError, self, f"x: expected (m, H, W, C), got {x.shape}")
-        y: Array = self.ops.avg_pool(x, x.shape[1:-1])  # (m, 1, 1, C): one window, the image
+        y: Array
+        if self._ops is None and x.size:
+            y = pooling.global_avg_pool(x)
+        else:
+            y = self.ops.avg_pool(x, x.shape[1:-1])  # (m, 1, 1, C): one window, the image
         self._cache = (x.shape, x.dtype)
         return y.reshape(x.shape[0], x.shape[-1])
 

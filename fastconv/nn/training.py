@@ -23,6 +23,7 @@ from fastconv.nn.history import EarlyStopping, FitState, History
 from fastconv.nn.losses import Loss
 from fastconv.nn.normalisation import OneValueError
 from fastconv.nn.optimizers import Optimizer
+from fastconv.nn.step import forget, step_of
 from fastconv.nn.stopping import Stopper
 
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -62,6 +63,10 @@ def train_step(
     >>> round(value, 4), z.shape
     (0.6931, (6, 2))
     """
+    step = step_of(model, loss, optimizer, x)
+    if step is not None:
+        value, z = step(x, y)
+        return value, z.copy()
     z = model.forward(x)
     value = loss.forward(z, y)
     if math.isfinite(value):
@@ -309,6 +314,8 @@ class _Run:
             if self.stopper.finish():
                 error.add_note("early_stopping: the weights are those of the best epoch again")
             raise
+        finally:
+            forget(self.model)  # the memory of its steps
         self.stopper.finish()
         self._call("on_fit_end")
         return state.history

@@ -6,8 +6,9 @@ the first call, and by one thread: a fork waits for that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,18 +16,19 @@ from fastconv.geometry import Geometry
 from fastconv.threads import building
 
 if TYPE_CHECKING:
+    from fastconv.engine.call import Call
     from fastconv.engine.pools import Pools
     from fastconv.engine.products import Products
 
 __all__ = [
-    "bias_plane_sums",
-    "bias_sums",
+    "Engine",
     "col2im_loops",
     "compile_ahead",
+    "compile_network",
+    "engine",
     "new_products",
     "pools",
     "products",
-    "relu_delta",
 ]
 
 # Products and pools that are kept between calls: tables of some kB. Workspaces belong to threads.
@@ -55,31 +57,37 @@ def pools(g: Geometry, dtype: np.dtype, include_pad: bool) -> Pools:
     return Pools(g, dtype, include_pad, entries.pool_address)
 
 
+class Engine(NamedTuple):
+    """What makes calls of compiled loops, now or as lines of a program.
+
+    Attributes
+    ----------
+    channels, deltas, elementwise, losses, optimizers : module
+        Of calls; each takes the address of its loop first.
+    loop : callable
+        ``loop(name, dtype)``: the address of a key of `engine.entries.LOOPS`.
+    perform : callable
+        ``perform(call)``: make it now.
+    """
+
+    channels: Any
+    deltas: Any
+    elementwise: Any
+    losses: Any
+    optimizers: Any
+    loop: Callable[[str, np.dtype], int]
+    perform: Callable[[Call], list[int]]
+
+
 @lru_cache(1)
-def _deltas() -> tuple[Any, Any]:
-    """The module of the deltas' calls, and what gives their entries."""
+def engine() -> Engine:
+    """The engine's calls of loops over arrays."""
     with building:
-        from fastconv.engine import deltas, entries
+        from fastconv.engine import channels, deltas, elementwise, losses, optimizers
+        from fastconv.engine.call import perform
+        from fastconv.engine.entries import loop_address
 
-    return deltas, entries.delta_address
-
-
-def bias_sums(dy: np.ndarray, sums: np.ndarray) -> None:
-    """``sums (m, F)`` over the pixels of ``dy (m, ..., F)``, in float64."""
-    calls, address = _deltas()
-    calls.bias_sums(address("bias_sums", dy.dtype), dy, sums)
-
-
-def bias_plane_sums(dy: np.ndarray, sums: np.ndarray) -> None:
-    """`bias_sums` of ``dy (m, F, ...)``, whose pixels lie one behind the other."""
-    calls, address = _deltas()
-    calls.bias_plane_sums(address("bias_plane_sums", dy.dtype), dy, sums)
-
-
-def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
-    """``dx = dy`` where ``y > 0``, else 0."""
-    calls, address = _deltas()
-    calls.relu_delta(address("relu_delta", dy.dtype), dy, y, dx)
+    return Engine(channels, deltas, elementwise, losses, optimizers, loop_address, perform)
 
 
 def col2im_loops() -> tuple[Any, Any]:
@@ -98,3 +106,11 @@ def compile_ahead(op: str, dtype: np.dtype) -> None:
     if op.startswith("conv"):
         warm.compile_tiles(dtype)
     warm.compile_pools(op, dtype)
+
+
+def compile_network(dtype: np.dtype) -> None:
+    """What layers need that no public function calls."""
+    with building:
+        from fastconv.engine import warm
+
+    warm.compile_network(dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,24 +23,35 @@ MASKED = frozenset(np.dtype(name) for name in ("float32", "float64", "float16"))
 def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     """``db[f]`` = sum of ``dy[..., f]`` over images and pixels; exactly 0 for an empty batch.
 
-    Images are summed one by one in float64, then their sums, so the bits depend on the shape
-    alone: neither on threads nor on the layout.
+    Images are summed one by one in float64, then their sums in the images' order, so the bits
+    depend on the shape alone: neither on threads nor on the layout.
     """
+    dtype = computing_dtype(native_dtype(dy))
     m, F = dy.shape[0], dy.shape[-1]
-    pixels = math.prod(dy.shape[1:-1])
-    sums = np.empty((m, F))
-    planes = np.moveaxis(dy, -1, 1)
-    if in_place(planes):
-        compiled.bias_plane_sums(planes, sums)
-        db[...] = sums.sum(axis=0)
+    if dy.size == 0:
+        db[...] = 0
         return
-    step = m if in_place(dy) else max(1, BLOCK // (pixels * F))
-    for n in range(0, m, step or 1):
-        part = dy[n : n + step]
-        if not in_place(part):
-            part = np.array(part, computing_dtype(native_dtype(dy)), order="C")
-        compiled.bias_sums(part, sums[n : n + step])
-    db[...] = sums.sum(axis=0)
+    engine = compiled.engine()
+    # the images' sums, and behind them what the call needs besides
+    memory = np.empty(engine.channels.bias_sums_nbytes(dy.shape) // 8)
+    sums = memory[: m * F].reshape(m, F)
+    entry = engine.loop("bias_grad", dtype)
+    planes = np.moveaxis(dy, -1, 1)
+    if in_place(dy, db) and db.dtype == dtype:
+        engine.perform(engine.channels.bias_grad_call(entry, dy, memory.ctypes.data, db))
+        return
+    if in_place(planes):
+        engine.deltas.bias_plane_sums(engine.loop("bias_plane_sums", dtype), planes, sums)
+    else:
+        step = m if in_place(dy) else max(1, BLOCK * m // dy.size)
+        # In parts: a part's call writes behind its own images' sums, which are not there yet.
+        for n in range(0, m, step):
+            part = dy[n : n + step]
+            if not in_place(part):
+                part = np.array(part, dtype, order="C")
+            at = sums[n:].ctypes.data
+            engine.perform(engine.channels.bias_grad_call(entry, part, at, None))
+    db[...] = np.add.accumulate(sums)[-1]
 
 
 def like(array: np.ndarray) -> np.ndarray:
@@ -80,7 +90,8 @@ def _flat(array: np.ndarray) -> bool:
 def _mask(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
     if dy.dtype.itemsize == 2:
         dy, y, dx = (a.view(np.int16) for a in (dy, y, dx))
-    compiled.relu_delta(dy, y, dx)
+    engine = compiled.engine()
+    engine.deltas.relu_delta(engine.loop("relu_delta", dy.dtype), dy, y, dx)
 
 
 def _order(array: np.ndarray) -> tuple[int, ...]:

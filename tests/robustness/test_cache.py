@@ -239,33 +239,33 @@ def test_every_kernel_has_a_known_answer_that_it_gives():
             assert not works(call, signature[1:]), name
 
 
-def test_the_engine_gives_its_known_answers():
+def test_the_engine_gives_its_known_plans():
     import numba
     import numpy as np
 
-    from fastconv.engine import entries, known_answers, launch
+    from fastconv.engine import entries, known_loops, known_plans, launch
     from fastconv.engine.tables import tiles
 
     silent = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(lambda call, thread: None)
     nothing = ctypes.cast(silent, ctypes.c_void_p).value
     for dtype in ("float32", "float64"):
         for tile in tiles.all_tiles(np.dtype(dtype)):
-            assert known_answers.sweep_works(entries.sweep_address(tile), tile), tile
-        for name in entries.DELTAS:
-            address = entries.delta_address(name, np.dtype(dtype))
-            assert known_answers.delta_works(address, name, np.dtype(dtype)), name
-            assert not known_answers.delta_works(nothing, name, np.dtype(dtype)), name
+            assert known_plans.sweep_works(entries.sweep_address(tile), tile), tile
+        for name in entries.LOOPS:
+            address = entries.loop_address(name, np.dtype(dtype))
+            assert known_loops.loop_works(address, name, np.dtype(dtype)), name
+            assert not known_loops.loop_works(nothing, name, np.dtype(dtype)), name
         for name, lanes in itertools.product(
             entries.POOLS, (1, 2, tiles.cpu_lanes(np.dtype(dtype)))
         ):
             address = entries.pool_address(name, lanes, np.dtype(dtype))
-            assert known_answers.pool_works(address, name, lanes, np.dtype(dtype)), name
-            assert not known_answers.pool_works(nothing, name, lanes, np.dtype(dtype)), name
+            assert known_plans.pool_works(address, name, lanes, np.dtype(dtype)), name
+            assert not known_plans.pool_works(nothing, name, lanes, np.dtype(dtype)), name
     for name in ("convolve", "kernel_gradient"):
         tile = tiles.dense_tile(8, 16, np.dtype("float32"))
         address = entries.control_address(name)
-        assert known_answers.product_works(address, name, tile, entries.sweep_address)
-        assert not known_answers.product_works(nothing, name, tile, entries.sweep_address)
+        assert known_plans.product_works(address, name, tile, entries.sweep_address)
+        assert not known_plans.product_works(nothing, name, tile, entries.sweep_address)
     for run, arguments in ((launch.run, 3), (launch.run_serial, 2)):
         signature = (numba.int64,) * arguments
         assert run._cache.works(run, signature)

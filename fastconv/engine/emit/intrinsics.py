@@ -17,11 +17,11 @@ from fastconv.engine.emit.pool import (
     emit_scatter,
 )
 from fastconv.engine.emit.product import Operands, TileShape, emit_product
-from fastconv.engine.emit.sums import emit_mask, emit_plane_sums, emit_sums
+from fastconv.engine.emit.sums import emit_mask, emit_plane_sums
 from fastconv.engine.emit.values import I64
 
 __all__ = [
-    "column_sums", "columns_of", "mask_elements", "plane_sums", "pool_errors", "pool_kind",
+    "columns_of", "mask_elements", "plane_sums", "pool_errors", "pool_kind",
     "pool_reduce", "pool_scatter", "product",
 ]  # fmt: skip
 
@@ -144,20 +144,6 @@ def pool_scatter(typingctx, tile, dy, argmax, C, dx, pixel):
         return context.get_dummy_value()
 
     return types.void(tile, *(types.int64,) * 5), codegen
-
-
-@intrinsic
-def column_sums(typingctx, at, step, count, to, lanes, like):
-    """Sums of `lanes` (a literal) channels over pixels by `emit.sums.emit_sums`."""
-    if not isinstance(lanes, types.IntegerLiteral):
-        return None
-
-    def codegen(context, builder, signature, args):
-        element = context.get_value_type(signature.args[5])
-        emit_sums(builder, element, lanes.literal_value, *args[:4])
-        return context.get_dummy_value()
-
-    return types.void(*(types.int64,) * 4, lanes, like), codegen
 
 
 @intrinsic

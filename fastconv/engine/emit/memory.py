@@ -6,7 +6,9 @@ alignment of one byte, so that unaligned arrays need no path of their own.
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -18,7 +20,8 @@ from fastconv.engine.emit.values import I64, PTR
 __all__ = [
     "add_elements", "add_one", "call_entry", "call_sweep", "copy_bytes", "load_bits",
     "load_element", "move_16_bytes", "store_bits", "store_element", "store_word", "store_words",
-    "swap_bytes", "to_bits", "to_float", "wait_for", "word", "words", "zero_bytes",
+    "swap_bytes", "to_bits", "to_float", "wait_for",
+    "wait_until_left", "word", "words", "zero_bytes",
 ]  # fmt: skip
 
 
@@ -68,21 +71,79 @@ def wait_for(typingctx, table, i, value):
 
     def codegen(context, builder, signature, args):
         at = _at(builder, args[0], args[1], 8)
-        look, rest, done = (builder.append_basic_block(n) for n in ("look", "rest", "done"))
-        builder.branch(look)
-        builder.position_at_end(look)
-        count = builder.load_atomic(at, "acquire", 8, typ=I64)
-        builder.cbranch(builder.icmp_signed("<", count, args[2]), rest, done)
-        builder.position_at_end(rest)
-        if platform.machine().lower() in ("x86_64", "amd64"):
-            kind = ir.FunctionType(ir.VoidType(), [])
-            pause = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause")
-            builder.call(pause, [])
-        builder.branch(look)
-        builder.position_at_end(done)
+
+        def reached():
+            count = builder.load_atomic(at, "acquire", 8, typ=I64)
+            return builder.icmp_signed(">=", count, args[2])
+
+        _wait_until(builder, reached)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def wait_until_left(typingctx, table, entered, left):
+    """Wait until the word `left` of `table` is what the word `entered` is.
+
+    Threads count `entered` up before they take work, and `left` when they have found no more. As
+    `left` is read first, who entered after that found no work. What they wrote is seen afterwards.
+    """
+
+    def codegen(context, builder, signature, args):
+        entered_at, left_at = (_at(builder, args[0], i, 8) for i in args[1:])
+
+        def all_left():
+            gone = builder.load_atomic(left_at, "seq_cst", 8, typ=I64)
+            come = builder.load_atomic(entered_at, "seq_cst", 8, typ=I64)
+            return builder.icmp_signed("==", gone, come)
+
+        _wait_until(builder, all_left)
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 3), codegen
+
+
+# How often a waiting thread looks before it lets others have its processor.
+SPINS = 4000
+
+
+def _wait_until(builder: Any, holds: Callable[[], Any]) -> None:
+    """Emit a loop that waits until what `holds` emits is true."""
+    before = builder.block
+    look, rest, give, done = (
+        builder.append_basic_block(name) for name in ("look", "rest", "give", "done")
+    )
+    builder.branch(look)
+    builder.position_at_end(look)
+    spins = builder.phi(I64)
+    builder.cbranch(holds(), done, rest)
+    builder.position_at_end(rest)
+    _pause(builder)
+    more = builder.add(spins, I64(1))
+    builder.cbranch(builder.icmp_signed("<", more, I64(SPINS)), look, give)
+    builder.position_at_end(give)
+    _yield(builder)
+    builder.branch(look)
+    for value, block in ((I64(0), before), (more, rest), (I64(0), give)):
+        spins.add_incoming(value, block)
+    builder.position_at_end(done)
+
+
+def _pause(builder: Any) -> None:
+    """Tell the processor that this thread is waiting."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        kind = ir.FunctionType(ir.VoidType(), [])
+        pause = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause")
+        builder.call(pause, [])
+
+
+def _yield(builder: Any) -> None:
+    """Let another thread have the processor, where the C library has a function for it."""
+    if os.name == "posix":
+        kind = ir.FunctionType(ir.IntType(32), [])
+        function = cgutils.get_or_insert_function(builder.module, kind, "sched_yield")
+        builder.call(function, [])
 
 
 @intrinsic

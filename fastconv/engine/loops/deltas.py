@@ -1,13 +1,13 @@
-"""Loops of the batched deltas: the activation's mask and the bias's sums."""
+"""Loop of the activation's mask."""
 
 from __future__ import annotations
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import column_sums, mask_elements, plane_sums
+from fastconv.engine.emit.intrinsics import mask_elements, plane_sums
 from fastconv.engine.emit.memory import add_one, word, zero_bytes
 
-__all__ = ["bias_plane_sums", "bias_sums", "relu_delta"]
+__all__ = ["bias_plane_sums", "relu_delta"]
 
 # Bytes of pixels that are summed together: they come from the first-level cache for each vector of
 # channels but the first.
@@ -17,18 +17,18 @@ MASKED = 32
 
 
 @inner
-def relu_delta(call, thread, zero):
+def relu_delta(call, thread, kind):
     """``dx = dy`` where the activation was positive, exactly 0 elsewhere, block by block.
 
     Parameters
     ----------
     call : int
         Address of the words of a call (`words.delta_words`), the same for all threads: the
-        addresses of dy, y and dx, contiguous, of `total` elements of the dtype of `zero`.
+        addresses of dy, y and dx, contiguous, of `total` elements.
     thread : int
         Number of this thread; nothing depends on it.
-    zero : float
-        0 in the dtype.
+    kind : tuple
+        As in `loops.channels`.
     """
     dy, y, dx = word(call, s.DELTA_DY), word(call, s.DELTA_Y), word(call, s.DELTA_RESULT)
     total, items, size = (
@@ -42,52 +42,15 @@ def relu_delta(call, thread, zero):
             return
         i, end = item * total // items * size, (item + 1) * total // items * size
         while i + MASKED * size <= end:
-            mask_elements(dy + i, y + i, dx + i, MASKED, zero)
+            mask_elements(dy + i, y + i, dx + i, MASKED, kind[1])
             i += MASKED * size
         while i < end:
-            mask_elements(dy + i, y + i, dx + i, 1, zero)
+            mask_elements(dy + i, y + i, dx + i, 1, kind[1])
             i += size
 
 
 @inner
-def bias_sums(call, thread, zero):
-    """``sums[n, f]`` = sum over the pixels of ``dy[n, :, f]``, in float64, image by image.
-
-    The arguments are those of `relu_delta`: ``dy (m, pixels, F)`` of the dtype of `zero`, the
-    result ``sums (m, F)`` of float64; `total` counts images.
-    """
-    dy, sums = word(call, s.DELTA_DY), word(call, s.DELTA_RESULT)
-    pixels, F = word(call, s.DELTA_PIXELS), word(call, s.DELTA_F)
-    size = word(call, s.DELTA_ELEMENT)
-    while True:
-        n = add_one(call, s.NEXT_ITEM)
-        if n >= word(call, s.DELTA_TOTAL):
-            return
-        zero_bytes(sums + n * F * 8, F * 8)
-        block = max(4, BLOCK // (F * size))
-        for q in range(0, pixels, block):
-            at, count = dy + (n * pixels + q) * F * size, min(block, pixels - q)
-            _add_sums(at, F, size, count, sums + n * F * 8, zero)
-
-
-@inner
-def _add_sums(at, F, size, count, to, zero):
-    """Add the sums of `count` pixels to those at `to`, 8, 4 or single channels at a time."""
-    step = F * size
-    f = 0
-    while f + 8 <= F:
-        column_sums(at + f * size, step, count, to + 8 * f, 8, zero)
-        f += 8
-    if f + 4 <= F:
-        column_sums(at + f * size, step, count, to + 8 * f, 4, zero)
-        f += 4
-    while f < F:
-        column_sums(at + f * size, step, count, to + 8 * f, 1, zero)
-        f += 1
-
-
-@inner
-def bias_plane_sums(call, thread, zero):
+def bias_plane_sums(call, thread, kind):
     """`bias_sums` of ``dy (m, F, pixels)``, bit for bit: four channels at a time, of any images."""
     dy, sums = word(call, s.DELTA_DY), word(call, s.DELTA_RESULT)
     pixels, size = word(call, s.DELTA_PIXELS), word(call, s.DELTA_ELEMENT)
@@ -104,7 +67,7 @@ def bias_plane_sums(call, thread, zero):
             for q in range(0, pixels, block):
                 at, count = dy + (p * pixels + q) * size, min(block, pixels - q)
                 if four:
-                    plane_sums(at, pixels * size, count, sums + 8 * p, 4, zero)
+                    plane_sums(at, pixels * size, count, sums + 8 * p, 4, kind[1])
                 else:
-                    plane_sums(at, pixels * size, count, sums + 8 * p, 1, zero)
+                    plane_sums(at, pixels * size, count, sums + 8 * p, 1, kind[1])
             p += 4 if four else 1

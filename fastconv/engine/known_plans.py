@@ -1,4 +1,4 @@
-"""Known problems that the engine's kernels from disk solve before they are trusted, exactly."""
+"""Known problems that products, poolings and programs solve before they are trusted, exactly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastconv.engine import deltas
 from fastconv.engine import words as s
 from fastconv.engine.emit.kinds import DOT, ELEMENTWISE, PAIR, TWIN
 from fastconv.engine.pools import Pools
@@ -17,14 +16,14 @@ from fastconv.engine.tables.kernel_grad import kernel_choice
 from fastconv.engine.tables.tiles import Tile
 from fastconv.geometry.resolve import conv_geometry, pool_geometry
 
-__all__ = ["delta_works", "pool_works", "product_works", "sweep_works"]
+__all__ = ["integers", "pool_works", "product_works", "program_works", "sweep_works"]
 
 # Two images of 2x3 cells; windows of 2x2, stride 1, which gives two windows an image, and the cells
 # of each window.
 X_SIZE, CELLS = (2, 2, 3), np.array([(0, 1, 3, 4), (1, 2, 4, 5)])
 
 
-def _integers(dtype: np.dtype, *shape: int) -> np.ndarray:
+def integers(dtype: np.dtype, *shape: int) -> np.ndarray:
     """Small integers: no sum here is rounded."""
     return (np.arange(np.prod(shape)).reshape(shape) * 5 % 13 - 6).astype(dtype)
 
@@ -38,8 +37,8 @@ def sweep_works(address: int, tile: Tile) -> bool:
     at_once = tile.kind.at_once
     rows, k, nr, dtype = tile.rows + at_once, 3, tile.columns, tile.dtype
     width = {ELEMENTWISE: nr, DOT: tile.lanes, PAIR: 2, TWIN: 2}.get(tile.kind, 1)
-    a, bias = _integers(dtype, rows // at_once, k, width), _integers(dtype, nr)
-    b = _integers(dtype, k, tile.line)
+    a, bias = integers(dtype, rows // at_once, k, width), integers(dtype, nr)
+    b = integers(dtype, k, tile.line)
     if tile.kind in (DOT, PAIR):
         product = np.einsum("iql,qcl->ic", a, b.reshape(k, nr, width))
     elif tile.kind is TWIN:
@@ -85,17 +84,17 @@ def product_works(entry: int, name: str, tile: Tile, sweep_of: Callable[[Tile], 
     m = 64 if tile.kind is TWIN else 1  # twins are taken where many pixels are summed in parts
     depthwise = tile.kind is ELEMENTWISE and F > 1
     C = F if depthwise else tile.lanes
-    x, w = _integers(dtype, m, width, C), _integers(dtype, 2, 1 if depthwise else C, F)
+    x, w = integers(dtype, m, width, C), integers(dtype, 2, 1 if depthwise else C, F)
     g = conv_geometry(x.shape, w.shape, padding=((0, 1),), groups=C if depthwise else 1)
     after = np.concatenate([x[:, 1:], np.zeros((m, 1, C), dtype)], axis=1)
     taps = np.stack([x, after])  # (2, m, width, C)
     if name == "kernel_gradient":
-        dy, dw = _integers(dtype, m, width, F), np.full(w.shape, np.nan, dtype)
+        dy, dw = integers(dtype, m, width, F), np.full(w.shape, np.nan, dtype)
         kernel = kernel_choice(g, dtype)
         KernelGradient(kernel, entry, sweep_of(kernel.tile)).run(x, dy, dw)
         right = np.einsum("tmpc,mpc->tc" if depthwise else "tmpc,mpf->tcf", taps, dy)
         return np.array_equal(dw, right.reshape(w.shape))
-    b, y = _integers(dtype, F), np.full((m, width, F), np.nan, dtype)
+    b, y = integers(dtype, F), np.full((m, width, F), np.nan, dtype)
     choice = forward_choice(g, dtype)
     Convolution(choice, entry, sweep_of(choice.tile)).run(x, w, b, False, y)
     subscripts = "tmpc,tc->mpc" if depthwise else "tmpc,tcf->mpf"
@@ -112,7 +111,7 @@ def pool_works(address: int, name: str, lanes: int, dtype: np.dtype) -> bool:
     C, windows = 2 * lanes - 1, CELLS[:1] if apart else CELLS
     g = pool_geometry((*X_SIZE, C), 2, stride=1 + apart)
     pools = Pools(g, dtype, False, lambda *_: address)
-    x, dy = 4 * _integers(dtype, 2, 6, C), 4 * _integers(dtype, 2, len(windows), C)
+    x, dy = 4 * integers(dtype, 2, 6, C), 4 * integers(dtype, 2, len(windows), C)
     seen = x[:, windows]  # (images, windows, cells, C)
     winners = windows[np.arange(len(windows))[:, None], seen.argmax(2)]
     y, argmax, dx = np.full_like(dy, -77), np.full_like(winners, -77), np.full_like(x, -77)
@@ -137,18 +136,18 @@ def pool_works(address: int, name: str, lanes: int, dtype: np.dtype) -> bool:
     return np.array_equal(y, answer) and (name != "argmax" or np.array_equal(argmax, winners))
 
 
-def delta_works(address: int, name: str, dtype: np.dtype) -> bool:
-    """Whether an entry gives a bias's sums, or masks an error."""
-    dy = _integers(dtype, 2, 6, 23)
-    if name == "bias_sums":
-        sums = np.full((2, 23), np.nan)
-        deltas.bias_sums(address, dy, sums)
-        return np.array_equal(sums, dy.sum(1, np.float64))
-    if name == "bias_plane_sums":
-        sums = np.full((2, 6), np.nan)
-        deltas.bias_plane_sums(address, dy, sums)
-        return np.array_equal(sums, dy.sum(2, np.float64))
-    y, dx = dy[::-1].copy(), np.full_like(dy, -77)
-    deltas.relu_delta(address, dy, y, dx)
-    positive = (y.view(np.float16) if dtype == np.int16 else y) > 0
-    return np.array_equal(dx, np.where(positive, dy, 0))
+def program_works(address: int) -> bool:
+    """Whether a walk makes its calls in order, and stops where a number is not finite."""
+    seen: list[int] = []
+    note = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(lambda at, _: seen.append(at))
+    entry = ctypes.cast(note, ctypes.c_void_p).value or 0
+    number = np.array(1.0)
+    steps = np.zeros((3, s.STEP_WORDS), np.int64)
+    call = np.zeros(s.PROGRAM_CALL_WORDS, np.int64)
+    call[s.STEPS], call[s.STEP_COUNT] = steps.ctypes.data, len(steps)
+    walk = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(address)
+    for number[()] in (1.0, np.inf):
+        steps[:] = [(0, 0, entry, i, 1, number.ctypes.data if i == 1 else 0) for i in range(3)]
+        walk(call.ctypes.data, 0)
+        walk(call.ctypes.data, 1)  # a thread that comes late finds nothing to do
+    return seen == [0, 1, 2, 0, 1]

@@ -1,0 +1,185 @@
+"""Inference as one program: every layer in evaluation mode, nothing kept for a backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastconv import threads
+from fastconv.nn.base import Layer, runner
+from fastconv.nn.checks import Array, check_array, positive_int, quiet
+from fastconv.nn.lowering import lowered
+from fastconv.nn.programs import dtype_of, kept, new_program, programs, table
+from fastconv.program.graph import Graph, Value
+
+__all__ = ["Forward", "InferencePlan", "forward_of", "plan_inference"]
+
+# Bytes of a program that a model keeps for `predict`; larger ones are made anew each time.
+KEPT_BYTES = 64 * 2**20
+
+
+class _Copies(Graph):
+    """A graph that reads copies of the model's arrays, as they were when it was made."""
+
+    def __init__(self) -> None:
+        super().__init__(inference=True)
+        self.copies: dict[int, tuple[Array, Array]] = {}
+
+    def array(self, array: Array) -> Value:
+        """The value of a copy."""
+        if id(array) not in self.copies:
+            self.copies[id(array)] = (array, array.copy())
+        return super().array(self.copies[id(array)][1])
+
+    def refresh(self) -> None:
+        """Take the arrays as they are now."""
+        for array, copied in self.copies.values():
+            np.copyto(copied, array)
+
+
+class Forward:
+    """The forward pass of a model on batches of one shape; several threads may run it at once.
+
+    Each takes a program of its own, which reads the arrays of the graph and keeps what it packs of
+    them until `version` is another.
+    """
+
+    def __init__(self, model: Layer, graph: Graph, x_shape: tuple[int, ...], dtype: Any) -> None:
+        self.graph = graph
+        self.x = graph.value(x_shape, dtype, kept=True)
+        self.y, _ = lowered(model, graph, self.x)
+        self.y.root.kept = True
+        self.version = 0
+        self.free = [(new_program(graph), self.version)]
+
+    def run(self, x: Array, out: Array) -> None:
+        """Compute ``out`` for as many images as there are, or fewer."""
+        now = self.version
+        try:
+            program, version = self.free.pop()
+        except IndexError:  # all are in use
+            program, version = new_program(self.graph), now
+        try:
+            if version != now:
+                program.pack_anew()
+            program.array(self.x)[: len(x)] = x
+            program.run()
+            out[...] = program.array(self.y)[: len(x)]
+        finally:
+            self.free.append((program, now))
+
+
+class InferencePlan:
+    """Outputs of a model for batches of one shape, ready to be computed: see `plan_inference`.
+
+    It keeps the weights of its making, and may be used from several threads at once. Printed, it
+    shows its operations.
+
+    Attributes
+    ----------
+    x_shape, y_shape : tuple of int
+        Of the largest batch; those of fewer images work, too.
+    dtype : numpy.dtype
+    """
+
+    def __init__(self, model: Layer, x_shape: tuple[int, ...], dtype: Any) -> None:
+        self.x_shape, self.dtype = x_shape, np.dtype(dtype)
+        self._graph = _Copies()
+        self._forward = Forward(model, self._graph, x_shape, self.dtype)
+        self.y_shape = self._forward.y.shape
+
+    @quiet
+    def __call__(self, x: Array, out: Array | None = None) -> Array:
+        """Outputs for `x`.
+
+        Parameters
+        ----------
+        x : ndarray (m, ...)
+            At most as many images as were planned.
+        out : ndarray, optional
+            Takes the result.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `x` or `out` does not fit.
+        """
+        check_array("x", x)
+        if x.dtype != self.dtype:
+            raise TypeError(f"x: expected dtype {self.dtype}, got {x.dtype}")
+        m = len(x)
+        if x.shape[1:] != self.x_shape[1:] or m > self.x_shape[0]:
+            raise ValueError(
+                f"x: expected {self.x_shape}, as planned, or fewer images, got {x.shape}"
+            )
+        shape, dtype = (m, *self.y_shape[1:]), self._forward.y.dtype
+        if out is None:
+            out = np.empty(shape, dtype)
+        elif not isinstance(out, np.ndarray):
+            raise TypeError(f"out: a NumPy array is needed, got {type(out).__name__}")
+        elif out.shape != shape or out.dtype != dtype or not out.flags.writeable:
+            raise ValueError(
+                f"out: a writeable array {shape} of {dtype} is needed, got {out.shape} of "
+                f"{out.dtype}"
+            )
+        self._forward.run(x, out)
+        return out
+
+    def refresh(self) -> None:
+        """Take the model's weights as they are now.
+
+        Not while another thread is in a call.
+        """
+        self._graph.refresh()
+        self._forward.version += 1
+
+    @property
+    def workspace_nbytes(self) -> int:
+        """Bytes that a thread's call needs besides the weights."""
+        return new_program(self._graph).nbytes
+
+    def __repr__(self) -> str:
+        return f"InferencePlan(x={self.x_shape}, y={self.y_shape}, {self.dtype})"
+
+    def __str__(self) -> str:
+        rows = [(o.label, f"{o.flops:,}", f"{o.nbytes:,}") for o in self._graph.operations]
+        flops = sum(o.flops for o in self._graph.operations)
+        return table([
+            ("operation", "flops", "bytes"),
+            *rows,
+            ("all", f"{flops:,}", f"{sum(o.nbytes for o in self._graph.operations):,}"),
+        ])  # fmt: skip
+
+
+@quiet
+def plan_inference(model: Layer, x_shape: Sequence[int]) -> InferencePlan:
+    """Prepare the outputs of a model for batches of one shape: `Sequential.plan_inference`."""
+    shape = tuple(positive_int("x_shape", n) for n in x_shape)
+    dtype = dtype_of(model)
+    runner(model)(np.zeros((1, *shape[1:]), dtype))  # its errors name the layer
+    return InferencePlan(model, shape, dtype)
+
+
+def forward_of(model: Layer, x: Array) -> Forward | None:
+    """The kept forward pass for batches like `x`, with today's weights.
+
+    None where the plain passes must do it: on naive loops, and for images that do not fit.
+    """
+    if x.dtype != dtype_of(model) or not len(x):
+        return None
+    if any(layer._ops is not None for _, layer in model.walk()):
+        return None
+    own = programs(model)
+    key = (x.shape, threads.get_num_threads())
+    found: Forward | None = own.forwards.get(key)
+    if found is None or found.graph.changed():
+        try:
+            found = Forward(model, Graph(inference=True), x.shape, x.dtype)
+        except (ValueError, TypeError):  # raised again by the plain pass, as a user knows it
+            return None
+        if found.free[0][0].nbytes <= KEPT_BYTES:
+            own.forwards = kept(own.forwards, key, found)
+    found.version += 1  # the weights may be others
+    return found

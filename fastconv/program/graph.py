@@ -1,0 +1,213 @@
+"""A network as a list of operations on values: what lowering writes, and placing and binding read.
+
+A value is an array that does not exist yet, of known shape and dtype. An operation reads some and
+writes others, and knows how to become calls of compiled entries once they have addresses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fastconv.engine.call import Call
+
+__all__ = ["Graph", "Operation", "Value"]
+
+
+class Value:
+    """An array of a program.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+    array : ndarray, or None
+        An array of the caller's, such as a parameter; None for one that the program places.
+    base : Value, or None
+        The value whose memory this one shows in another shape.
+    kept : bool
+        Whether it must live through the whole program: what the caller writes or reads.
+    """
+
+    __slots__ = ("array", "base", "dtype", "kept", "shape")
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dtype: Any,
+        array: np.ndarray | None = None,
+        base: Value | None = None,
+        kept: bool = False,
+    ) -> None:
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.array, self.base, self.kept = array, base, kept
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def root(self) -> Value:
+        """The value whose memory it is."""
+        value = self
+        while value.base is not None:
+            value = value.base
+        return value
+
+    def __repr__(self) -> str:
+        return f"Value({self.shape}, {self.dtype})"
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """What is done with some values.
+
+    Attributes
+    ----------
+    label : str
+        For people: "Conv 0 forward".
+    make : callable, or None
+        ``make(scratch, *arrays)``: its calls, for the arrays of `reads` and `writes` in this order
+        and the address of scratch that no other operation uses at the same time.
+    python : callable, or None
+        Instead of `make`: ``python(*arrays)`` does the work itself, in the interpreter.
+    reads, writes : tuple of Value
+    scratch : int
+        Bytes of scratch that its calls need.
+    over : tuple of Value, or None
+        ``(written, read)``: the first may lie where the second does, if that is not read again.
+    flops : int
+        Multiplications and additions.
+    checked : bool
+        Whether the first element of its last value, a double, must be finite for the program to go
+        on.
+    """
+
+    label: str
+    make: Callable[..., Sequence[Call]] | None
+    python: Callable[..., None] | None
+    reads: tuple[Value, ...]
+    writes: tuple[Value, ...]
+    scratch: int = 0
+    over: tuple[Value, Value] | None = None
+    flops: int = 0
+    checked: bool = False
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """All that it touches, in the order in which `make` gets their arrays."""
+        return self.reads + self.writes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it reads and writes, at least."""
+        return sum(value.nbytes for value in self.values)
+
+
+@dataclass(eq=False)
+class Graph:
+    """The operations of a program, in order.
+
+    Examples
+    --------
+    >>> graph = Graph()
+    >>> x = graph.value((2, 3), np.float32, kept=True)
+    >>> y = graph.value((2, 3), np.float32, kept=True)
+    >>> graph.python("twice", lambda x, y: np.multiply(x, 2, out=y), (x,), (y,))
+    >>> [operation.label for operation in graph.operations]
+    ['twice']
+    """
+
+    operations: list[Operation] = field(default_factory=list)
+    # Operations of the interpreter that come before all others, such as drawing random numbers.
+    first: list[Operation] = field(default_factory=list)
+    # Called with nothing before a run, and after one that went through to its end.
+    before: list[Callable[[], None]] = field(default_factory=list)
+    after: list[Callable[[], None]] = field(default_factory=list)
+    # What the operations were made for: ``(object, attribute, value)``; see `Graph.setting`.
+    settings: list[tuple[Any, str, Any]] = field(default_factory=list)
+    where: str = ""  # prefix of labels
+    inference: bool = False  # whether there is no backward pass, and layers are in evaluation mode
+    _known: dict[int, Value] = field(default_factory=dict)
+
+    def value(self, shape: Sequence[int], dtype: Any, *, kept: bool = False) -> Value:
+        """A new array of the program's own."""
+        return Value(shape, dtype, kept=kept)
+
+    def array(self, array: np.ndarray) -> Value:
+        """An array of the caller's, which stays where it is; the same value for the same array."""
+        found = self._known.get(id(array))
+        if found is None:
+            found = self._known[id(array)] = Value(array.shape, array.dtype, array)
+        return found
+
+    def view(self, value: Value, shape: Sequence[int]) -> Value:
+        """The same elements in another shape."""
+        return Value(shape, value.dtype, base=value)
+
+    def setting(self, owner: Any, name: str) -> Any:
+        """An attribute on which the operations depend: if it changes, they must be made anew."""
+        value = getattr(owner, name)
+        self.settings.append((owner, name, value))
+        return value
+
+    def changed(self) -> bool:
+        """Whether a setting is no longer what it was; arrays count by identity."""
+        for owner, name, value in self.settings:
+            now = getattr(owner, name)
+            if now is not value and (isinstance(value, np.ndarray) or now != value):
+                return True
+        return False
+
+    def call(
+        self,
+        label: str,
+        make: Callable[..., Sequence[Call]],
+        reads: Sequence[Value],
+        writes: Sequence[Value],
+        **options: Any,
+    ) -> None:
+        """Add an operation that becomes calls of compiled entries (see `Operation`)."""
+        name = f"{self.where}{label}"
+        self.operations.append(Operation(name, make, None, tuple(reads), tuple(writes), **options))
+
+    def python(
+        self,
+        label: str,
+        function: Callable[..., None],
+        reads: Sequence[Value],
+        writes: Sequence[Value],
+        **options: Any,
+    ) -> None:
+        """Add an operation in the interpreter: a layer that programs do not know."""
+        name = f"{self.where}{label}"
+        self.operations.append(
+            Operation(name, None, function, tuple(reads), tuple(writes), **options)
+        )
+
+    def draw(
+        self,
+        label: str,
+        function: Callable[..., None],
+        reads: Sequence[Value],
+        writes: Sequence[Value],
+    ) -> None:
+        """Add an operation of the interpreter before all others; it reads the caller's arrays."""
+        name = f"{self.where}{label}"
+        self.first.append(Operation(name, None, function, tuple(reads), tuple(writes)))
+
+    @contextmanager
+    def inside(self, where: str) -> Iterator[None]:
+        """Labels of what is added in the ``with`` block begin with `where`."""
+        outside, self.where = self.where, f"{self.where}{where} "
+        try:
+            yield
+        finally:
+            self.where = outside

@@ -1,0 +1,1 @@
+"""The functions of `program.ops` in NumPy, a file for each of its files."""
