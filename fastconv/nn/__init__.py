@@ -25,6 +25,7 @@ from fastconv.nn.container import Residual, Sequential, evaluating
 from fastconv.nn.conv import Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten
 from fastconv.nn.history import EarlyStopping, ExponentialDecay, FitState, History
+from fastconv.nn.inference import InferencePlan
 from fastconv.nn.losses import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fastconv.nn.normalisation import BatchNorm
 from fastconv.nn.optimizers import SGD, Adam, Optimizer
@@ -50,6 +51,7 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool",
     "History",
+    "InferencePlan",
     "Layer",
     "Loss",
     "MaxPool",

@@ -13,6 +13,7 @@ from fastconv.nn.checks import Array, check_array, positive_int, quiet
 from fastconv.nn.lowering import lowered
 from fastconv.nn.programs import dtype_of, kept, new_program, programs, table
 from fastconv.program.graph import Graph, Value
+from fastconv.typing import DTypeLike
 
 __all__ = ["Forward", "InferencePlan", "forward_of", "plan_inference"]
 
@@ -84,7 +85,7 @@ class InferencePlan:
     dtype : numpy.dtype
     """
 
-    def __init__(self, model: Layer, x_shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, model: Layer, x_shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self.x_shape, self.dtype = x_shape, np.dtype(dtype)
         self._graph = _Copies()
         self._forward = Forward(model, self._graph, x_shape, self.dtype)

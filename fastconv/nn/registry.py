@@ -40,8 +40,8 @@ def register(
 
 
 def register(
-    kind: Any = None, /, *, onnx: OnnxForm | None = None, takes: Takes | None = None
-) -> Any:
+    kind: Kind | None = None, /, *, onnx: OnnxForm | None = None, takes: Takes | None = None
+) -> Kind | Callable[[Kind], Kind]:
     """Enter a class of layers under its name: a class decorator, with or without arguments.
 
     Networks with such layers are saved and loaded. A file names the class and has the arguments

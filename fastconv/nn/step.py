@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +20,7 @@ from fastconv.nn.losses import Loss
 from fastconv.nn.lowering import Labels, lowered
 from fastconv.nn.optimizers import Optimizer
 from fastconv.nn.programs import KEPT, dtype_of, kept, new_program, programs, table
-from fastconv.program.graph import Graph
-
-if TYPE_CHECKING:
-    from fastconv.program.machine import Timing
+from fastconv.program.graph import Graph, Timing
 
 __all__ = ["StepPlan", "forget", "plan_step", "step_of"]
 
@@ -87,7 +84,7 @@ class StepPlan:
         self._batch(x_shape[0])
 
     @quiet
-    def __call__(self, x: Array, y: Any) -> tuple[float, Array]:
+    def __call__(self, x: Array, y: Array) -> tuple[float, Array]:
         """One step: forward, loss, backward, update.
 
         Parameters
@@ -151,7 +148,7 @@ class StepPlan:
         return self._batch(self.x_shape[0]).program.flops
 
     @quiet
-    def profile(self, x: Array, y: Any, repeats: int = 5) -> list[Timing]:
+    def profile(self, x: Array, y: Array, repeats: int = 5) -> list[Timing]:
         """Time of every operation of a step on `x` and `y`; the model stays as it is.
 
         Operations are run one at a time, so they take a little longer than in a step, and those

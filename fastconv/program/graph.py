@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from fastconv.engine.call import Call
 
-__all__ = ["Graph", "Operation", "Value"]
+__all__ = ["Graph", "Operation", "Timing", "Value"]
 
 
 class Value:
@@ -109,6 +109,16 @@ class Operation:
     def nbytes(self) -> int:
         """Bytes that it reads and writes, at least."""
         return sum(value.nbytes for value in self.values)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A row of a program's profile: an operation, and the seconds that a run of it took."""
+
+    label: str
+    seconds: float
+    flops: int
+    nbytes: int
 
 
 @dataclass(eq=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,25 +20,15 @@ from fastconv.engine.call import Call
 from fastconv.engine.entries import program_address
 from fastconv.engine.launch import start
 from fastconv.engine.tables.workspace import address_of
-from fastconv.program.graph import Graph, Operation, Value
+from fastconv.program.graph import Graph, Operation, Timing, Value
 from fastconv.program.place import ALIGNMENT, place
 
-__all__ = ["Program", "Timing"]
+__all__ = ["Program"]
 
 Step: TypeAlias = tuple[Call, np.ndarray | None]
 
 # Words of a call or of the header begin on a cache line of their own.
 LINE_WORDS = 8
-
-
-@dataclass(frozen=True)
-class Timing:
-    """A row of a program's profile: an operation, and the seconds that a run of it took."""
-
-    label: str
-    seconds: float
-    flops: int
-    nbytes: int
 
 
 class _Segment:

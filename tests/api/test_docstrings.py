@@ -31,6 +31,7 @@ def documented():
 PUBLIC = dict(documented())
 # Handed to the user or derived from, never made: what is in them is described, no more.
 HANDED = {"ConvGrads", "ConvPlan", "Operands", "Dataset", "Checkpoint", "FitState", "Recipe"}
+HANDED |= {"InferencePlan", "StepPlan"}
 BASES = {"Layer", "Loss", "Optimizer"}
 # Of what arises in them, nothing is their own.
 NO_ERRORS = {"History", "evaluating", "previous_path", "sigmoid", "load_digits"}
@@ -65,7 +66,7 @@ def parameters(value):
     return set(inspect.signature(value).parameters) - {"self"}
 
 
-@pytest.mark.parametrize("name", but({"ConvPlan", "Optimizer"}))
+@pytest.mark.parametrize("name", but({"ConvPlan", "InferencePlan", "Optimizer", "StepPlan"}))
 def test_parameters_are_those_of_the_signature(name):
     value = PUBLIC[name]
     described = entries(sections(value).get("Parameters", ""))

@@ -166,6 +166,12 @@ def training(folder: Path) -> None:
     def stop(state: nn.FitState) -> None:
         state.stop = state.epoch == 2
 
+    step = assert_type(nn.plan_step(model, loss, optimizer, x.shape), nn.StepPlan)
+    assert_type(step(x, labels), tuple[float, NDArray[Any]])
+    assert_type(step.profile(x, labels)[0].seconds, float)
+    run = assert_type(model.plan_inference(x.shape), nn.InferencePlan)
+    assert_type(run(x), NDArray[Any])
+    assert nn.register(Twice) is Twice
     history = nn.fit(
         model,
         loss,
