@@ -1,4 +1,4 @@
-"""Calls of the loops over channels: sums and means of images, and batch normalisation.
+"""Calls of the loops over channels: fills, sums and means of images, and batch normalisation.
 
 Arrays are contiguous, in the machine's byte order, of one dtype; nothing is validated. Cuts depend
 on the shape alone, so sums have the same bits whatever the threads, the host's vectors or the
@@ -20,9 +20,9 @@ from fastconv.engine.call import Call
 from fastconv.engine.loops.bias_grad import CHAINS, FEW
 from fastconv.engine.tables.workspace import address_of
 
-__all__ = ["bias_grad_call", "bias_sums_nbytes", "image_means_call", "norm_backward_call",
-           "norm_forward_call", "norm_frozen_call", "norm_parts_nbytes", "norm_statistics_call",
-           "norm_sums_call", "table_shape"]  # fmt: skip
+__all__ = ["bias_grad_call", "bias_sums_nbytes", "fill_call", "image_means_call",
+           "norm_backward_call", "norm_forward_call", "norm_frozen_call", "norm_parts_nbytes",
+           "norm_statistics_call", "norm_sums_call", "table_shape"]  # fmt: skip
 
 # Elements that are worth another thread.
 GRAIN = 100_000
@@ -81,6 +81,15 @@ def image_means_call(entry: int, x: np.ndarray, y: np.ndarray) -> Call:
     items = _image_items(x.shape)
     words = (address_of(x), address_of(y), m, pixels, C, items)
     return Call(entry, words, items, x.size, GRAIN)
+
+
+def fill_call(entry: int, y: np.ndarray, b: np.ndarray | None, relu: bool) -> Call:
+    """``y[..., f] = b[f]``, with `relu` ``max(b[f], 0)``; 0 without `b`."""
+    F = y.shape[-1]
+    rows = y.size // max(1, F)
+    items = max(1, min(rows, y.size // ITEM))
+    words = (address_of(y), 0 if b is None else address_of(b), rows, F, relu, items)
+    return Call(entry, words, items, y.size, GRAIN)
 
 
 # ------------------------------------------------------------------------------- normalisation

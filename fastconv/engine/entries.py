@@ -28,6 +28,7 @@ from fastconv.engine.loops import (
     program,
 )
 from fastconv.engine.loops.bias_grad import bias_grad
+from fastconv.engine.loops.fill import fill_rows
 from fastconv.engine.loops.image_means import image_means
 from fastconv.engine.loops.sweep import sweep
 from fastconv.engine.tables.tiles import Tile, cpu_lanes, dense_tile
@@ -114,6 +115,7 @@ LOOPS = {
     "bias_grad": bias_grad,
     "bias_plane_sums": deltas.bias_plane_sums,
     "relu_delta": deltas.relu_delta,
+    "fill_rows": fill_rows,
     "image_means": image_means,
     "norm_statistics": batch_norm.statistics,
     "norm_frozen": batch_norm.frozen_statistics,

@@ -99,9 +99,20 @@ def _bias_plane_sums_works(address: int, dtype: np.dtype) -> bool:
     return np.array_equal(sums, dy.sum(2, np.float64))
 
 
+def _fill_rows_works(address: int, dtype: np.dtype) -> bool:
+    b = integers(dtype, 23)
+    for bias, relu, row in ((None, False, 0 * b), (b, False, b), (b, True, np.maximum(b, 0))):
+        y, memory = _guarded(dtype, 3, 5, 23)
+        perform(channels.fill_call(address, y, bias, relu))
+        if not (y == row).all() or memory[-1] != GUARD:
+            return False
+    return True
+
+
 OTHERS = {
     "bias_grad": _bias_grad_works,
     "bias_plane_sums": _bias_plane_sums_works,
+    "fill_rows": _fill_rows_works,
     "image_means": _image_means_works,
     "relu_delta": _relu_delta_works,
 }

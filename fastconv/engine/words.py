@@ -305,6 +305,17 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     EACH_CALL_WORDS,
 ) = range(TABLE, TABLE + 6)
 
+# ------------------------------------------------------------------------- a row in all rows
+(
+    FILL_RESULT,
+    FILL_B,  # address of the row, or 0 for zeros
+    FILL_ROWS,
+    FILL_F,
+    FILL_RELU,  # 1 if what is negative becomes 0
+    FILL_ITEMS,
+    FILL_CALL_WORDS,
+) = range(TABLE, TABLE + 7)
+
 # ------------------------------------------------------------------------- a bias's gradient
 (
     BIAS_DY,

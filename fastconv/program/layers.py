@@ -125,11 +125,12 @@ def _repeated(graph: Graph, b: Value, columns: int) -> Value:
 def _fill(graph: Graph, target: Value, b: Value | None, relu: bool) -> None:
     """Cells that meet no tap: the bias alone."""
 
-    def fill(*arrays: np.ndarray) -> None:
+    def make(_: int, *arrays: np.ndarray) -> Sequence[Any]:
         *bias, out = arrays
-        out[...] = 0 if not bias else np.maximum(bias[0], 0) if relu else bias[0]
+        b = bias[0] if bias else None
+        return (engine().channels.fill_call(_loop("fill_rows", out), out, b, relu),)
 
-    graph.python("fill", fill, () if b is None else (b,), (target,))
+    graph.call("fill", make, () if b is None else (b,), (target,))
 
 
 class Pooling:

@@ -441,3 +441,42 @@ def test_bias_gradient_adds_in_the_order_it_says(F, dtype):
             seen = seen + ((chains[0] + chains[1]) + (chains[2] + chains[3]))
         total = total + seen
     np.testing.assert_array_equal(db, total.astype(dtype))
+
+
+# ------------------------------------------------------------------------------- fill
+
+
+@BOTH
+@pytest.mark.parametrize("shape", [(1, 1), (3, 4, 5, 1), (130, 3), (9, 7, 16), (2, 77, 23), (0, 4)])
+def test_filled_arrays(shape, dtype):
+    """All rows are the row, or zeros, on any number of threads; NaN stays, -0 becomes 0 by ReLU."""
+    rng = np.random.default_rng(0)
+    b = rng.choice(np.array([np.nan, -np.inf, np.inf, -0.0, 0.0, 1.5, -1.5], dtype), shape[-1])
+    entry = loop_address("fill_rows", np.dtype(dtype))
+    for bias, relu in ((None, False), (None, True), (b, False), (b, True)):
+        for threads in (1, 2, 3):
+            y, around = guarded(dtype, *shape)
+            call = channels.fill_call(entry, y, bias, relu)._replace(grain=1)
+            with fc.num_threads(threads):
+                perform(call)
+            row = np.zeros(shape[-1], dtype) if bias is None else b
+            right = np.broadcast_to(np.maximum(row, 0) if relu else row, shape)
+            np.testing.assert_array_equal(y, right)
+            np.testing.assert_array_equal(np.signbit(y), np.signbit(right))
+            assert unharmed(around)
+    before = y.copy()
+    late(call)
+    np.testing.assert_array_equal(y, before)
+
+
+def test_cells_that_meet_no_tap_are_filled_without_the_interpreter():
+    """A 1x1 kernel at stride 2 leaves three of four cells of its input's gradient alone."""
+    model = nn.Sequential(
+        nn.Conv(3, 4, 3, padding="same", rng=0), nn.Conv(4, 5, 1, stride=2, rng=1),
+        nn.GlobalAvgPool(), nn.Dense(5, 2, rng=2),
+    )  # fmt: skip
+    loss, sgd = nn.SoftmaxCrossEntropy(), nn.SGD(model.parameters(), lr=0.1)
+    step = nn.plan_step(model, loss, sgd, (4, 6, 6, 3))
+    operations = step._batch(4).program.operations
+    assert [o.python for o in operations if o.label.endswith("fill")] == [None]
+    assert all(o.python is None for o in operations)
