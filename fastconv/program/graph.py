@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastconv import threads
+
 if TYPE_CHECKING:
     from fastconv.engine.call import Call
 
@@ -134,6 +136,8 @@ class Graph:
     # What the operations were made for: ``(object, attribute, value)``; see `Graph.setting`.
     settings: list[tuple[Any, str, Any]] = field(default_factory=list)
     where: str = ""  # prefix of labels
+    # Threads that a run may use: all scratch is made for so many.
+    most: int = field(default_factory=threads.get_num_threads)
     inference: bool = False  # whether there is no backward pass, and layers are in evaluation mode
     _known: dict[int, Value] = field(default_factory=dict)
 
