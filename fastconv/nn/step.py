@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastconv import threads
 from fastconv.nn.base import Layer, runner
-from fastconv.nn.checks import Array, check_array, positive_int, quiet
+from fastconv.nn.checks import Array, check_array, positive_int, quiet, shown
 from fastconv.nn.fit_arguments import check_loss, check_model, check_optimizer
 from fastconv.nn.losses import Loss
 from fastconv.nn.lowering import Labels, lowered
@@ -48,18 +50,28 @@ class _Batch:
         graph = self.graph = Graph()
         self.labels = Labels()
         x = graph.value(x_shape, dtype, kept=True)
+        for owner, name in ((loss, "forward"), (loss, "backward"), (optimizer, "step")):
+            graph.setting(owner, name)
         z, backward = lowered(model, graph, x)
         z.root.kept = True
-        result, dz = loss.lower(graph, z, self.labels)
+        # a loss or an optimizer by its methods alone is called back
+        lower_loss = getattr(loss, "lower", partial(Loss.lower, loss))
+        result, dz = lower_loss(graph, z, self.labels)
         result.kept = True
         backward(dz, False)
-        optimizer.lower(graph)
+        getattr(optimizer, "lower", partial(Optimizer.lower, optimizer))(graph)
+        # what plain passes have left there belongs to none of the program's
+        caches = [(vars(layer), "_cache") for _, layer in model.walk()]
+        caches.append((getattr(loss, "__dict__", {}), "_dz"))
+        self._caches = [(held, name) for held, name in caches if name in held]
         self.program = new_program(graph)
         self.x, self.z, self.result = map(self.program.array, (x, z, result))
 
     def run(self, x: Array, y: Any) -> tuple[float, Array]:
         """One step."""
         self.take(x, y)
+        for held, name in self._caches:
+            held[name] = None
         if self.program.run():
             for function in self.graph.after:
                 function()
@@ -93,7 +105,6 @@ class StepPlan:
         self.model, self.loss, self.optimizer, self.x_shape = model, loss, optimizer, x_shape
         self.dtype = dtype_of(model)
         self._batches: OrderedDict[int, _Batch] = OrderedDict()
-        self._passes = [layer for _, layer in model.walk() if "_cache" in vars(layer)]
         self._lock = programs(model).lock
         self._batch(x_shape[0])
 
@@ -122,20 +133,23 @@ class StepPlan:
         RuntimeError
             If another thread is in a step of the model.
         """
+        with self._alone(x):
+            return self._batch(len(x)).run(x, y)
+
+    @contextmanager
+    def _alone(self, x: Array) -> Iterator[None]:
+        """Images that have been checked, and no other thread in a step."""
         check_array("x", x)
         if x.dtype != self.dtype:
             raise TypeError(f"x: expected dtype {self.dtype}, got {x.dtype}")
-        if x.shape[1:] != self.x_shape[1:] or not 1 <= len(x) <= self.x_shape[0]:
+        if x.shape[1:] != self.x_shape[1:] or x.ndim == 0 or not 1 <= len(x) <= self.x_shape[0]:
             raise ValueError(
                 f"x: expected {self.x_shape}, as planned, or fewer images, got {x.shape}"
             )
         if not self._lock.acquire(blocking=False):
             raise RuntimeError("model: another thread is in a training step of it")
         try:
-            batch = self._batch(len(x))
-            for layer in self._passes:  # what a plain pass has left is no longer the last one's
-                vars(layer)["_cache"] = None
-            return batch.run(x, y)
+            yield
         finally:
             self._lock.release()
 
@@ -184,15 +198,16 @@ class StepPlan:
         ['1 Dense forward', 'loss', '1 Dense kernel gradient', '1 Dense bias gradient', 'update']
         """
         positive_int("repeats", repeats)
-        batch, held = self._batch(len(x)), _Held(self.model, self.optimizer)
-        try:
-            found: list[list[Timing]] = []
-            for _ in range(repeats):
-                batch.take(x, y)
-                found.append(batch.program.profile())
+        with self._alone(x):
+            batch, held = self._batch(len(x)), _Held(self.model, self.optimizer)
+            try:
+                found: list[list[Timing]] = []
+                for _ in range(repeats):
+                    batch.take(x, y)
+                    found.append(batch.program.profile())
+                    held.restore()
+            finally:
                 held.restore()
-        finally:
-            held.restore()
         return [min(rows, key=lambda row: row.seconds) for rows in zip(*found, strict=True)]
 
     def __repr__(self) -> str:
@@ -209,7 +224,8 @@ class _Held:
     """What a step changes of a model and an optimizer, as it was."""
 
     def __init__(self, model: Layer, optimizer: Optimizer) -> None:
-        self._optimizer, self._state = optimizer, optimizer.state()
+        self._optimizer = optimizer
+        self._state = optimizer.state() if hasattr(optimizer, "load_state") else None
         arrays = [p.value for p in model.parameters()] + [p.grad for p in model.parameters()]
         arrays += model.named_buffers().values()
         self._arrays = [(array, array.copy()) for array in arrays]
@@ -224,7 +240,8 @@ class _Held:
             array[...] = copied
         for generator, state in self._generators:
             generator.bit_generator.state = state
-        self._optimizer.load_state(self._state)
+        if self._state is not None:
+            self._optimizer.load_state(self._state)
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
@@ -243,6 +260,18 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 def dtype_of(model: Layer) -> np.dtype[Any]:
     """The dtype of a model's images: that of its parameters."""
     return next((p.dtype for p in model.parameters()), np.dtype(np.float32))
+
+
+def images_shape(x_shape: Any) -> tuple[int, ...]:
+    """A caller's `x_shape`, checked."""
+    try:
+        numbers = tuple(x_shape)
+    except TypeError:
+        raise TypeError(f"x_shape: (m, H, W, C) is needed, got {shown(x_shape)}") from None
+    shape = tuple(positive_int("x_shape", n) for n in numbers)
+    if len(shape) < 2:
+        raise ValueError(f"x_shape: expected (m, ...), got {shape}")
+    return shape
 
 
 @quiet
@@ -285,7 +314,7 @@ def plan_step(model: Layer, loss: Loss, optimizer: Optimizer, x_shape: Sequence[
     check_model(model)
     check_loss(loss)
     check_optimizer(optimizer, model)
-    shape = tuple(positive_int("x_shape", n) for n in x_shape)
+    shape = images_shape(x_shape)
     runner(model)(np.zeros((1, *shape[1:]), dtype_of(model)))  # its errors name the layer
     return StepPlan(model, loss, optimizer, shape)
 
@@ -295,7 +324,7 @@ class _Programs:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # of its training steps
-        self.steps: OrderedDict[Any, StepPlan] = OrderedDict()
+        self.steps: dict[Any, StepPlan] = {}
         self.forwards: dict[Any, Any] = {}  # what `predict` keeps
 
 
@@ -322,10 +351,10 @@ def step_of(model: Layer, loss: Loss, optimizer: Optimizer, x: Any) -> StepPlan 
             found = StepPlan(model, loss, optimizer, x.shape)
         except (ValueError, TypeError):  # raised again by the plain pass, as a user knows it
             return None
-        kept[key] = found
-        while len(kept) > KEPT:
-            kept.popitem(last=False)
-    kept.move_to_end(key)
+    kept.pop(key, None)  # single operations of a dictionary: another thread may be in here, too
+    kept[key] = found
+    for old in list(kept)[:-KEPT]:
+        kept.pop(old, None)
     return found
 
 
