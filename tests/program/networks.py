@@ -221,7 +221,9 @@ def layers(draw, shape, dtype, depth):
         return Scale(shape[-1], dtype)
     if kind == "patched":
         return patched(draw(st.sampled_from([nn.ReLU, nn.Tanh]))())
-    return {"relu": nn.ReLU, "square": Square}.get(kind, draw(st.sampled_from([nn.Sigmoid, nn.Tanh])))()
+    return {"relu": nn.ReLU, "square": Square}.get(
+        kind, draw(st.sampled_from([nn.Sigmoid, nn.Tanh]))
+    )()
 
 
 def output_shape(layer, shape, dtype):
@@ -260,14 +262,16 @@ def networks(draw):
     after, found = output_shape(model, shape, dtype), [*model.layers]
     head = draw(st.sampled_from(["flatten", "global", "none"]))
     if head == "none":
-        channels = after[-1]
-        found.append(Scale(channels, dtype) if draw(st.booleans()) else nn.BatchNorm(channels, dtype=dtype))
-        return nn.Sequential(*found), shape, draw(st.sampled_from([nn.MeanSquaredError(), Absolute()]))
+        own = draw(st.booleans())
+        found.append(Scale(after[-1], dtype) if own else nn.BatchNorm(after[-1], dtype=dtype))
+        loss = draw(st.sampled_from([nn.MeanSquaredError(), Absolute()]))
+        return nn.Sequential(*found), shape, loss
     outputs = draw(integers(1, 5))
     found.append(nn.Flatten() if head == "flatten" else nn.GlobalAvgPool())
     inputs = math.prod(after) if head == "flatten" else after[-1]
     if draw(st.booleans()):
-        found += [nn.Dense(inputs, 7, rng=3, dtype=dtype), draw(st.sampled_from([nn.ReLU, nn.Tanh]))()]
+        found.append(nn.Dense(inputs, 7, rng=3, dtype=dtype))
+        found.append(draw(st.sampled_from([nn.ReLU, nn.Tanh]))())
         inputs = 7
     found.append(nn.Dense(inputs, outputs, rng=3, dtype=dtype, bias=draw(st.booleans())))
     losses = [nn.MeanSquaredError(), nn.SoftmaxCrossEntropy(), nn.BinaryCrossEntropy(), Absolute()]
@@ -306,20 +310,31 @@ def labels(loss, z_shape, seed=0):
     return rng.normal(size=z_shape)
 
 
-# ------------------------------------------------------------------------- networks of all known layers
+# ------------------------------------------------------------------------------- networks by hand
 
 
 def small(dtype=np.float32, extra=()):
     """A network of most layers, for images (8, 8, 2); three classes."""
+    body = nn.Sequential(
+        nn.Conv(6, 6, 3, padding=1, rng=1, dtype=dtype), nn.BatchNorm(6, dtype=dtype)
+    )
     return nn.Sequential(
-        nn.Conv(2, 6, 3, padding="same", rng=0, dtype=dtype), nn.BatchNorm(6, dtype=dtype), nn.ReLU(),
-        nn.Residual(
-            nn.Sequential(nn.Conv(6, 6, 3, padding=1, rng=1, dtype=dtype), nn.BatchNorm(6, dtype=dtype)),
-        ),
-        nn.ReLU(), nn.MaxPool(2), nn.Dropout(0.25, seed=5), *extra, nn.Conv(6, 4, 1, rng=3, dtype=dtype),
-        nn.Tanh(), nn.AvgPool(2), nn.Flatten(), nn.Dense(16, 9, rng=4, dtype=dtype), nn.ReLU(),
+        nn.Conv(2, 6, 3, padding="same", rng=0, dtype=dtype),
+        nn.BatchNorm(6, dtype=dtype),
+        nn.ReLU(),
+        nn.Residual(body),
+        nn.ReLU(),
+        nn.MaxPool(2),
+        nn.Dropout(0.25, seed=5),
+        *extra,
+        nn.Conv(6, 4, 1, rng=3, dtype=dtype),
+        nn.Tanh(),
+        nn.AvgPool(2),
+        nn.Flatten(),
+        nn.Dense(16, 9, rng=4, dtype=dtype),
+        nn.ReLU(),
         nn.Dense(9, 3, rng=5, dtype=dtype),
-    )  # fmt: skip
+    )
 
 
 SHAPE, CLASSES = (8, 8, 2), 3
