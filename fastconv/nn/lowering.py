@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from fastconv.nn.base import runner
 from fastconv.nn.checks import Array, check_array, layer_error, locate, shown
 from fastconv.program.graph import Graph, Value
 
@@ -152,9 +153,10 @@ def called_back(layer: Layer, graph: Graph, x: Value) -> Lowered:
     """
     shape, dtype = _result(layer, x)
     y, places = graph.value(shape, dtype), graph.places
-    run = graph.layer(layer).infer if graph.inference else layer.forward
+    held = graph.layer(layer)
 
     def forward(x: np.ndarray, out: np.ndarray) -> None:
+        run = runner(held) if graph.inference else layer.forward
         with _located(places):
             _fill(out, run(x), layer, "forward")
 
@@ -179,7 +181,7 @@ def called_back(layer: Layer, graph: Graph, x: Value) -> Lowered:
 def _result(layer: Layer, x: Value) -> tuple[tuple[int, ...], Any]:
     """Shape and dtype of what the layer makes of `x`."""
     try:
-        y = layer.infer(np.zeros(x.shape, x.dtype))
+        y = runner(layer)(np.zeros(x.shape, x.dtype))
     except (ValueError, TypeError):
         raise
     except Exception as error:
