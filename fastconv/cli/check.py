@@ -19,8 +19,8 @@ def add(parser: Parser) -> None:
     parser.description = (
         "Compare every function with the naive loops, exactly, on integers, in three dtypes and "
         "both data formats; then its gradients with differences; then the example CNNs with the "
-        "same networks on the naive loops, layer by layer. Takes about half a minute. The exit "
-        "status is 0 only if nothing failed."
+        "same networks on the naive loops, layer by layer, and as programs. Takes about half a "
+        "minute. The exit status is 0 only if nothing failed."
     )
     parser.add_argument(
         "--deep",
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from fastconv.cli.check_cases import random_problem
     from fastconv.cli.check_models import check_gradients, check_models
     from fastconv.cli.check_ops import check_ops
+    from fastconv.cli.check_programs import check_programs
     from fastconv.problems import find_table, read_problems
 
     start = time.perf_counter()
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     tick.close()
     scores += check_gradients(fastconv, args.seed)
     scores += check_models(fastconv, args.seed)
+    scores += check_programs(args.seed)
     if args.deep:
         from fastconv.cli.deep.runner import run_all
 
