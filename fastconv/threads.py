@@ -27,7 +27,7 @@ from typing import Any
 from fastconv.geometry.request import integer
 from fastconv.processors import default_threads, processors
 
-__all__ = ["building", "describe", "get_num_threads", "launch", "num_threads", "parts",
+__all__ = ["allowed", "building", "describe", "get_num_threads", "launch", "num_threads", "parts",
            "set_num_threads", "threading_layer"]  # fmt: skip
 
 _default: int | None = None
@@ -161,7 +161,11 @@ def parts(work: float, grain: float) -> int:
     count = int(work // grain)
     if count < 2:
         return 1
-    count = min(count, get_num_threads())
+    return allowed(min(count, get_num_threads()))
+
+
+def allowed(count: int) -> int:
+    """`count` threads, or 1 where this Python thread may not launch kernels on several."""
     return count if count > 1 and _may_launch() else 1
 
 

@@ -379,6 +379,7 @@ def scratch_copy(
         if copies is not None:
             copies[id(layer)] = twin
         state = layer.__dict__.copy()
+        state.pop("_programs", None)  # they are made for the arrays of `layer`
         for name, value in _slots(layer).items():
             object.__setattr__(twin, name, of(value))
         made.update({id(buffer): buffer.copy() for buffer in state.get("_buffers", {}).values()})

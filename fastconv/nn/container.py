@@ -98,23 +98,29 @@ class Sequential(Layer):
 
     def lower(self, graph: Graph, x: Value) -> Lowered:
         """Both passes, as operations: those of all layers."""
-        steps: list[tuple[str, Backward]] = []
+        steps: list[tuple[tuple[str, str, Layer], Backward]] = []
         graph.setting(self, "layers")
         i = 0
         while i < len(self.layers):
-            layer, options = self.layers[i], {}
-            where = f"{i} {type(layer).__name__}"
-            if takes_relu(layer) and i + 1 < len(self.layers) and is_relu(self.layers[i + 1]):
-                options["relu"] = True
-                i += 1
-            with graph.inside(where):
-                x, back = lowered(layer, graph, x, **options)
-            steps.append((where, back))
-            i += 1
+            layer, options, name = self.layers[i], {}, str(i)
+            place = (f"{i} {type(layer).__name__}", name, layer)
+            if i + 1 < len(self.layers) and takes_relu(layer, graph):
+                options = {"relu": True} if is_relu(self.layers[i + 1], graph) else {}
+            try:
+                with graph.inside(*place):
+                    x, back = lowered(layer, graph, x, **options)
+            except Exception as error:
+                locate(error, name, layer)
+                raise
+            steps.append((place, back))
+            for passed in self.layers[i : i + 1 + len(options)]:
+                if not graph.inference:
+                    passed.output_shape = x.shape[1:]
+            i += 1 + len(options)
 
         def backward(dy: Value, need: bool) -> Value | None:
-            for k, (where, back) in reversed(list(enumerate(steps))):
-                with graph.inside(where):
+            for k, (place, back) in reversed(list(enumerate(steps))):
+                with graph.inside(*place):
                     dx = back(dy, need or k > 0)
                 if dx is None:
                     return None
@@ -376,21 +382,22 @@ class Residual(Layer):
 
     def lower(self, graph: Graph, x: Value) -> Lowered:
         """Both passes, as operations."""
-        with graph.inside("body"):
-            y, back = lowered(self.body, graph, x)
+        body, shortcut = graph.setting(self, "body"), graph.setting(self, "shortcut")
+        with graph.inside("body", "body", body):
+            y, back = lowered(body, graph, x)
         side, side_back = x, None
-        if self.shortcut is not None:
-            with graph.inside("shortcut"):
-                side, side_back = lowered(self.shortcut, graph, x)
+        if shortcut is not None:
+            with graph.inside("shortcut", "shortcut", shortcut):
+                side, side_back = lowered(shortcut, graph, x)
         if y.shape != side.shape or y.dtype != side.dtype:
             raise self._apart(y, side)
 
         def backward(dy: Value, need: bool) -> Value | None:
             side_dx: Value | None = dy
             if side_back is not None:
-                with graph.inside("shortcut"):
+                with graph.inside("shortcut", "shortcut", shortcut):
                     side_dx = side_back(dy, need)
-            with graph.inside("body"):
+            with graph.inside("body", "body", body):
                 dx = back(dy, need)
             if dx is None or side_dx is None:
                 return None

@@ -10,7 +10,7 @@ import numpy as np
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_input, plain, positive_int, quiet
 from fastconv.nn.init import Init, initial_weights, parameter_dtype
-from fastconv.nn.lowering import Lowered, parameter
+from fastconv.nn.lowering import Lowered, like, parameter
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
 from fastconv.program.graph import Graph, Value
@@ -82,11 +82,13 @@ class _ConvBase(Layer):
 
     def _lowered(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
         """Both passes, as operations; `relu`: the next layer is one, and part of this."""
+        check_input(self, like(x), AXES[len(self.window)], self.channels, self.dtype)
         relu = relu or graph.setting(self, "activation") == "relu"
+        settings = {**graph.setting(self, "settings"), "groups": graph.setting(self, "groups")}
         w, dw = parameter(graph, self.w)
         b, db = (None, None) if self.b is None else parameter(graph, self.b)
         transposed = isinstance(self, ConvTranspose)
-        conv = Convolution(graph, x, w, b, relu, transposed, **self.settings, groups=self.groups)
+        conv = Convolution(graph, x, w, b, relu, transposed, **settings)
 
         def backward(dy: Value, need: bool) -> Value | None:
             if relu:

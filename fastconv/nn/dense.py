@@ -10,7 +10,7 @@ import numpy as np
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, check_input, layer_error, positive_int, quiet
 from fastconv.nn.init import Init, initial_weights, parameter_dtype
-from fastconv.nn.lowering import Lowered, parameter
+from fastconv.nn.lowering import Lowered, like, parameter
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
 from fastconv.program.graph import Graph, Value
@@ -38,6 +38,7 @@ class Flatten(Layer):
 
     def lower(self, graph: Graph, x: Value) -> Lowered:
         """No operation: the same memory in another shape."""
+        self._check_axes(x.shape)
         y = graph.view(x, (x.shape[0], math.prod(x.shape[1:])))
 
         def backward(dy: Value, need: bool) -> Value | None:
@@ -45,12 +46,15 @@ class Flatten(Layer):
 
         return y, backward
 
+    def _check_axes(self, shape: tuple[int, ...]) -> None:
+        if len(shape) < 2:
+            raise layer_error(ValueError, self, f"x: expected (m, ...), got {shape}")
+
     @quiet
     def forward(self, x: Array) -> Array:
         """Return `x` with all axes but the first joined."""
         check_array("x", x, self)
-        if x.ndim < 2:
-            raise layer_error(ValueError, self, f"x: expected (m, ...), got {x.shape}")
+        self._check_axes(x.shape)
         self._cache = (x.shape, x.dtype)
         return x.reshape(x.shape[0], int(np.prod(x.shape[1:], dtype=np.int64)))
 
@@ -137,6 +141,7 @@ class Dense(Layer):
 
     def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
         """Both passes, as operations; `relu`: the next layer is one, and part of this."""
+        check_input(self, like(x), "m", self.inputs, self.dtype)
         w, dw = parameter(graph, self.w)
         b, db = (None, None) if self.b is None else parameter(graph, self.b)
         m, inputs, outputs = x.shape[0], self.inputs, self.outputs

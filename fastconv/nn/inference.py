@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +11,9 @@ import numpy as np
 
 from fastconv import threads
 from fastconv.nn.base import Layer, runner
-from fastconv.nn.checks import Array, check_array, positive_int, quiet
+from fastconv.nn.checks import Array, check_array, quiet
 from fastconv.nn.lowering import lowered
-from fastconv.nn.programs import dtype_of, kept, new_program, programs, table
+from fastconv.nn.programs import dtype_of, images_shape, kept, new_program, programs, table
 from fastconv.program.graph import Graph, Value
 from fastconv.typing import DTypeLike
 
@@ -27,6 +29,7 @@ class _Copies(Graph):
     def __init__(self) -> None:
         super().__init__(inference=True)
         self.copies: dict[int, tuple[Array, Array]] = {}
+        self.twins: dict[int, tuple[Layer, Layer]] = {}
 
     def array(self, array: Array) -> Value:
         """The value of a copy."""
@@ -34,9 +37,23 @@ class _Copies(Graph):
             self.copies[id(array)] = (array, array.copy())
         return super().array(self.copies[id(array)][1])
 
+    def layer(self, layer: Layer) -> Layer:
+        """A copy of a layer that is called back."""
+        if id(layer) not in self.twins:
+            modules = {id(part._ops): part._ops for _, part in layer.walk()}  # shared, not copied
+            self.twins[id(layer)] = (layer, copy.deepcopy(layer, modules))
+        return self.twins[id(layer)][1]
+
     def refresh(self) -> None:
         """Take the arrays as they are now."""
-        for array, copied in self.copies.values():
+        pairs = list(self.copies.values())
+        for layer, twin in self.twins.values():
+            pairs += zip(layer.named_buffers().values(), twin.named_buffers().values(), strict=True)
+            pairs += [
+                (now.value, then.value)
+                for now, then in zip(layer.parameters(), twin.parameters(), strict=True)
+            ]
+        for array, copied in pairs:
             np.copyto(copied, array)
 
 
@@ -52,8 +69,13 @@ class Forward:
         self.x = graph.value(x_shape, dtype, kept=True)
         self.y, _ = lowered(model, graph, self.x)
         self.y.root.kept = True
+        self._versions = itertools.count(1)
         self.version = 0
         self.free = [(new_program(graph), self.version)]
+
+    def renew(self) -> None:
+        """Have all runs that begin from now on pack kernels anew; no number comes twice."""
+        self.version = next(self._versions)
 
     def run(self, x: Array, out: Array) -> None:
         """Compute ``out`` for as many images as there are, or fewer."""
@@ -86,9 +108,12 @@ class InferencePlan:
     """
 
     def __init__(self, model: Layer, x_shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        self.x_shape, self.dtype = x_shape, np.dtype(dtype)
+        self.x_shape, self.dtype, self._model = x_shape, np.dtype(dtype), model
+        self._make()
+
+    def _make(self) -> None:
         self._graph = _Copies()
-        self._forward = Forward(model, self._graph, x_shape, self.dtype)
+        self._forward = Forward(self._model, self._graph, self.x_shape, self.dtype)
         self.y_shape = self._forward.y.shape
 
     @quiet
@@ -110,8 +135,8 @@ class InferencePlan:
         check_array("x", x)
         if x.dtype != self.dtype:
             raise TypeError(f"x: expected dtype {self.dtype}, got {x.dtype}")
-        m = len(x)
-        if x.shape[1:] != self.x_shape[1:] or m > self.x_shape[0]:
+        m = len(x) if x.ndim else 0
+        if x.ndim == 0 or x.shape[1:] != self.x_shape[1:] or m > self.x_shape[0]:
             raise ValueError(
                 f"x: expected {self.x_shape}, as planned, or fewer images, got {x.shape}"
             )
@@ -133,8 +158,11 @@ class InferencePlan:
 
         Not while another thread is in a call.
         """
+        if self._graph.changed():  # other layers, or other settings of them
+            self._make()
+            return
         self._graph.refresh()
-        self._forward.version += 1
+        self._forward.renew()
 
     @property
     def workspace_nbytes(self) -> int:
@@ -157,7 +185,7 @@ class InferencePlan:
 @quiet
 def plan_inference(model: Layer, x_shape: Sequence[int]) -> InferencePlan:
     """Prepare the outputs of a model for batches of one shape: `Sequential.plan_inference`."""
-    shape = tuple(positive_int("x_shape", n) for n in x_shape)
+    shape = images_shape(x_shape)
     dtype = dtype_of(model)
     runner(model)(np.zeros((1, *shape[1:]), dtype))  # its errors name the layer
     return InferencePlan(model, shape, dtype)
@@ -182,5 +210,5 @@ def forward_of(model: Layer, x: Array) -> Forward | None:
             return None
         if found.free[0][0].nbytes <= KEPT_BYTES:
             own.forwards = kept(own.forwards, key, found)
-    found.version += 1  # the weights may be others
+    found.renew()  # the weights may be others
     return found

@@ -39,7 +39,12 @@ class Loss(Watched):
             value[...] = self.forward(z, labels.given)
 
         def backward(z: np.ndarray, dz: np.ndarray) -> None:
-            np.copyto(dz, self.backward())
+            found = self.backward()
+            if np.shape(found) != dz.shape:
+                raise ValueError(f"dz: expected the shape of z, {dz.shape}, got {np.shape(found)}")
+            if np.asarray(found).dtype != dz.dtype:
+                raise TypeError(f"dz: expected dtype {dz.dtype}, got {np.asarray(found).dtype}")
+            np.copyto(dz, found)
 
         graph.python("loss forward", forward, (z,), (value,), checked=True)
         graph.python("loss backward", backward, (z,), (dz,))

@@ -7,12 +7,15 @@ unless `need`. A layer that does not know of programs is called back from betwee
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from fastconv.nn.base import runner
+from fastconv.nn.checks import Array, check_array, layer_error, locate, shown
 from fastconv.program.graph import Graph, Value
 
 if TYPE_CHECKING:
@@ -25,11 +28,13 @@ __all__ = [
     "Lowered",
     "called_back",
     "is_relu",
+    "like",
     "lowered",
     "overrides",
     "parameter",
     "takes_relu",
     "trains",
+    "watch",
 ]
 
 Backward: TypeAlias = Callable[[Value, bool], Value | None]
@@ -40,26 +45,41 @@ PASSES = ("forward", "backward", "backward_parameters", "_function", "_gradient"
 
 def lowered(layer: Layer, graph: Graph, x: Value, **options: Any) -> Lowered:
     """Lower a layer by its own `lower`, or else as one that is called back."""
-    if _knows_programs(layer):
+    watch(graph, layer)
+    if _knows_programs(layer, graph):
+        check_array("x", like(x), layer)
         found: Lowered = layer.lower(graph, x, **options)  # type: ignore[attr-defined]
         return found
     return called_back(layer, graph, x)
 
 
-def _knows_programs(layer: Layer) -> bool:
-    """Whether the layer's `lower` says what its two passes do.
+def watch(graph: Graph, layer: Layer) -> None:
+    """Have the program made anew once the layer is given other passes."""
+    for name in ("forward", "backward", "_ops"):
+        graph.setting(layer, name)
+
+
+def like(x: Value) -> Array:
+    """An array of the value's shape and dtype that takes no memory: for the checks of `x`."""
+    return np.broadcast_to(np.zeros((), x.dtype), x.shape)
+
+
+def _knows_programs(layer: Layer, graph: Graph) -> bool:
+    """Whether the layer's `lower` says what its passes do.
 
     A subclass that overrides a pass, or an object that was given one of its own, has left an
-    inherited `lower` behind.
+    inherited `lower` behind; and naive loops are no part of a program.
     """
-    kind = type(layer)
-    if getattr(kind, "lower", None) is None or any(name in layer.__dict__ for name in PASSES):
+    kind, passes = type(layer), PASSES + (("infer",) if graph.inference else ())
+    if getattr(kind, "lower", None) is None or any(name in layer.__dict__ for name in passes):
+        return False
+    if layer._ops is not None:
         return False
     for owner in kind.__mro__:
+        if any(name in vars(owner) for name in passes) and "lower" not in vars(owner):
+            return False
         if "lower" in vars(owner):
             return vars(owner)["lower"] is not None
-        if any(name in vars(owner) for name in PASSES):
-            return False
     return False
 
 
@@ -68,16 +88,17 @@ def trains(graph: Graph, layer: Layer) -> bool:
     return not graph.inference and bool(graph.setting(layer, "training"))
 
 
-def takes_relu(layer: Layer) -> bool:
+def takes_relu(layer: Layer, graph: Graph) -> bool:
     """Whether a ReLU behind the layer can be a part of its lowering."""
-    if not _knows_programs(layer):
+    if not _knows_programs(layer, graph):
         return False
     return "relu" in signature(layer.lower).parameters  # type: ignore[attr-defined]
 
 
-def is_relu(layer: Layer) -> bool:
+def is_relu(layer: Layer, graph: Graph) -> bool:
     """Whether the layer is ReLU and nothing else."""
-    return bool(getattr(layer, "rectifies", False)) and _knows_programs(layer)
+    watch(graph, layer)
+    return bool(getattr(layer, "rectifies", False)) and _knows_programs(layer, graph)
 
 
 def overrides(thing: Any, kind: type, *names: str) -> bool:
@@ -131,10 +152,13 @@ def called_back(layer: Layer, graph: Graph, x: Value) -> Lowered:
     What it keeps of `x` and gives as `y` stays as it is until its backward pass is over.
     """
     shape, dtype = _result(layer, x)
-    y = graph.value(shape, dtype)
+    y, places = graph.value(shape, dtype), graph.places
+    held = graph.layer(layer)
 
     def forward(x: np.ndarray, out: np.ndarray) -> None:
-        _fill(out, layer.infer(x) if graph.inference else layer.forward(x), layer)
+        run = runner(held) if graph.inference else layer.forward
+        with _located(places):
+            _fill(out, run(x), layer, "forward")
 
     graph.python("forward", forward, (x,), (y,))
 
@@ -142,10 +166,11 @@ def called_back(layer: Layer, graph: Graph, x: Value) -> Lowered:
         dx = graph.value(x.shape, x.dtype) if need else None
 
         def work(dy: np.ndarray, x: np.ndarray, y: np.ndarray, *out: np.ndarray) -> None:
-            if out:
-                _fill(out[0], layer.backward(dy), layer)
-            else:
-                layer.backward_parameters(dy)
+            with _located(places):
+                if out:
+                    _fill(out[0], layer.backward(dy), layer, "backward")
+                else:
+                    layer.backward_parameters(dy)
 
         graph.python("backward", work, (dy, x, y), () if dx is None else (dx,))
         return dx
@@ -155,14 +180,39 @@ def called_back(layer: Layer, graph: Graph, x: Value) -> Lowered:
 
 def _result(layer: Layer, x: Value) -> tuple[tuple[int, ...], Any]:
     """Shape and dtype of what the layer makes of `x`."""
-    y = layer.infer(np.zeros(x.shape, x.dtype))
+    try:
+        y = runner(layer)(np.zeros(x.shape, x.dtype))
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:
+        cause = f"x: infer of images of zeros raised {type(error).__name__}: {error}"
+        raise layer_error(ValueError, layer, cause) from error
+    _check_result(y, layer, "infer")
     return y.shape, y.dtype
 
 
-def _fill(out: np.ndarray, result: np.ndarray, layer: Layer) -> None:
+def _check_result(result: Any, layer: Layer, name: str) -> None:
+    if not isinstance(result, np.ndarray):
+        raise layer_error(TypeError, layer, f"{name} gave {shown(result)}, which is no array")
+
+
+def _fill(out: np.ndarray, result: Any, layer: Layer, name: str) -> None:
+    _check_result(result, layer, name)
     if result.shape != out.shape or result.dtype != out.dtype:
-        raise ValueError(
-            f"{type(layer).__name__}: it gave an array {result.shape} of {result.dtype} where it "
-            f"gave {out.shape} of {out.dtype} when the step was planned"
+        cause = (
+            f"{name} gave an array {result.shape} of {result.dtype} where {out.shape} of "
+            f"{out.dtype} is needed"
         )
+        raise layer_error(ValueError if result.shape != out.shape else TypeError, layer, cause)
     np.copyto(out, result)
+
+
+@contextmanager
+def _located(places: Sequence[tuple[str, Any]]) -> Iterator[None]:
+    """Errors in the ``with`` block say in which layer they were raised, as the plain passes do."""
+    try:
+        yield
+    except Exception as error:
+        for name, layer in reversed(places):
+            locate(error, name, layer)
+        raise

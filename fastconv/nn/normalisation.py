@@ -18,7 +18,7 @@ from fastconv.nn.checks import (
     unit_interval,
 )
 from fastconv.nn.init import parameter_dtype
-from fastconv.nn.lowering import Lowered, parameter, trains
+from fastconv.nn.lowering import Lowered, like, parameter, trains
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
 from fastconv.program import layers
@@ -102,12 +102,7 @@ class BatchNorm(Layer):
     @quiet
     def forward(self, x: Array) -> Array:
         """Normalise `x` (..., C); an empty batch leaves the running statistics alone."""
-        check_array("x", x, self)
-        if x.ndim < 2 or x.shape[-1] != self.channels:
-            cause = f"x: expected (m, ..., {self.channels}), got {x.shape}"
-            raise layer_error(ValueError, self, cause)
-        if x.dtype != self.dtype:
-            raise layer_error(TypeError, self, f"x: expected dtype {self.dtype}, got {x.dtype}")
+        self._check(x)
         count = math.prod(x.shape[:-1])
         if self.training and count == 1:
             raise self._one_value(x.shape)
@@ -122,12 +117,21 @@ class BatchNorm(Layer):
         self._cache = (x, table, use_batch)
         return y
 
+    def _check(self, x: Array) -> None:
+        check_array("x", x, self)
+        if x.ndim < 2 or x.shape[-1] != self.channels:
+            cause = f"x: expected (m, ..., {self.channels}), got {x.shape}"
+            raise layer_error(ValueError, self, cause)
+        if x.dtype != self.dtype:
+            raise layer_error(TypeError, self, f"x: expected dtype {self.dtype}, got {x.dtype}")
+
     def _one_value(self, shape: tuple[int, ...]) -> Exception:
         cause = f"x: more than one value per channel is needed in training, got {shape}"
         return layer_error(OneValueError, self, cause)
 
     def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
         """Both passes, as operations; `relu`: the next layer is one, and part of this."""
+        self._check(like(x))
         scale, scale_grad = parameter(graph, self.scale)
         shift, shift_grad = parameter(graph, self.shift)
         running = (

@@ -10,6 +10,7 @@ import numpy as np
 from fastconv.nn.base import Layer, Parameter
 from fastconv.nn.checks import Array, assign, quiet, real_number, shown, unit_interval
 from fastconv.nn.lowering import overrides
+from fastconv.nn.lowering import parameter as values_of
 from fastconv.program.graph import Graph
 from fastconv.program.ops.optimizers import Update, adam_scalars, sgd_scalars
 
@@ -71,8 +72,8 @@ class Optimizer:
         if update.copies:
             Optimizer.lower(self, graph)
             return
-        grads = [graph.array(parameter.grad) for parameter in self.parameters]
-        values = [graph.array(parameter.value) for parameter in self.parameters]
+        pairs = [values_of(graph, found) for found in graph.setting(self, "parameters")]
+        values, grads = [value for value, _ in pairs], [grad for _, grad in pairs]
 
         def before() -> None:
             numbers = scalars()

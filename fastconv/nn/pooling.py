@@ -83,7 +83,8 @@ class MaxPool(_Pool):
 
     def lower(self, graph: Graph, x: Value) -> Lowered:
         """Both passes, as operations."""
-        return _lowered(Pooling(graph, "max", x, self.window, **self.settings))
+        settings = graph.setting(self, "settings")
+        return _lowered(Pooling(graph, "max", x, graph.setting(self, "window"), **settings))
 
     @quiet
     def forward(self, x: Array) -> Array:
@@ -139,9 +140,9 @@ class AvgPool(_Pool):
 
     def lower(self, graph: Graph, x: Value) -> Lowered:
         """Both passes, as operations."""
-        settings = dict(self.settings)
+        settings, window = dict(graph.setting(self, "settings")), graph.setting(self, "window")
         include_pad = settings.pop("count_include_pad")
-        return _lowered(Pooling(graph, "mean", x, self.window, include_pad, **settings))
+        return _lowered(Pooling(graph, "mean", x, window, include_pad, **settings))
 
     @quiet
     def forward(self, x: Array) -> Array:
@@ -180,6 +181,7 @@ class GlobalAvgPool(Layer):
 
     def lower(self, graph: Graph, x: Value) -> Lowered:
         """Both passes, as operations."""
+        self._check_axes(x.shape)
         y = image_means(graph, x)
         pool = Pooling(graph, "mean", x, x.shape[1:-1], backward_only=True)
 
@@ -188,12 +190,15 @@ class GlobalAvgPool(Layer):
 
         return y, backward
 
+    def _check_axes(self, shape: tuple[int, ...]) -> None:
+        if not 3 <= len(shape) <= 5:
+            raise layer_error(ValueError, self, f"x: expected (m, H, W, C), got {shape}")
+
     @quiet
     def forward(self, x: Array) -> Array:
         """Average `x` (m, H, W, C) over H and W (1-D: W; 3-D: D, H, W)."""
         check_array("x", x, self)
-        if not 3 <= x.ndim <= 5:
-            raise layer_error(ValueError, self, f"x: expected (m, H, W, C), got {x.shape}")
+        self._check_axes(x.shape)
         y: Array
         if self._ops is None and x.size:
             y = pooling.global_avg_pool(x)

@@ -10,12 +10,13 @@ import numpy as np
 
 from fastconv import threads
 from fastconv.nn.base import Layer
+from fastconv.nn.checks import positive_int, shown
 from fastconv.program.graph import Graph
 
 if TYPE_CHECKING:
     from fastconv.program.machine import Program
 
-__all__ = ["KEPT", "dtype_of", "kept", "new_program", "programs", "table"]
+__all__ = ["KEPT", "dtype_of", "images_shape", "kept", "new_program", "programs", "table"]
 
 # Plans that a model keeps, and programs that a plan keeps for shorter batches.
 KEPT = 8
@@ -66,3 +67,15 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 def dtype_of(model: Layer) -> np.dtype[Any]:
     """The dtype of a model's images: that of its parameters."""
     return next((p.dtype for p in model.parameters()), np.dtype(np.float32))
+
+
+def images_shape(x_shape: Any) -> tuple[int, ...]:
+    """A caller's `x_shape`, checked."""
+    try:
+        numbers = tuple(x_shape)
+    except TypeError:
+        raise TypeError(f"x_shape: (m, H, W, C) is needed, got {shown(x_shape)}") from None
+    shape = tuple(positive_int("x_shape", n) for n in numbers)
+    if len(shape) < 2:
+        raise ValueError(f"x_shape: expected (m, ...), got {shape}")
+    return shape

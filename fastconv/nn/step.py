@@ -7,7 +7,9 @@ into one arena) -> bind (calls of compiled entries) -> run (one launch). See `fa
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from fastconv.nn.fit_arguments import check_loss, check_model, check_optimizer
 from fastconv.nn.losses import Loss
 from fastconv.nn.lowering import Labels, lowered
 from fastconv.nn.optimizers import Optimizer
-from fastconv.nn.programs import KEPT, dtype_of, kept, new_program, programs, table
+from fastconv.nn.programs import KEPT, dtype_of, images_shape, kept, new_program, programs, table
 from fastconv.program.graph import Graph, Timing
 
 __all__ = ["StepPlan", "forget", "plan_step", "step_of"]
@@ -34,18 +36,28 @@ class _Batch:
         graph = self.graph = Graph()
         self.labels = Labels()
         x = graph.value(x_shape, dtype, kept=True)
+        for owner, name in ((loss, "forward"), (loss, "backward"), (optimizer, "step")):
+            graph.setting(owner, name)
         z, backward = lowered(model, graph, x)
         z.root.kept = True
-        result, dz = loss.lower(graph, z, self.labels)
+        # a loss or an optimizer by its methods alone is called back
+        lower_loss = getattr(loss, "lower", partial(Loss.lower, loss))
+        result, dz = lower_loss(graph, z, self.labels)
         result.kept = True
         backward(dz, False)
-        optimizer.lower(graph)
+        getattr(optimizer, "lower", partial(Optimizer.lower, optimizer))(graph)
+        # what plain passes have left there belongs to none of the program's
+        caches = [(vars(layer), "_cache") for _, layer in model.walk()]
+        caches.append((getattr(loss, "__dict__", {}), "_dz"))
+        self._caches = [(held, name) for held, name in caches if name in held]
         self.program = new_program(graph)
         self.x, self.z, self.result = map(self.program.array, (x, z, result))
 
     def run(self, x: Array, y: Any) -> tuple[float, Array]:
         """One step."""
         self.take(x, y)
+        for held, name in self._caches:
+            held[name] = None
         if self.program.run():
             for function in self.graph.after:
                 function()
@@ -79,7 +91,6 @@ class StepPlan:
         self.model, self.loss, self.optimizer, self.x_shape = model, loss, optimizer, x_shape
         self.dtype = dtype_of(model)
         self._batches: OrderedDict[int, _Batch] = OrderedDict()
-        self._passes = [layer for _, layer in model.walk() if "_cache" in vars(layer)]
         self._lock = programs(model).lock
         self._batch(x_shape[0])
 
@@ -108,20 +119,23 @@ class StepPlan:
         RuntimeError
             If another thread is in a step of the model.
         """
+        with self._alone(x):
+            return self._batch(len(x)).run(x, y)
+
+    @contextmanager
+    def _alone(self, x: Array) -> Iterator[None]:
+        """Images that have been checked, and no other thread in a step."""
         check_array("x", x)
         if x.dtype != self.dtype:
             raise TypeError(f"x: expected dtype {self.dtype}, got {x.dtype}")
-        if x.shape[1:] != self.x_shape[1:] or not 1 <= len(x) <= self.x_shape[0]:
+        if x.shape[1:] != self.x_shape[1:] or x.ndim == 0 or not 1 <= len(x) <= self.x_shape[0]:
             raise ValueError(
                 f"x: expected {self.x_shape}, as planned, or fewer images, got {x.shape}"
             )
         if not self._lock.acquire(blocking=False):
             raise RuntimeError("model: another thread is in a training step of it")
         try:
-            batch = self._batch(len(x))
-            for layer in self._passes:  # what a plain pass has left is no longer the last one's
-                vars(layer)["_cache"] = None
-            return batch.run(x, y)
+            yield
         finally:
             self._lock.release()
 
@@ -170,15 +184,16 @@ class StepPlan:
         ['1 Dense forward', 'loss', '1 Dense kernel gradient', '1 Dense bias gradient', 'update']
         """
         positive_int("repeats", repeats)
-        batch, held = self._batch(len(x)), _Held(self.model, self.optimizer)
-        try:
-            found: list[list[Timing]] = []
-            for _ in range(repeats):
-                batch.take(x, y)
-                found.append(batch.program.profile())
+        with self._alone(x):
+            batch, held = self._batch(len(x)), _Held(self.model, self.optimizer)
+            try:
+                found: list[list[Timing]] = []
+                for _ in range(repeats):
+                    batch.take(x, y)
+                    found.append(batch.program.profile())
+                    held.restore()
+            finally:
                 held.restore()
-        finally:
-            held.restore()
         return [min(rows, key=lambda row: row.seconds) for rows in zip(*found, strict=True)]
 
     def __repr__(self) -> str:
@@ -195,7 +210,8 @@ class _Held:
     """What a step changes of a model and an optimizer, as it was."""
 
     def __init__(self, model: Layer, optimizer: Optimizer) -> None:
-        self._optimizer, self._state = optimizer, optimizer.state()
+        self._optimizer = optimizer
+        self._state = optimizer.state() if hasattr(optimizer, "load_state") else None
         arrays = [p.value for p in model.parameters()] + [p.grad for p in model.parameters()]
         arrays += model.named_buffers().values()
         self._arrays = [(array, array.copy()) for array in arrays]
@@ -210,7 +226,8 @@ class _Held:
             array[...] = copied
         for generator, state in self._generators:
             generator.bit_generator.state = state
-        self._optimizer.load_state(self._state)
+        if self._state is not None:
+            self._optimizer.load_state(self._state)
 
 
 @quiet
@@ -253,7 +270,7 @@ def plan_step(model: Layer, loss: Loss, optimizer: Optimizer, x_shape: Sequence[
     check_model(model)
     check_loss(loss)
     check_optimizer(optimizer, model)
-    shape = tuple(positive_int("x_shape", n) for n in x_shape)
+    shape = images_shape(x_shape)
     runner(model)(np.zeros((1, *shape[1:]), dtype_of(model)))  # its errors name the layer
     return StepPlan(model, loss, optimizer, shape)
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastconv import threads
+
 if TYPE_CHECKING:
     from fastconv.engine.call import Call
 
@@ -142,8 +144,11 @@ class Graph:
     before: list[Callable[[], None]] = field(default_factory=list)
     after: list[Callable[[], None]] = field(default_factory=list)
     # What the operations were made for: ``(object, attribute, value)``; see `Graph.setting`.
-    settings: list[tuple[Any, str, Any]] = field(default_factory=list)
+    settings: dict[tuple[int, str], tuple[Any, str, Any]] = field(default_factory=dict)
     where: str = ""  # prefix of labels
+    places: tuple[tuple[str, Any], ...] = ()  # names and layers that `inside` is in
+    # Threads that a run may use: all scratch is made for so many.
+    most: int = field(default_factory=threads.get_num_threads)
     inference: bool = False  # whether there is no backward pass, and layers are in evaluation mode
     _known: dict[int, Value] = field(default_factory=dict)
 
@@ -162,15 +167,20 @@ class Graph:
         """The same elements in another shape."""
         return Value(shape, value.dtype, base=value)
 
+    def layer(self, layer: Any) -> Any:
+        """The layer that a program of inference calls back."""
+        return layer
+
     def setting(self, owner: Any, name: str) -> Any:
         """An attribute on which the operations depend: if it changes, they must be made anew."""
         value = getattr(owner, name)
-        self.settings.append((owner, name, value))
+        kept = value.copy() if isinstance(value, dict | list) else value
+        self.settings.setdefault((id(owner), name), (owner, name, kept))
         return value
 
     def changed(self) -> bool:
         """Whether a setting is no longer what it was; arrays count by identity."""
-        for owner, name, value in self.settings:
+        for owner, name, value in self.settings.values():
             now = getattr(owner, name)
             if now is not value and (isinstance(value, np.ndarray) or now != value):
                 return True
@@ -214,10 +224,11 @@ class Graph:
         self.first.append(Operation(name, None, function, tuple(reads), tuple(writes)))
 
     @contextmanager
-    def inside(self, where: str) -> Iterator[None]:
-        """Labels of what is added in the ``with`` block begin with `where`."""
-        outside, self.where = self.where, f"{self.where}{where} "
+    def inside(self, where: str, name: str, layer: Any) -> Iterator[None]:
+        """Labels of what is added in the ``with`` block begin with `where`: a container's part."""
+        outside = self.where, self.places
+        self.where, self.places = f"{self.where}{where} ", (*self.places, (name, layer))
         try:
             yield
         finally:
-            self.where = outside
+            self.where, self.places = outside

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import threads
 from fastconv.geometry import Geometry
 from fastconv.geometry.resolve import conv_geometry, pool_geometry, transpose_geometry
 from fastconv.plans.compiled import engine, pools, products
@@ -65,7 +64,7 @@ class Convolution:
 
     def kernel_grad(self, dy: Value, dw: Value) -> None:
         """``dw``, into an array of the caller's."""
-        product, most = self._plan.product("kernel_grad"), threads.get_num_threads()
+        product, most = self._plan.product("kernel_grad"), self._graph.most
         x, dy = (dy, self._x) if self._transposed else (self._x, dy)
 
         def make(scratch: int, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> Sequence[Any]:
@@ -87,12 +86,12 @@ class Convolution:
         self, label: str, kind: str, source: Value, target: Value, b: Value | None, relu: bool
     ) -> None:
         """The forward product or the input gradient: source (x or dy), kernel, target (y or dx)."""
-        product, most = self._plan.product(kind), threads.get_num_threads()
+        product, most = self._plan.product(kind), self._graph.most
         choice = product.choice
+        if not choice.complete:
+            _fill(self._graph, target, b, relu)
         if b is not None and choice.in_rows:
             b = _repeated(self._graph, b, choice.columns)
-        if not choice.complete:
-            _fill(self._graph, target, b if not choice.in_rows else None, relu)
         if not choice.lattice.phases:
             return
         # a bias, if there is one, is the last that is read
@@ -157,7 +156,7 @@ class Pooling:
     ) -> None:  # fmt: skip
         g = pool_geometry(x.shape, window, name="x", **options)
         self._graph, self._x = graph, x
-        self._pools, self._most = pools(g, x.dtype, include_pad), threads.get_num_threads()
+        self._pools, self._most = pools(g, x.dtype, include_pad), graph.most
         self._scratch = self._most * self._pools.scratch_bytes
         self.y = graph.value(g.y_shape, x.dtype)
         self._argmax = None

@@ -77,7 +77,7 @@ class _Segment:
     def __call__(self, most: int) -> bool:
         """Make all calls, on at most so many threads; whether all that was checked is finite."""
         np.copyto(self.words, self.template)
-        start(self._entry, self.address, min(self.threads, most))
+        start(self._entry, self.address, threads.allowed(min(self.threads, most)))
         if not self._kept:
             self.keep(True)
         return all(math.isfinite(number.flat[0]) for number in self._checked)
@@ -110,7 +110,7 @@ class Program:
 
     def __init__(self, graph: Graph) -> None:
         self.operations = [*graph.first, *graph.operations]
-        self.most = threads.get_num_threads()
+        self.most = graph.most
         placement = place(self.operations)
         scratch = max((operation.scratch for operation in self.operations), default=0)
         self.nbytes = placement.nbytes + scratch + ALIGNMENT
@@ -120,8 +120,10 @@ class Program:
         self._arena = self._memory[skipped : skipped + placement.nbytes]
         self._scratch = address_of(self._memory) + skipped + placement.nbytes
         self._offsets = placement.offsets
+        self._loose: dict[Value, np.ndarray] = {}  # of values that no operation touches
         self._alive: list[Any] = []  # arrays that calls know by address only
         self._pieces = self._bound(self.operations)
+        self._alone: list[list[Callable[[int], bool]]] = []  # each operation's, for a profile
 
     def array(self, value: Value) -> np.ndarray:
         """The array of a value."""
@@ -130,6 +132,9 @@ class Program:
         root = value.root
         if root.array is not None:
             return root.array.reshape(value.shape)
+        if root not in self._offsets:
+            loose = self._loose.setdefault(root, np.empty(root.shape, root.dtype))
+            return loose.reshape(value.shape)
         at = self._offsets[root]
         return self._arena[at : at + value.nbytes].view(value.dtype).reshape(value.shape)
 
@@ -147,11 +152,12 @@ class Program:
     def profile(self) -> list[Timing]:
         """Run all operations one at a time, and measure them."""
         most = min(self.most, threads.get_num_threads())
+        self._alone = self._alone or [self._bound([operation]) for operation in self.operations]
         found = []
-        for operation in self.operations:
-            (piece,) = self._bound([operation])
+        for operation, pieces in zip(self.operations, self._alone, strict=True):
             begin = time.perf_counter()
-            piece(most)
+            for piece in pieces:
+                piece(most)
             seconds = time.perf_counter() - begin
             found.append(Timing(operation.label, seconds, operation.flops, operation.nbytes))
         return found
@@ -165,8 +171,9 @@ class Program:
             self._alive.append(arrays)
             if operation.make is not None:
                 calls = list(operation.make(self._scratch, *arrays))
-                steps += [(call, None) for call in calls[:-1]]
-                steps.append((calls[-1], arrays[-1] if operation.checked else None))
+                steps += [(call, None) for call in calls]
+                if operation.checked:
+                    steps[-1] = (calls[-1], arrays[-1])
                 continue
             if steps:
                 pieces.append(_Segment(steps, self.most))

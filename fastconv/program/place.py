@@ -65,6 +65,7 @@ def place(operations: Sequence[Operation]) -> Placement:
 
 def _lives(operations: Sequence[Operation]) -> dict[Value, _Life]:
     lives: dict[Value, _Life] = {}
+    kept: list[_Life] = []
     for i, operation in enumerate(operations):
         for value in operation.values:
             root = value.root
@@ -73,7 +74,9 @@ def _lives(operations: Sequence[Operation]) -> dict[Value, _Life]:
             life = lives.setdefault(root, _Life(i, i, root.nbytes))
             life.end = i
             if root.kept or value.kept:
-                life.begin, life.end = 0, len(operations)
+                kept.append(life)
+    for life in kept:
+        life.begin, life.end = 0, len(operations)
     return lives
 
 
@@ -87,7 +90,8 @@ def _shared(operations: Sequence[Operation], lives: dict[Value, _Life]) -> dict[
         if written.array is None and read.array is None and written is not read:
             ends = lives[_owner(found, read)].end if read in lives else -1
             dies = lives[read].end == i and ends <= i and not read.kept
-            if dies and lives[written].begin == i and written.nbytes <= read.nbytes:
+            new = lives[written].begin == i and lives[written].end < len(operations)  # not kept
+            if dies and new and written.nbytes <= read.nbytes:
                 found[written] = read
     return found
 

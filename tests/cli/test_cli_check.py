@@ -14,6 +14,7 @@ from fastconv.problems import find_table, parse_problem, read_problems
 from fastconv.selfcheck.functions import CHECKS, check_ops, difference
 from fastconv.selfcheck.gradients import check_gradients
 from fastconv.selfcheck.models import check_models, models
+from fastconv.selfcheck.programs import check_programs
 from fastconv.selfcheck.score import Score
 from fastconv.selfcheck.trials import Trial
 
@@ -57,7 +58,7 @@ def test_command(capsys, monkeypatch):
     rows = {line.split("  ")[0].strip(): line.split() for line in out.splitlines()}
     for op in CHECKS:
         assert rows[op][-2:] == ["0", "0"]
-    for name in models():
+    for name in (*models(), "programs"):
         assert rows[name][-2] == "0"
     assert int(rows["total"][1]) > 5000
     assert re.search(r"^no failures in \d+ cases, [\d.]+ s, seed 5$", out, re.MULTILINE)
@@ -173,3 +174,33 @@ def test_scores_and_differences():
     assert difference([np.float32([1, np.inf])], [np.array([1.0, np.inf])], f4) == 0.0
     assert difference([np.array([3])], [np.array([5])], f4) == 2.0
     assert difference([np.float64([1])], [np.float64([1])], f4) == float("inf")
+
+
+def test_programs_that_are_wrong_are_seen_to_fail():
+    from fastconv import nn
+
+    (right,) = check_programs()
+    assert (right.failures, right.worst) == (0, 0)
+    assert right.cases > 500
+
+    def wrong(model, loss, optimizer, x_shape):
+        step = nn.plan_step(model, loss, optimizer, x_shape)
+
+        def one_bit(x, y):
+            found = step(x, y)
+            w = model.parameters()[0].value
+            w.flat[0] = np.nextafter(w.flat[0], w.dtype.type(9))
+            return found
+
+        return one_bit
+
+    (score,) = check_programs(plan=wrong)
+    assert score.failures > 50
+    assert ", 1 threads, step 0: 0.w: error" in score.first_failure
+
+    def broken(*args):
+        raise RuntimeError("no plan")
+
+    (score,) = check_programs(plan=broken)
+    assert score.failures == score.cases == 21
+    assert "RuntimeError: no plan" in score.first_failure

@@ -78,11 +78,16 @@ def network(ops=None):
 
 
 def everything(model):
-    """All that a layer holds, by identity, and the contents of arrays and generators."""
+    """All that a layer holds, by identity, and the contents of arrays and generators.
+
+    But for the programs, which are kept for the next call, and of which copies know nothing.
+    """
     found = []
     hidden = list(model.layers[3].others[0][0].walk())
     for path, layer in [*model.walk(), *hidden]:
         for name, value in sorted(vars(layer).items()):
+            if name == "_programs":
+                continue
             array = value.tobytes() if isinstance(value, np.ndarray) else None
             state = getattr(getattr(value, "bit_generator", None), "state", None)
             size = len(value) if isinstance(value, (list, dict)) else None

@@ -20,8 +20,8 @@ def add(parser: Parser) -> None:
     parser.description = (
         "Compare every function with the naive loops, exactly, on integers, in three dtypes and "
         "both data formats; then its gradients with differences; then the example CNNs with the "
-        "same networks on the naive loops, layer by layer. Takes about half a minute. The exit "
-        "status is 0 only if nothing failed."
+        "same networks on the naive loops, layer by layer, and as programs. Takes about half a "
+        "minute. The exit status is 0 only if nothing failed."
     )
     parser.add_argument(
         "--deep",
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from fastconv.selfcheck.functions import check_ops
     from fastconv.selfcheck.gradients import check_gradients
     from fastconv.selfcheck.models import check_models
+    from fastconv.selfcheck.programs import check_programs
     from fastconv.selfcheck.trials import random_problem
 
     start = time.perf_counter()
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     tick.close()
     scores += check_gradients(fastconv, args.seed)
     scores += check_models(fastconv, args.seed)
+    scores += check_programs(args.seed)
     if args.deep:
         from fastconv.selfcheck.deep.runner import run_all
 
