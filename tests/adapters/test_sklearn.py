@@ -252,7 +252,9 @@ def test_every_parameter_is_looked_at():
 
 @pytest.mark.parametrize("estimator", [CNNClassifier, CNNRegressor])
 @pytest.mark.parametrize(
-    ("name", "value"), [(n, v) for n, values in WRONG.items() for v in values], ids=repr
+    ("name", "value"),
+    [(n, v) for n, values in WRONG.items() for v in values],
+    ids=lambda value: re.sub(" at 0x.*", "", repr(value)),  # the same in every process
 )
 def test_a_wrong_parameter_is_named_before_anything_is_changed(estimator, name, value):
     others = [n for n in WRONG if n != name] + ["lr", "weight_decay", "min_delta", "patience"]
