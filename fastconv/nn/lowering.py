@@ -73,7 +73,7 @@ def _knows_programs(layer: Layer, graph: Graph) -> bool:
     kind, passes = type(layer), PASSES + (("infer",) if graph.inference else ())
     if getattr(kind, "lower", None) is None or any(name in layer.__dict__ for name in passes):
         return False
-    if layer._ops is not None:
+    if layer._ops is not None or not _in_place(layer):
         return False
     for owner in kind.__mro__:
         if any(name in vars(owner) for name in passes) and "lower" not in vars(owner):
@@ -81,6 +81,19 @@ def _knows_programs(layer: Layer, graph: Graph) -> bool:
         if "lower" in vars(owner):
             return vars(owner)["lower"] is not None
     return False
+
+
+def _in_place(layer: Layer) -> bool:
+    """Whether compiled loops can work on the layer's parameters where they lie.
+
+    Who replaces an array by one of another layout or dtype gets what the plain passes make of it.
+    """
+    dtype = getattr(layer, "dtype", None)  # of all layers with parameters that know programs
+    return all(
+        array.flags.c_contiguous and array.dtype == dtype and array.shape == parameter.value.shape
+        for parameter in layer._parameters.values()
+        for array in (parameter.value, parameter.grad)
+    )
 
 
 def trains(graph: Graph, layer: Layer) -> bool:

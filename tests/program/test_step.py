@@ -240,6 +240,12 @@ def rebind(parameter):
         object.__setattr__(parameter, name, view)
 
 
+def of_other_layout(parameter):
+    """Fortran's order, which the plain passes copy."""
+    for name in ("value", "grad"):
+        object.__setattr__(parameter, name, np.asfortranarray(getattr(parameter, name)))
+
+
 def replace_layers(model, optimizer):
     model.layers = (*model.layers[:5], nn.AvgPool(2), *model.layers[6:])
 
@@ -287,6 +293,7 @@ CHANGES = {
         {name: a + a.dtype.type(1) for name, a in optimizer.state().items()}
     ),
     "other arrays": lambda model, _: [rebind(parameter) for parameter in model.parameters()],
+    "arrays of another layout": lambda model, _: [of_other_layout(p) for p in model.parameters()],
     "other values": lambda model, _: [p.assign(p.value / 2) for p in model.parameters()],
     "fewer parameters": drop_parameters,
     "a shortcut": replace_a_layer("shortcut", nn.Tanh),
