@@ -19,7 +19,7 @@ from fastconv.nn.checks import (
     quiet,
     shown,
 )
-from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu
+from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu, wants_gradient
 from fastconv.program import naive_elementwise
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import each
@@ -106,10 +106,13 @@ class Sequential(Layer):
                     passed.output_shape = x.shape[1:]
             i += 1 + len(options)
 
+        parts = [layer for (_, _, layer), _ in steps]
+
         def backward(dy: Value, need: bool) -> Value | None:
             for k, (place, back) in reversed(list(enumerate(steps))):
+                wanted = k > 0 and wants_gradient(parts[:k], parts[k], graph)
                 with graph.inside(*place):
-                    dx = back(dy, need or k > 0)
+                    dx = back(dy, need or wanted)
                 if dx is None:
                     return None
                 dy = dx

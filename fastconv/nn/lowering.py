@@ -34,6 +34,7 @@ __all__ = [
     "parameter",
     "takes_relu",
     "trains",
+    "wants_gradient",
     "watch",
 ]
 
@@ -93,6 +94,18 @@ def _in_place(layer: Layer) -> bool:
         array.flags.c_contiguous and array.dtype == dtype and array.shape == parameter.value.shape
         for parameter in layer._parameters.values()
         for array in (parameter.value, parameter.grad)
+    )
+
+
+def wants_gradient(before: Sequence[Layer], layer: Layer, graph: Graph) -> bool:
+    """Whether a layer's ``dx`` is needed, where nobody wants that of the chain.
+
+    It is if one of the layers before it trains, or is called back: its `backward` may do anything.
+    So may that of a layer in `layer` that is called back.
+    """
+    parts = [part for first in before for _, part in first.walk()]
+    return any(part._parameters for part in parts) or any(
+        not _knows_programs(part, graph) for part in [*parts, *(part for _, part in layer.walk())]
     )
 
 

@@ -138,6 +138,30 @@ ONE = {
 }
 
 
+FIRST = {
+    "Flatten": (lambda: [nn.Flatten(), nn.Dense(128, 3, rng=0)], False),
+    "pools": (lambda: [nn.AvgPool(2), nn.ReLU(), nn.Conv(2, 3, 4, rng=0), nn.Flatten()], False),
+    "own without parameters": (lambda: [Square(), nn.Flatten(), nn.Dense(128, 3, rng=0)], True),
+    "own behind": (lambda: [nn.ReLU(), Louder(2, 3, 8, rng=0), nn.Flatten()], True),
+    "own in a chain": (
+        lambda: [nn.ReLU(), nn.Sequential(Louder(2, 3, 8, rng=0)), nn.Flatten()], True),
+    "in a residual": (
+        lambda: [nn.Residual(nn.Tanh()), nn.Flatten(), nn.Dense(128, 3, rng=0)], False),
+    "norm": (lambda: [nn.BatchNorm(2), nn.Flatten(), nn.Dense(128, 3, rng=0)], True),
+}  # fmt: skip
+
+
+@BY
+@pytest.mark.parametrize("name", FIRST)
+def test_gradients_that_no_parameter_needs_are_left_out(name, by):
+    layers, wanted = FIRST[name]
+    ours, twin = (trained(make_model=lambda: nn.Sequential(*layers())) for _ in range(2))
+    compare_steps(by(*ours, (5, 8, 8, 2)), *ours, twin, [batch(5, 1), batch(2, 2)])
+    labels = str(nn.plan_step(*ours, (5, 8, 8, 2)))
+    own = "Louder backward" in labels
+    assert ("input gradient" in labels or own) == wanted
+
+
 def with_head(layer):
     shape = layer.infer(np.zeros((1, 8, 8, 2), np.float32)).shape
     for parameter in layer.parameters():
