@@ -21,7 +21,7 @@ from fastconv.nn.checks import (
     shown,
 )
 from fastconv.nn.inference import InferencePlan, forward_of, plan_inference
-from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu
+from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu, wants_gradient
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import built, described, register
 from fastconv.nn.storage import load_model, save_model
@@ -118,10 +118,13 @@ class Sequential(Layer):
                     passed.output_shape = x.shape[1:]
             i += 1 + len(options)
 
+        parts = [layer for (_, _, layer), _ in steps]
+
         def backward(dy: Value, need: bool) -> Value | None:
             for k, (place, back) in reversed(list(enumerate(steps))):
+                wanted = k > 0 and wants_gradient(parts[:k], parts[k], graph)
                 with graph.inside(*place):
-                    dx = back(dy, need or k > 0)
+                    dx = back(dy, need or wanted)
                 if dx is None:
                     return None
                 dy = dx

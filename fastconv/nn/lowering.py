@@ -34,6 +34,7 @@ __all__ = [
     "parameter",
     "takes_relu",
     "trains",
+    "wants_gradient",
     "watch",
 ]
 
@@ -73,7 +74,7 @@ def _knows_programs(layer: Layer, graph: Graph) -> bool:
     kind, passes = type(layer), PASSES + (("infer",) if graph.inference else ())
     if getattr(kind, "lower", None) is None or any(name in layer.__dict__ for name in passes):
         return False
-    if layer._ops is not None:
+    if layer._ops is not None or not _in_place(layer):
         return False
     for owner in kind.__mro__:
         if any(name in vars(owner) for name in passes) and "lower" not in vars(owner):
@@ -81,6 +82,31 @@ def _knows_programs(layer: Layer, graph: Graph) -> bool:
         if "lower" in vars(owner):
             return vars(owner)["lower"] is not None
     return False
+
+
+def _in_place(layer: Layer) -> bool:
+    """Whether compiled loops can work on the layer's parameters where they lie.
+
+    Who replaces an array by one of another layout or dtype gets what the plain passes make of it.
+    """
+    dtype = getattr(layer, "dtype", None)  # of all layers with parameters that know programs
+    return all(
+        array.flags.c_contiguous and array.dtype == dtype and array.shape == parameter.value.shape
+        for parameter in layer._parameters.values()
+        for array in (parameter.value, parameter.grad)
+    )
+
+
+def wants_gradient(before: Sequence[Layer], layer: Layer, graph: Graph) -> bool:
+    """Whether a layer's ``dx`` is needed, where nobody wants that of the chain.
+
+    It is if one of the layers before it trains, or is called back: its `backward` may do anything.
+    So may that of a layer in `layer` that is called back.
+    """
+    parts = [part for first in before for _, part in first.walk()]
+    return any(part._parameters for part in parts) or any(
+        not _knows_programs(part, graph) for part in [*parts, *(part for _, part in layer.walk())]
+    )
 
 
 def trains(graph: Graph, layer: Layer) -> bool:

@@ -182,8 +182,10 @@ class Graph:
         """Whether a setting is no longer what it was; arrays count by identity."""
         for owner, name, value in self.settings.values():
             now = getattr(owner, name)
-            if now is not value and (isinstance(value, np.ndarray) or now != value):
-                return True
+            if now is not value:
+                arrays = isinstance(now, np.ndarray) or isinstance(value, np.ndarray)
+                if arrays or now != value:
+                    return True
         return False
 
     def call(

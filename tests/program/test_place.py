@@ -178,8 +178,11 @@ def test_settings_are_noticed():
     assert not graph.changed()
     thing.array[...] = 5  # the same array
     assert not graph.changed()
-    for name, other in (("number", 2), ("array", thing.array.copy()), ("table", {"a": 2}),
-                        ("items", [])):  # fmt: skip
+    others = [
+        ("number", 2), ("number", np.ones(2)), ("array", thing.array.copy()), ("array", None),
+        ("table", {"a": 2}), ("items", []),
+    ]  # fmt: skip
+    for name, other in others:
         kept = getattr(thing, name)
         setattr(thing, name, other)
         assert graph.changed()

@@ -138,6 +138,30 @@ ONE = {
 }
 
 
+FIRST = {
+    "Flatten": (lambda: [nn.Flatten(), nn.Dense(128, 3, rng=0)], False),
+    "pools": (lambda: [nn.AvgPool(2), nn.ReLU(), nn.Conv(2, 3, 4, rng=0), nn.Flatten()], False),
+    "own without parameters": (lambda: [Square(), nn.Flatten(), nn.Dense(128, 3, rng=0)], True),
+    "own behind": (lambda: [nn.ReLU(), Louder(2, 3, 8, rng=0), nn.Flatten()], True),
+    "own in a chain": (
+        lambda: [nn.ReLU(), nn.Sequential(Louder(2, 3, 8, rng=0)), nn.Flatten()], True),
+    "in a residual": (
+        lambda: [nn.Residual(nn.Tanh()), nn.Flatten(), nn.Dense(128, 3, rng=0)], False),
+    "norm": (lambda: [nn.BatchNorm(2), nn.Flatten(), nn.Dense(128, 3, rng=0)], True),
+}  # fmt: skip
+
+
+@BY
+@pytest.mark.parametrize("name", FIRST)
+def test_gradients_that_no_parameter_needs_are_left_out(name, by):
+    layers, wanted = FIRST[name]
+    ours, twin = (trained(make_model=lambda: nn.Sequential(*layers())) for _ in range(2))
+    compare_steps(by(*ours, (5, 8, 8, 2)), *ours, twin, [batch(5, 1), batch(2, 2)])
+    labels = str(nn.plan_step(*ours, (5, 8, 8, 2)))
+    own = "Louder backward" in labels
+    assert ("input gradient" in labels or own) == wanted
+
+
 def with_head(layer):
     shape = layer.infer(np.zeros((1, 8, 8, 2), np.float32)).shape
     for parameter in layer.parameters():
@@ -240,6 +264,12 @@ def rebind(parameter):
         object.__setattr__(parameter, name, view)
 
 
+def of_other_layout(parameter):
+    """Fortran's order, which the plain passes copy."""
+    for name in ("value", "grad"):
+        object.__setattr__(parameter, name, np.asfortranarray(getattr(parameter, name)))
+
+
 def replace_layers(model, optimizer):
     model.layers = (*model.layers[:5], nn.AvgPool(2), *model.layers[6:])
 
@@ -287,6 +317,7 @@ CHANGES = {
         {name: a + a.dtype.type(1) for name, a in optimizer.state().items()}
     ),
     "other arrays": lambda model, _: [rebind(parameter) for parameter in model.parameters()],
+    "arrays of another layout": lambda model, _: [of_other_layout(p) for p in model.parameters()],
     "other values": lambda model, _: [p.assign(p.value / 2) for p in model.parameters()],
     "fewer parameters": drop_parameters,
     "a shortcut": replace_a_layer("shortcut", nn.Tanh),
