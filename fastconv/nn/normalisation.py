@@ -84,10 +84,10 @@ class BatchNorm(Layer):
         self.dtype = parameter_dtype(dtype)
         self.scale = self.add_parameter("scale", np.ones(self.channels, self.dtype))
         self.shift = self.add_parameter("shift", np.zeros(self.channels, self.dtype))
-        self.running_mean: Array = np.zeros(self.channels, self.dtype)
-        self.running_variance: Array = np.ones(self.channels, self.dtype)
-        self._buffers["running_mean"] = self.running_mean
-        self._buffers["running_variance"] = self.running_variance
+        self.running_mean = self.add_buffer("running_mean", np.zeros(self.channels, self.dtype))
+        self.running_variance = self.add_buffer(
+            "running_variance", np.ones(self.channels, self.dtype)
+        )
         self._cache: tuple[Array, Array, bool] | None = None
 
     def config(self) -> dict[str, Any]:
