@@ -1,7 +1,8 @@
 """The engine: implicit im2col by one register-blocked micro-kernel. Nothing here validates.
 
 *Tables* write int64 words, the *loop* of the same name reads them, *emit* gives the instructions,
-*products*, *pools* and *deltas* are what plans call.
+*products*, *pools*, and of loops over arrays *channels*, *deltas*, *elementwise*, *losses* and
+*optimizers*, are what plans and programs call.
 
 The im2col matrix is never written down. Its element for a pixel and a tap lies at the sum of two
 offsets, so two short lists stand for it::

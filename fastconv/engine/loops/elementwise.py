@@ -21,7 +21,7 @@ from fastconv.engine.emit.vectors import (
     store_first,
 )
 
-__all__ = ["BLOCK", "add", "add_relu", "copy", "multiply", "relu", "sigmoid", "sigmoid_delta",
+__all__ = ["BLOCK", "add", "add_relu", "multiply", "relu", "sigmoid", "sigmoid_delta",
            "tanh", "tanh_delta"]  # fmt: skip
 
 # Elements of an item: 64 KiB in float32, some microseconds.
@@ -82,13 +82,6 @@ def add_relu(a, b, zero, one):
 def multiply(a, b, zero, one):
     """Products."""
     return a * b
-
-
-@each
-@inner
-def copy(a, _, zero, one):
-    """The elements."""
-    return a
 
 
 @each

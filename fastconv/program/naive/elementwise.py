@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["add", "add_relu", "copy", "multiply", "relu", "sigmoid", "sigmoid_backward", "tanh",
+__all__ = ["add", "add_relu", "multiply", "relu", "sigmoid", "sigmoid_backward", "tanh",
            "tanh_backward"]  # fmt: skip
 
 
@@ -26,11 +26,6 @@ def add_relu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``a * b``."""
     return np.multiply(a, b)
-
-
-def copy(a: np.ndarray) -> np.ndarray:
-    """A copy."""
-    return np.array(a)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv.plans import compiled
 
-__all__ = ["add", "add_relu", "contiguous", "copy", "multiply", "relu", "sigmoid",
+__all__ = ["add", "add_relu", "contiguous", "multiply", "relu", "sigmoid",
            "sigmoid_backward", "tanh", "tanh_backward"]  # fmt: skip
 
 
@@ -47,11 +47,6 @@ def add_relu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``a * b``: dropout, with a mask of 0 and 1 / (1 - rate)."""
     return _each("multiply", a, b)
-
-
-def copy(a: np.ndarray) -> np.ndarray:
-    """A copy."""
-    return _each("copy", a)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
