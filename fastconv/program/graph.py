@@ -7,9 +7,11 @@ writes others, and knows how to become calls of compiled entries once they have 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from inspect import isroutine
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,14 +145,21 @@ class Graph:
     # Called with nothing before a run, and after one that went through to its end.
     before: list[Callable[[], None]] = field(default_factory=list)
     after: list[Callable[[], None]] = field(default_factory=list)
-    # What the operations were made for: ``(object, attribute, value)``; see `Graph.setting`.
-    settings: dict[tuple[int, str], tuple[Any, str, Any]] = field(default_factory=dict)
+    # What the operations were made for, by the object's id and a name: the object, kept alive.
+    settings: dict[tuple[int, str], Any] = field(default_factory=dict)
     where: str = ""  # prefix of labels
     places: tuple[tuple[str, Any], ...] = ()  # names and layers that `inside` is in
     # Threads that a run may use: all scratch is made for so many.
     most: int = field(default_factory=threads.get_num_threads)
     inference: bool = False  # whether there is no backward pass, and layers are in evaluation mode
     _known: dict[int, Value] = field(default_factory=dict)
+    # Objects' dictionaries, names and values; and what is in those values that can be changed.
+    _held: list[dict[str, Any]] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list)
+    _were: list[Any] = field(default_factory=list)
+    _contents: list[tuple[Any, Any]] = field(default_factory=list)
+    # Properties: object, name and value.
+    _computed: list[tuple[Any, str, Any]] = field(default_factory=list)
 
     def value(self, shape: Sequence[int], dtype: Any, *, kept: bool = False) -> Value:
         """A new array of the program's own."""
@@ -174,19 +183,30 @@ class Graph:
     def setting(self, owner: Any, name: str) -> Any:
         """An attribute on which the operations depend: if it changes, they must be made anew."""
         value = getattr(owner, name)
-        kept = value.copy() if isinstance(value, dict | list) else value
-        self.settings.setdefault((id(owner), name), (owner, name, kept))
+        if (id(owner), name) in self.settings:
+            return value
+        self.settings[id(owner), name] = owner
+        attributes = getattr(owner, "__dict__", {})
+        if name not in attributes and not isroutine(value):
+            self._computed.append((owner, name, value))
+            return value
+        held = attributes.get(name)  # None for a method, unless the object was given its own
+        self._held.append(attributes)
+        self._names.append(name)
+        self._were.append(held)
+        if isinstance(held, dict | list):
+            self._contents.append((held, held.copy()))
         return value
 
     def changed(self) -> bool:
         """Whether a setting is no longer what it was; arrays count by identity."""
-        for owner, name, value in self.settings.values():
-            now = getattr(owner, name)
-            if now is not value:
-                arrays = isinstance(now, np.ndarray) or isinstance(value, np.ndarray)
-                if arrays or now != value:
-                    return True
-        return False
+        if any(now != before for now, before in self._contents):
+            return True
+        found = list(map(dict.get, self._held, self._names))
+        same = all(map(operator.is_, found, self._were))  # in C: every step asks
+        if not same and any(map(_differ, found, self._were)):
+            return True
+        return any(_differ(getattr(owner, name), was) for owner, name, was in self._computed)
 
     def call(
         self,
@@ -234,3 +254,10 @@ class Graph:
             yield
         finally:
             self.where, self.places = outside
+
+
+def _differ(a: Any, b: Any) -> bool:
+    """Whether two values of a setting are not the same; arrays count by identity."""
+    if a is b:
+        return False
+    return isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or bool(a != b)

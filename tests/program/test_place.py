@@ -194,6 +194,37 @@ def test_settings_are_noticed():
     assert graph.changed()
 
 
+def test_settings_that_are_computed_or_methods():
+    class Slotted:
+        __slots__ = ("number",)
+
+        def forward(self):
+            pass
+
+    class Computed(Thing):
+        number = property(lambda self: self.twice / 2)
+
+        def forward(self):
+            pass
+
+    slotted, computed, graph = Slotted(), Computed(), Graph()
+    slotted.number, computed.twice = 1, 4
+    for owner in (slotted, computed):
+        graph.setting(owner, "number")
+        graph.setting(owner, "forward")
+    assert not graph.changed()
+    slotted.number = 2
+    assert graph.changed()
+    slotted.number = 1
+    computed.twice = 6
+    assert graph.changed()
+    computed.twice = 4
+    computed.forward = print
+    assert graph.changed()
+    del computed.forward
+    assert not graph.changed()
+
+
 def test_an_array_has_one_value_and_labels_say_where():
     graph = Graph()
     array = np.zeros((2, 3), np.float32)
