@@ -249,8 +249,9 @@ class Layer(Watched):
 
     @ops.setter
     def ops(self, module: ModuleType) -> None:
+        kept = None if module is sys.modules["fastconv"] else module
         for _, layer in self.walk():
-            layer._ops = module
+            layer._ops = kept
 
     def train(self, mode: bool = True) -> Self:
         """Switch this layer and all below it to training (or, with False, to evaluation)."""
