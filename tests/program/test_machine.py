@@ -11,12 +11,19 @@ from networks import SHAPE, batch, differences, plain_step, same_bits, state, tr
 import fastconv as fc
 from fastconv import nn
 from fastconv.engine.elementwise import each_call
-from fastconv.engine.entries import program_address
+from fastconv.engine.entries import loop_address, program_address
 from fastconv.program import machine
 from fastconv.program.graph import Graph
 from fastconv.program.machine import Program
 
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
+ONES = {np.dtype(kind): np.ones(10, kind) for kind in ("float32", "float64")}
+
+
+def copied(a, b):
+    """A call that writes `a` to `b`: times one."""
+    entry = loop_address("multiply", a.dtype)
+    return each_call(entry, "multiply", a, b, ONES[a.dtype])
 
 
 def walk_by(delays):
@@ -75,7 +82,7 @@ def test_more_threads_than_the_work_is_worth():
     graph = Graph()
     a, b = graph.array(x), graph.value((10,), np.float32, kept=True)
     for _ in range(20):
-        graph.call("copy", lambda _, a, b: (each_call("copy", a, b),), (a,), (b,))
+        graph.call("copy", lambda _, a, b: (copied(a, b),), (a,), (b,))
         a, b = b, graph.value((10,), np.float32, kept=True)
     program = Program(graph)
     (piece,) = program._pieces
@@ -91,7 +98,7 @@ def numbers(graph, number, rest):
     source = np.array([number, 1.0, 2.0])
 
     def make(_, a, b):
-        return (each_call("copy", a, b),)
+        return (copied(a, b),)
 
     graph.call("number", make, (graph.array(source),), (value,), checked=True)
     rest(value)
@@ -108,7 +115,7 @@ def test_a_number_that_is_not_finite_ends_the_run(number, python):
         if python:
             graph.python("after", lambda a, out: np.copyto(out, 7), (value,), (target,))
         else:
-            graph.call("after", lambda _, a, b: (each_call("copy", a, b),), (value,), (target,))
+            graph.call("after", lambda _, a, b: (copied(a, b),), (value,), (target,))
 
     numbers(graph, number, rest)
     finite = bool(np.isfinite(number))
