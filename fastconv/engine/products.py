@@ -71,26 +71,36 @@ class Product:
     @property
     def workspace_nbytes(self) -> int:
         """Bytes of scratch of a call."""
-        prepared = self.prepared(*self.gathered)
-        threads = min(parts(self.flops, GRAIN), prepared.units)
+        count = parts(self.flops, GRAIN)
+        prepared = self.prepared(*self.gathered, threads=count)
+        threads = min(count, prepared.units)
         return self.shared_nbytes + threads * prepared.scratch_bytes + CACHE_LINE
 
     def scratch_nbytes(self, threads: int) -> int:
         """Bytes of scratch that so many threads need, whatever lies in place."""
         keys = itertools.product((False, True), repeat=len(self.gathered))
-        most = max(self.prepared(*key).scratch_bytes for key in keys)
+        count = self.share(threads)
+        most = max(self.prepared(*key, threads=count).scratch_bytes for key in keys)
         return self.shared_nbytes + threads * most + CACHE_LINE
 
-    def prepared(self, *key: bool) -> Prepared:
-        """The table for operands that are read in place, or gathered."""
-        found = self._prepared.get(key)
+    def share(self, threads: int) -> int:
+        """How many of so many threads the work is worth."""
+        return max(1, min(threads, int(self.flops // GRAIN)))
+
+    def prepared(self, *key: bool, threads: int = 1) -> Prepared:
+        """The table for operands that are read in place, or gathered, and for so many threads.
+
+        Boxes are cut so that all threads have some; no result depends on it.
+        """
+        whole = (threads, *key)
+        found = self._prepared.get(whole)
         if found is None:
-            table, units = self.build(*key)
+            table, units = self.build(threads, *key)
             scratch = int(table.words[s.SCRATCH_BYTES])
-            found = self._prepared[key] = Prepared(table, table.address, units, scratch)
+            found = self._prepared[whole] = Prepared(table, table.address, units, scratch)
         return found
 
-    def build(self, *key: bool) -> tuple[Table, int]:
+    def build(self, threads: int, *key: bool) -> tuple[Table, int]:
         """Make a table, and say into how many units the work is cut."""
         raise NotImplementedError
 
@@ -103,10 +113,10 @@ class Convolution(Product):
         super().__init__(choice, entry, sweep, shared_nbytes)
         self.choice = choice
 
-    def build(self, *key: bool) -> tuple[Table, int]:
+    def build(self, threads: int, *key: bool) -> tuple[Table, int]:
         """The table, and its boxes."""
         (in_place,) = key
-        table = conv_table(self.choice, in_place, parts(self.flops, GRAIN))
+        table = conv_table(self.choice, in_place, threads)
         return table, int(table.words[s.ITEMS])
 
     def run(
@@ -142,8 +152,9 @@ class Convolution(Product):
                 return
         if b is not None:
             b = plain_array(np.repeat(b, choice.columns) if choice.in_rows else b, dtype)
-        prepared = self._for(source)
-        threads = min(parts(self.flops, GRAIN), prepared.units)
+        count = parts(self.flops, GRAIN)
+        prepared = self._for(source, count)
+        threads = min(count, prepared.units)
         space = workspace()
         scratch = space.scratch(self.shared_nbytes + threads * prepared.scratch_bytes)
         words = self._words(prepared, source, w, b, relu, target, scratch)
@@ -151,9 +162,11 @@ class Convolution(Product):
 
     def call(
         self, scratch: int, source: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool,
-        target: np.ndarray, packed: int = 0,
+        target: np.ndarray, threads: int, packed: int = 0,
     ) -> Call:  # fmt: skip
-        """`run` as a call to make later, with `scratch_nbytes` of scratch at an address.
+        """`run` as a call of at most so many threads, to make later.
+
+        `scratch_nbytes` of scratch are at an address.
 
         The packed kernel may lie elsewhere: in `shared_nbytes` at the address `packed`, to be kept.
 
@@ -161,14 +174,14 @@ class Convolution(Product):
         column of the tile where the choice is `in_rows`. Cells that meet no tap (see
         `Choice.complete`) are not written.
         """
-        prepared = self._for(source)
+        prepared = self._for(source, self.share(threads))
         words = self._words(prepared, source, w, b, relu, target, scratch, packed)
         first = self.choice.panels * self.choice.groups if packed else 0
         return Call(self.entry, words[s.TABLE :], prepared.units, self.flops, GRAIN, first)
 
-    def _for(self, source: np.ndarray) -> Prepared:
+    def _for(self, source: np.ndarray, threads: int) -> Prepared:
         plain = source.dtype == self.dtype and source.flags.c_contiguous
-        return self.prepared(self.choice.may_read_in_place and plain)
+        return self.prepared(self.choice.may_read_in_place and plain, threads=threads)
 
     def _words(
         self, prepared: Prepared, source: np.ndarray, w: np.ndarray, b: np.ndarray | None,
@@ -205,7 +218,11 @@ class KernelGradient(Product):
         super().__init__(choice, entry, sweep, choice.shared_nbytes)
         self.choice = choice
 
-    def build(self, *key: bool) -> tuple[Table, int]:
+    def prepared(self, *key: bool, threads: int = 1) -> Prepared:
+        """The table; the shape alone decides it, whatever the threads."""
+        return super().prepared(*key)
+
+    def build(self, threads: int, *key: bool) -> tuple[Table, int]:
         """The table, and its parts, times the groups of columns and rows."""
         table = kernel_table(self.choice, *key)
         return table, int(table.words[[s.PARTS, s.COLUMN_GROUPS, s.ROW_GROUPS]].prod())

@@ -106,7 +106,7 @@ class Convolution:
             target, *kept = arrays[len(reads) :]
             packed = kept[0].ctypes.data if kept else 0
             b = bias[0] if bias else None
-            return (product.call(scratch, source, w, b, relu, target, packed),)
+            return (product.call(scratch, source, w, b, relu, target, most, packed),)
 
         self._graph.call(
             label, make, reads, writes,
