@@ -40,7 +40,12 @@ def test_keras_own_tests_pass_without_jax(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "pytest", *map(str, [*words, *files]), "-k", chosen],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(HERE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(HERE),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_ADDOPTS": "",
+        },
         capture_output=True,
         text=True,
     )

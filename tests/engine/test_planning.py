@@ -40,6 +40,6 @@ def test_threads_get_as_many_boxes(threads):
     g = conv_geometry((32, 7, 7, 512), (3, 3, 512, 512), padding=1)
     with num_threads(threads):
         product = new_products(g, np.dtype("float32")).product("forward")
-        table = product.prepared(False).table.words
+        table = product.prepared(False, threads=threads).table.words
     busiest = -(-table[slots.ITEMS] // threads) * table[slots.BOX]
     assert busiest <= {2: 16, 3: 12, 4: 9}[threads]

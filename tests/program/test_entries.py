@@ -24,7 +24,7 @@ def test_warmup_compiles_them(monkeypatch):
     asked = []
     monkeypatch.setattr("fastconv.config._calls", lambda dtype: {})
     monkeypatch.setattr(
-        "fastconv.engine.entries.loop_address", lambda name, dtype: asked.append((name, dtype))
+        "fastconv.engine.warm.loop_address", lambda name, dtype: asked.append((name, dtype))
     )
     fastconv.warmup(dtypes=("float64", "float16"))
     assert asked == [(name, np.dtype(d)) for d in ("float64", "float32") for name in LOOPS]
