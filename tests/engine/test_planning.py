@@ -43,3 +43,24 @@ def test_threads_get_as_many_boxes(threads):
         table = product.prepared(False, threads=threads).table.words
     busiest = -(-table[slots.ITEMS] // threads) * table[slots.BOX]
     assert busiest <= {2: 16, 3: 12, 4: 9}[threads]
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_boxes_are_cut_for_the_threads_of_each_call(first, monkeypatch):
+    """A process that sets another number of threads later has the boxes of that number."""
+    g = conv_geometry((32, 7, 7, 512), (3, 3, 512, 512), padding=1)
+    product = new_products(g, np.dtype("float32")).product("forward")
+    built = []
+    build = product.build
+
+    def recorded(threads, *key):
+        built.append(threads)
+        return build(threads, *key)
+
+    monkeypatch.setattr(product, "build", recorded)
+    x, w = np.zeros((32, 7, 7, 512), "float32"), np.zeros((3, 3, 512, 512), "float32")
+    y = np.empty((32, 7, 7, 512), "float32")
+    for threads in (first, 3 - first, first):
+        with num_threads(threads):
+            product.run(x, w, None, False, y)
+    assert built == [first, 3 - first]
