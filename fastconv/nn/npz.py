@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import tokenize
 import zipfile
 import zlib
@@ -43,6 +44,9 @@ BOMB_RATIO = 200
 BOMB_BYTES = 256 * 2**20
 # And for a header: NumPy's reader of old headers, and Python's parser given too many brackets.
 HEADER_DAMAGE = (*DAMAGE, tokenize.TokenError, RecursionError, MemoryError)
+# NumPy reads a header with Python's parser, which until 3.12 counts its depth for all threads
+# together: two that parse at once may get a SystemError (python/cpython#106905).
+_PARSER = threading.Lock()
 
 
 def write_npz(
@@ -147,7 +151,7 @@ class NpzReader:
         if self.stored and info.compress_type != zipfile.ZIP_STORED:
             raise self.error(f"array {name!r} is compressed, which fastconv never does")
         try:
-            with self._archive.open(info) as member:
+            with _PARSER, self._archive.open(info) as member:
                 found_shape, found_dtype = _read_header(member)
                 held = info.file_size - member.tell()
         except HEADER_DAMAGE as error:
@@ -164,7 +168,7 @@ class NpzReader:
         if dtype is not None and found_dtype != dtype:
             raise self.error(f"array {name!r} is {found_dtype} instead of {dtype}")
         try:
-            with self._archive.open(info) as member:
+            with _PARSER, self._archive.open(info) as member:  # reads the header once more
                 array: Array = np.lib.format.read_array(member, allow_pickle=False)
                 member.read(1)  # reaches the end of the member, where zipfile checks the CRC
         except DAMAGE as error:

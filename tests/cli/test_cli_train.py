@@ -189,6 +189,15 @@ def test_worst_mistakes_come_first():
 
 
 def start(words, folder):
+    # A shell ignores Ctrl-C on behalf of what it runs in the background, its children included.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _start(words, folder)
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+
+
+def _start(words, folder):
     return subprocess.Popen(
         [sys.executable, "-m", "fastconv", "train", *map(str, words)],
         stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import signal
 import stat
@@ -82,6 +83,39 @@ def test_threads_that_save_and_load_one_model(tmp_path):
         thread.join()
     assert not faults
     assert names(tmp_path) == ["model.npz"]
+
+
+def test_threads_that_load_at_once_with_a_hook_of_the_collector(tmp_path):
+    """Python 3.11's parser, which reads the headers, is not for several threads at once."""
+    path, faults = tmp_path / "model.npz", []
+    model = nn.Sequential(nn.Dense(40, 30, rng=1), nn.Dense(30, 5, rng=1))
+    model.save(path)
+
+    def hook(phase, info):  # Python code, in which the interpreter may turn to another thread
+        sum(range(50))
+
+    def work():
+        try:
+            for _ in range(40):
+                nn.Sequential.load(path)
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(20)
+    gc.callbacks.append(hook)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.callbacks.remove(hook)
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+    assert not faults
 
 
 # What is on the disk --------------------------------------------------------------------------
