@@ -170,7 +170,7 @@ def _update_works(address: int, name: str, dtype: np.dtype) -> bool:
     first, second = ([np.full(v.shape, n, dtype) for v in value] for n in (8, 16))
     if name == "sgd":
         # g = 4 + w / 2; velocity = 8 / 2 + g; w - g / 4 - velocity / 8
-        scalars = np.array([0.25, 0.5, 0.125, 0.5, 1.0])
+        scalars = np.array([0.25, 0.5, 0.125, 0.5, 1.0, 0.0, 0.0, 0.0])
         perform(optimizers.update_call(address, optimizers.pieces(value, grad, [first]), scalars))
         start = [np.arange(v.size, dtype=dtype) for v in value]
         return all(
