@@ -101,7 +101,7 @@ def host_name(text: str) -> str:
 
 def _figures(case: Any, repeat: int, seconds: float) -> list[str]:
     """Median milliseconds of both, and their ratio: above 1 where fastconv is faster."""
-    from comparison.timing import measure
+    from fastconv.problems.timing import measure
 
     runs = {"theirs": case.theirs, "ours": case.ours}
     times = measure(runs, repeat=repeat, seconds=seconds, keep=("ours",))

@@ -83,8 +83,8 @@ def sgd(value, grad, slot, unused, numbers, lanes, like):
 def adam(value, grad, mean, square, numbers, lanes, like):
     """Adam with decoupled weight decay.
 
-    Of step t, `correction` is ``1 / sqrt(1 - beta2**t)``, `size` ``lr / (1 - beta1**t)``; `decay` is
-    one less the learning rate times the weight decay.
+    Of step t, `correction` is ``1 / sqrt(1 - beta2**t)``, `size` ``lr / (1 - beta1**t)``, and
+    `decay` one less the learning rate times the weight decay.
     """
     keep1, new1, keep2, new2, correction, epsilon, size, decay = numbers
     g = load(grad, lanes, like)
