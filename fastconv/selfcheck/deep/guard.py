@@ -14,7 +14,7 @@ import numpy as np
 
 from fastconv.problems import Problem, parse_problem
 from fastconv.selfcheck.deep import Tick
-from fastconv.selfcheck.functions import CHECKS
+from fastconv.selfcheck.functions import CHECKS, difference, error_of
 from fastconv.selfcheck.score import Score
 from fastconv.selfcheck.trials import Trial
 
@@ -142,18 +142,13 @@ def check_guard(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
 
 
 def _check(ops: Any, trial: Trial, guarded: Guarded, score: Score) -> None:
+    dtype = np.dtype(trial.dtype)
     expected = {name: run(ops, trial) for name, run in CHECKS.items()}
     for name in ("x", "w", "b", "dy"):
         setattr(trial, name, guarded.copy(getattr(trial, name)))
     for name, run in CHECKS.items():
-        score.record(f"{name}, {trial}", _gap(run(ops, trial), expected[name]))
+        score.record(f"{name}, {trial}", error_of(run, ops, trial, expected[name]))
     for name, call, plain in with_out(ops, trial):
         outs = [guarded.empty(a.shape, a.dtype) for a in plain]
         call(tuple(outs) if len(outs) > 1 else outs[0])
-        score.record(f"{name} with out, {trial}", _gap(outs, plain))
-
-
-def _gap(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """Largest difference; infinite where there is a NaN."""
-    gaps = [float(np.max(np.abs(a - b), initial=0.0)) for a, b in zip(found, expected, strict=True)]
-    return max(gap if gap == gap else math.inf for gap in gaps)
+        score.record(f"{name} with out, {trial}", difference(outs, plain, dtype))
