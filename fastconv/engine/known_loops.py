@@ -19,7 +19,6 @@ __all__ = ["loop_works"]
 
 EACH: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "add": lambda a, b: a + b,
-    "add_relu": lambda a, b: np.maximum(a + b, 0),
     "multiply": lambda a, b: a * b,
     "relu": lambda a, b: np.maximum(a, 0),
     "sigmoid": lambda a, b: 1 / (1 + np.exp(-a)),
