@@ -58,7 +58,7 @@ def forever(value):
 
 def test_libraries_take_turns():
     clock = Clock(a=forever(0.1), b=forever(0.2), c=forever(0.3))
-    times = timing.measure(clock.runs, repeat=4, seconds=99, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=4, seconds=99, clock=clock)
     assert clock.order == list("abc") * 4  # the first also says how long they take
     assert times["b"] == pytest.approx([0.2] * 4)
 
@@ -66,7 +66,7 @@ def test_libraries_take_turns():
 def test_short_calls_are_timed_together_after_three_times_as_many_untimed_ones():
     length = 2.0**-10
     clock = Clock(a=forever(length), b=forever(length))
-    times = timing.measure(clock.runs, repeat=3, seconds=99, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=3, seconds=99, clock=clock)
     turns = [(name, len(list(calls))) for name, calls in itertools.groupby(clock.order)]
     assert turns == [("a", 1 + 6), ("b", 1 + 6)] + [("a", 24), ("b", 24)] * 3  # 6 > 5 ms
     assert times == {"a": [length] * 3, "b": [length] * 3}
@@ -75,16 +75,16 @@ def test_short_calls_are_timed_together_after_three_times_as_many_untimed_ones()
 def test_untimed_calls_take_what_the_others_left_behind():
     costs = itertools.chain([2e-2], itertools.cycle([3e-2, 2e-2]))
     clock = Clock(a=costs)
-    (times,) = timing.measure(clock.runs, repeat=4, seconds=99, clock=clock).values()
+    (times,) = timing.in_turn(clock.runs, repeat=4, seconds=99, clock=clock).values()
     assert times == pytest.approx([2e-2] * 4)
 
 
 def test_time_is_up_after_three_rounds_or_more():
     clock = Clock(a=forever(1.0), b=forever(1.0))
-    times = timing.measure(clock.runs, repeat=20, seconds=0.5, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=20, seconds=0.5, clock=clock)
     assert [len(t) for t in times.values()] == [timing.MIN_ROUNDS] * 2
     clock = Clock(a=forever(1.0), b=forever(1.0))
-    times = timing.measure(clock.runs, repeat=20, seconds=14.5, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=20, seconds=14.5, clock=clock)
     assert [len(t) for t in times.values()] == [8, 8]  # the eighth begins at 14 s
 
 
@@ -92,13 +92,13 @@ def test_a_slow_library_sits_out_unless_it_is_compared():
     durations = {"fastconv": forever(0.1), "pytorch": forever(0.2), "numpy": forever(2.0)}
     clock = Clock(**durations)
     keep = ("fastconv", "pytorch")
-    times = timing.measure(clock.runs, repeat=9, seconds=99, keep=keep, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=9, seconds=99, keep=keep, clock=clock)
     assert {name: len(t) for name, t in times.items()} == {"fastconv": 9, "pytorch": 9, "numpy": 3}
     clock = Clock(**durations)
-    times = timing.measure(clock.runs, repeat=9, seconds=1.0, keep=keep, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=9, seconds=1.0, keep=keep, clock=clock)
     assert {name: len(t) for name, t in times.items()} == {"fastconv": 3, "pytorch": 3, "numpy": 1}
     clock = Clock(fastconv=forever(0.1), pytorch=forever(2.0))
-    times = timing.measure(clock.runs, repeat=9, seconds=99, keep=keep, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=9, seconds=99, keep=keep, clock=clock)
     assert [len(t) for t in times.values()] == [9, 9]
 
 

@@ -18,7 +18,7 @@ from comparison.answers import (
 )
 from comparison.cases import Call, Case, ConvCase, UnsupportedError
 from comparison.networks import AnyCase, NetworkCase
-from fastconv.problems.timing import Peak, Run, measure
+from fastconv.problems.timing import Peak, Run, in_turn
 
 OURS, BASELINE = "fastconv", "pytorch"
 # Median over best. On an idle machine it is below 1.2; where another process takes a core now and
@@ -148,7 +148,7 @@ def measure_case(
             runs[name] = call.run
             agreed = got if name == OURS else agreed
     if OURS in runs:
-        row.seconds = measure(runs, repeat=repeat, seconds=seconds, keep=(OURS, baseline))
+        row.seconds = in_turn(runs, repeat=repeat, seconds=seconds, keep=(OURS, baseline))
     return row
 
 

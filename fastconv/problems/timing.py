@@ -17,7 +17,7 @@ import numpy as np
 from fastconv.plans.conv import plan_conv
 from fastconv.problems.problem import Operands, Problem
 
-__all__ = ["Peak", "Result", "blas_threads", "fastest", "measure", "measure_problem"]
+__all__ = ["Peak", "Result", "blas_threads", "fastest", "in_turn", "measure"]
 
 Run = Callable[[], Any]
 Clock = Callable[[], float]
@@ -42,7 +42,7 @@ PROBLEM_SECONDS = 10.0
 PROBLEM_PEAK = (1024,)
 
 
-def measure(
+def in_turn(
     runs: Mapping[Name, Run],
     *,
     repeat: int,
@@ -105,7 +105,7 @@ def fastest(runs: Mapping[Name, Run]) -> Name:
     """Name of the function that takes the least time, found in half a second or three rounds."""
     for run in runs.values():
         run()
-    times = measure(runs, repeat=5, seconds=0.5)
+    times = in_turn(runs, repeat=5, seconds=0.5)
     return min(times, key=lambda name: statistics.median(times[name]))
 
 
@@ -204,7 +204,7 @@ class Result:
             }
 
 
-def measure_problem(problem: Problem, repeat: int) -> Result:
+def measure(problem: Problem, repeat: int) -> Result:
     """Time forward, kernel gradient and input gradient, in turn, between two runs of numpy.matmul.
 
     Parameters
@@ -216,7 +216,7 @@ def measure_problem(problem: Problem, repeat: int) -> Result:
     Examples
     --------
     >>> from fastconv.problems import parse_problem
-    >>> result = measure_problem(parse_problem("m1 h8w8c2 f3 k3"), repeat=3)
+    >>> result = measure(parse_problem("m1 h8w8c2 f3 k3"), repeat=3)
     >>> list(result.seconds), result.consistent
     (['forward', 'kernel grad', 'input grad'], True)
     """
@@ -233,7 +233,7 @@ def measure_problem(problem: Problem, repeat: int) -> Result:
         run()  # compiles and warms up, too
     consistent = _consistent(operands, y, dw, dx)
     peak = Peak(_peak_dtype(problem), PROBLEM_PEAK)
-    times = measure(
+    times = in_turn(
         products, repeat=repeat, seconds=PROBLEM_SECONDS, keep=products, slot=PROBLEM_SLOT
     )
     peak.again()

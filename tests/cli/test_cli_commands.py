@@ -16,7 +16,7 @@ from fastconv.cli import COMMANDS, main
 from fastconv.cli.commands import bench
 from fastconv.cli.output import print_table
 from fastconv.problems import parse_problem
-from fastconv.problems.timing import measure_problem
+from fastconv.problems.timing import measure
 
 
 def one_error_line(capsys):
@@ -304,9 +304,9 @@ def test_bench_reports_products_that_disagree(capsys, monkeypatch):
         return dx
 
     problem = parse_problem("m1 h6w6c2 f3 k3 p1")
-    assert measure_problem(problem, 1).consistent
+    assert measure(problem, 1).consistent
     monkeypatch.setattr(fastconv.ConvPlan, "input_grad", wrong)
-    assert not measure_problem(problem, 1).consistent
+    assert not measure(problem, 1).consistent
     assert main(["bench", "m1 h6w6c2 f3 k3 p1", "--repeat", "1"]) == 1
     assert (
         "WRONG: the three products of m1 h6w6c2 f3 k3x3 s1 p1 disagree" in capsys.readouterr().err

@@ -57,7 +57,7 @@ def add(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Time, print a table, and return the exit status."""
     import fastconv
-    from fastconv.problems.timing import blas_threads, measure_problem
+    from fastconv.problems.timing import blas_threads, measure
 
     problems = _problems(args.problem)
     if args.csv and (args.csv.is_dir() or not args.csv.parent.is_dir()):
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     with fastconv.num_threads(threads), blas_threads(threads) as limited:
         for number, problem in enumerate(problems, start=1):
             passing(f"[{number}/{len(problems)}] {problem.name}")
-            result = measure_problem(problem, args.repeat)
+            result = measure(problem, args.repeat)
             rows += [{"threads": threads, **row} for row in result.rows()]
             peaks[result.peak_dtype] = max(result.peak, peaks.get(result.peak_dtype, 0.0))
             if not result.consistent:
