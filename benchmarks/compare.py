@@ -18,7 +18,7 @@ import dataclasses
 import fnmatch
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,10 +31,7 @@ from comparison.cases import (
     DELTA_PRODUCTS,
     POOL_PRODUCTS,
     POOLED,
-    Case,
-    conv_cases,
-    delta_cases,
-    pool_cases,
+    cases,
 )
 from comparison.options import Makers, add_options, build_parser, check_options, installed, makers
 from comparison.peers.fastconv import Fastconv
@@ -74,7 +71,7 @@ def main(argv: Sequence[str] | None = None, peers: Makers | None = None) -> int:
     check_options(parser, args)
     libraries: dict[str, Library] = {OURS: Fastconv(args.allocate)}
     libraries |= installed({name: known[name] for name in args.peers})
-    lines = [(table, partial(_cases, table, problem, args.products)) for table, problem in selected]
+    lines = [(table, partial(cases, table, problem, args.products)) for table, problem in selected]
     rows = measure_tables(lines, libraries, args)
     out = "" if args.allocate else ", results into arrays given beforehand (out=)"
     return report(parser, args, rows, list(libraries), LEGEND.format(out=out))
@@ -155,19 +152,6 @@ def _select(parser: Parser, args: argparse.Namespace) -> list[tuple[str, Problem
             f"{', '.join(args.products)}"
         )
     return rows
-
-
-def _cases(table: str, problem: Problem, products: Sequence[str]) -> Iterator[Case]:
-    """All cases of one row of a table."""
-    conv = [product for product in products if product in CONV_PRODUCTS]
-    pool = [product for product in products if product in POOL_PRODUCTS]
-    deltas = [product for product in products if product in DELTA_PRODUCTS]
-    if conv:
-        yield from conv_cases(table, problem, conv)
-    if pool:
-        yield from pool_cases(table, problem, pool)
-    if deltas:
-        yield from delta_cases(table, problem, deltas)
 
 
 if __name__ == "__main__":

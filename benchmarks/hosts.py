@@ -101,10 +101,10 @@ def host_name(text: str) -> str:
 
 def _figures(case: Any, repeat: int, seconds: float) -> list[str]:
     """Median milliseconds of both, and their ratio: above 1 where fastconv is faster."""
-    from comparison.timing import measure
+    from fastconv.problems.timing import in_turn
 
     runs = {"theirs": case.theirs, "ours": case.ours}
-    times = measure(runs, repeat=repeat, seconds=seconds, keep=("ours",))
+    times = in_turn(runs, repeat=repeat, seconds=seconds, keep=("ours",))
     theirs, ours = (1e3 * statistics.median(times[name]) for name in runs)
     return [f"{theirs:.2f}", f"{ours:.2f}", f"{theirs / ours:.1f}"]
 

@@ -16,6 +16,7 @@ adapters   fastconv as the backend of other projects, a module for each
 examples   three small networks, their data and their recipes
 nn         layers, losses, optimizers, training, files
 testing    checks for an implementation of one's own
+program    a whole network as one table of engine calls
 problems   convolution problems in one line each, tables of them, and their timing
 config     `warmup` and `show_config`
 functional the public functions: they check, plan and call
@@ -29,6 +30,7 @@ processors how many there are
 operands   arrays and `out`, checked
 geometry   shapes, sizes and options, checked once; the vocabulary
 reference  naive loops under the same names, and how backpropagation works
+typing     types of public arguments and results
 ========== ======================================================================================
 """
 

@@ -18,11 +18,13 @@ __all__ = [
     "channels_last",
     "check_activation",
     "computing_dtype",
+    "copied",
     "expect_shape",
     "float_dtype",
     "native_dtype",
     "operand",
     "overlap",
+    "put",
     "quiet",
     "refuse_foreign",
     "result",
@@ -34,11 +36,18 @@ ACTIVATIONS = (None, "relu")
 FLOATS = frozenset(np.dtype(name) for name in ("float32", "float64", "float16"))
 # Work bound of the exact overlap test; numbers beyond it are treated as an overlap.
 OVERLAP_WORK = 100_000
-# The one rule for floating-point flags, a decorator of whatever computes: an operation neither
-# warns nor raises for an overflow, an underflow or an invalid value, whatever the caller's
-# `numpy.errstate`, which it leaves as it is. The compiled loops look at no flags; this is for casts
-# to float16 and the like.
+# The one rule for floating-point flags: an operation neither warns nor raises for an overflow, an
+# underflow or an invalid value, whatever the caller's `numpy.errstate`, which it leaves as it is.
+# The compiled loops look at no flags; this decorates what NumPy computes, such as casts to float16.
+# A call takes 1 us: it is not for what every small convolution or pooling goes through.
 quiet = np.errstate(all="ignore")
+copied = quiet(np.array)
+
+
+@quiet
+def put(target: np.ndarray, values: np.ndarray) -> None:
+    """Write values into an array, in its dtype."""
+    target[...] = values
 
 
 def float_dtype(name: str, dtype: Any, cure: str = "") -> np.dtype:

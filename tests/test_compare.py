@@ -26,7 +26,7 @@ cases = import_module("comparison.cases")
 numpy_peer = import_module("comparison.peers.numpy")
 report = import_module("comparison.report")
 rows = import_module("comparison.rows")
-timing = import_module("comparison.timing")
+timing = import_module("fastconv.problems.timing")
 
 PRODUCTS = ("forward", "kernel", "input")
 TAILS = {problem.name: problem for problem in read_problems(find_table("tails"))}
@@ -58,7 +58,7 @@ def forever(value):
 
 def test_libraries_take_turns():
     clock = Clock(a=forever(0.1), b=forever(0.2), c=forever(0.3))
-    times = timing.measure(clock.runs, repeat=4, seconds=99, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=4, seconds=99, clock=clock)
     assert clock.order == list("abc") * 4  # the first also says how long they take
     assert times["b"] == pytest.approx([0.2] * 4)
 
@@ -66,7 +66,7 @@ def test_libraries_take_turns():
 def test_short_calls_are_timed_together_after_three_times_as_many_untimed_ones():
     length = 2.0**-10
     clock = Clock(a=forever(length), b=forever(length))
-    times = timing.measure(clock.runs, repeat=3, seconds=99, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=3, seconds=99, clock=clock)
     turns = [(name, len(list(calls))) for name, calls in itertools.groupby(clock.order)]
     assert turns == [("a", 1 + 6), ("b", 1 + 6)] + [("a", 24), ("b", 24)] * 3  # 6 > 5 ms
     assert times == {"a": [length] * 3, "b": [length] * 3}
@@ -75,16 +75,16 @@ def test_short_calls_are_timed_together_after_three_times_as_many_untimed_ones()
 def test_untimed_calls_take_what_the_others_left_behind():
     costs = itertools.chain([2e-2], itertools.cycle([3e-2, 2e-2]))
     clock = Clock(a=costs)
-    (times,) = timing.measure(clock.runs, repeat=4, seconds=99, clock=clock).values()
+    (times,) = timing.in_turn(clock.runs, repeat=4, seconds=99, clock=clock).values()
     assert times == pytest.approx([2e-2] * 4)
 
 
 def test_time_is_up_after_three_rounds_or_more():
     clock = Clock(a=forever(1.0), b=forever(1.0))
-    times = timing.measure(clock.runs, repeat=20, seconds=0.5, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=20, seconds=0.5, clock=clock)
     assert [len(t) for t in times.values()] == [timing.MIN_ROUNDS] * 2
     clock = Clock(a=forever(1.0), b=forever(1.0))
-    times = timing.measure(clock.runs, repeat=20, seconds=14.5, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=20, seconds=14.5, clock=clock)
     assert [len(t) for t in times.values()] == [8, 8]  # the eighth begins at 14 s
 
 
@@ -92,13 +92,13 @@ def test_a_slow_library_sits_out_unless_it_is_compared():
     durations = {"fastconv": forever(0.1), "pytorch": forever(0.2), "numpy": forever(2.0)}
     clock = Clock(**durations)
     keep = ("fastconv", "pytorch")
-    times = timing.measure(clock.runs, repeat=9, seconds=99, keep=keep, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=9, seconds=99, keep=keep, clock=clock)
     assert {name: len(t) for name, t in times.items()} == {"fastconv": 9, "pytorch": 9, "numpy": 3}
     clock = Clock(**durations)
-    times = timing.measure(clock.runs, repeat=9, seconds=1.0, keep=keep, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=9, seconds=1.0, keep=keep, clock=clock)
     assert {name: len(t) for name, t in times.items()} == {"fastconv": 3, "pytorch": 3, "numpy": 1}
     clock = Clock(fastconv=forever(0.1), pytorch=forever(2.0))
-    times = timing.measure(clock.runs, repeat=9, seconds=99, keep=keep, clock=clock)
+    times = timing.in_turn(clock.runs, repeat=9, seconds=99, keep=keep, clock=clock)
     assert [len(t) for t in times.values()] == [9, 9]
 
 
@@ -269,7 +269,10 @@ def test_rows_means_and_csv(table, tmp_path, capsys):
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2 * 3 * 3  # rows, products, libraries
-    assert tuple(lines[0]) == report.CSV_COLUMNS
+    columns = "table,name,problem,product,dtype,threads,library,status,milliseconds,"
+    columns += "best_milliseconds,rounds,gflops,peak_gflops,share_of_peak,ratio_to_fastconv,"
+    columns += "best_ratio_to_fastconv,images_per_second,peak_bytes"
+    assert ",".join(lines[0]) == columns
     key = {"name": "two", "product": "kernel"}
     found = {x["library"]: x for x in lines if key.items() <= x.items()}
     ours, theirs = found["fastconv"], found["pytorch"]
@@ -399,19 +402,20 @@ def test_help_names_tables_and_libraries(capsys):
 
 def row(name, ours, theirs, **others):
     fields = {"table": "t", "descriptor": "d", "product": "forward", "dtype": "float32"}
-    fields |= {"threads": 1, "flops": 10**9, "peak": timing.Peak("float32", sizes=(16,))}
-    return rows.Row(name=name, seconds={"fastconv": ours, "pytorch": theirs}, **(fields | others))
+    case = cases.Case(**({"name": name, "flops": 10**9} | fields | others))
+    peak = timing.Peak("float32", sizes=(16,))
+    return rows.Row(case, 1, peak, seconds={"fastconv": ours, "pytorch": theirs})
 
 
 def test_figures_of_a_row():
     one = row("one", [1e-3, 9e-3, 2e-3], [4e-3, 4e-3, 3e-3])
-    assert one.median("fastconv") == 2e-3
+    assert one.time("fastconv") == 2e-3
     assert one.ratio() == 2.0
-    assert one.best_ratio() == 3.0
+    assert one.ratio(of=min) == 3.0
     assert one.gflops() == pytest.approx(500)
     assert one.gflops("pytorch") == pytest.approx(250)
     assert one.share() == pytest.approx(500 / one.peak.gflops)
-    assert one.ratio("jax") is one.gflops("jax") is one.best_ratio("jax") is None
+    assert one.ratio("jax") is one.gflops("jax") is one.time("jax") is None
     assert one.noisy  # 2 ms against 1 ms
     assert not row("two", [1.0, 1.1], [1.0, 1.2]).noisy
     assert row("pool", [1.0], [1.0], flops=0).gflops() is None
@@ -426,7 +430,7 @@ def test_means_and_worst_row(capsys):
     ]
     assert report.geometric_mean([4.0, 0.5]) == pytest.approx(2**0.5)
     assert np.isnan(report.geometric_mean([]))
-    assert report.worst_row(table).name == "d"
+    assert report.worst_row(table).case.name == "d"
     assert report.worst_row([]) is None
     report.print_summary(table, ["fastconv", "pytorch"])
     lines = capsys.readouterr().out.splitlines()

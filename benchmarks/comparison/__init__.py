@@ -1,6 +1,6 @@
 """What the comparisons are made of, each file using only those above it.
 
-timing, windows
+windows
 cases, networks     what is computed: layers; whole networks
 answers             what is right
 rows                a case checked and timed: a row of figures

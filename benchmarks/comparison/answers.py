@@ -6,12 +6,12 @@ taps, corners first. The rest of the array is covered by comparing the libraries
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from comparison.cases import Case, ConvCase, DeltaCase, PoolCase
+from comparison.cases import Case, ConvCase, PoolCase
 from comparison.networks import NetworkCase
 from comparison.windows import max_pool, windows
 from fastconv import reference
@@ -21,6 +21,7 @@ EPS = {"float16": 2.0**-23, "float32": 2.0**-23, "float64": 2.0**-52}
 # Of a network's outputs, or the losses of ten training steps; PyTorch's batch normalisation is off
 # by 2e-5 on images with a constant background.
 NETWORK_BOUND = 1e-4
+ROUNDED = ("avg_pool", "avg_pool_backward", "bias_grad")
 PIXELS = 16
 TAPS = 3
 BLOCK = 2**22  # elements of a block of images in float64, 32 MiB
@@ -31,12 +32,9 @@ class WrongAnswerError(Exception):
 
 
 def check_by_definition(case: Case, got: Any) -> None:
-    """Raise WrongAnswerError if a sampled element is not exactly what the definition says."""
-    if isinstance(case, PoolCase):
-        compare(case, got, pool_answer(case), pool_magnitude(case))
-        return
-    if isinstance(case, DeltaCase):
-        compare(case, got, delta_answer(case), delta_magnitude(case))
+    """Raise WrongAnswerError if an element is not what the definition says; of conv, a sample."""
+    if not isinstance(case, ConvCase):
+        compare(case, got, answer(case), magnitude(case))
         return
     expect_shape(case, got)
     for at, values in conv_samples(case):
@@ -208,40 +206,27 @@ def _avg_pool_backward(case: PoolCase, dy: np.ndarray) -> np.ndarray:
     return dx[:, p : p + H, p : p + W]
 
 
-def pool_answer(case: PoolCase) -> Any:
-    """The result of the case, in its dtype."""
-    if case.product.startswith("max_pool") and case.product != "max_pool_backward":
-        y, argmax = max_pool(case.x, case.window, case.stride, case.padding)
-        return (y, argmax) if case.product == "max_pool_argmax" else y
-    return _linear(case)(case, case.dy if "backward" in case.product else case.x).astype(case.dtype)
+def _exact(case: Case) -> Any:
+    """The result of a pooling or a delta: float64 where it is a sum, a pair with argmax."""
+    k, s, p = (getattr(case, name, 0) for name in ("window", "stride", "padding"))
+    answers: dict[str, Callable[[], Any]] = {
+        "max_pool": lambda: max_pool(case.x, k, s, p)[0],
+        "max_pool_argmax": lambda: max_pool(case.x, k, s, p),
+        "max_pool_backward": lambda: _max_pool_backward(case, case.dy),
+        "avg_pool": lambda: _avg_pool(case, case.x),
+        "avg_pool_backward": lambda: _avg_pool_backward(case, case.dy),
+        "relu_backward": lambda: np.where(case.y > 0, case.dy, 0),
+        "bias_grad": lambda: case.dy.sum(case.pixels, np.float64),
+    }
+    return answers[case.product]()
 
 
-def pool_magnitude(case: PoolCase) -> np.ndarray:
+def answer(case: Case) -> Any:
+    """The result of a pooling or a delta, in its dtype."""
+    exact = _exact(case)
+    return exact if isinstance(exact, tuple) else exact.astype(case.dtype)
+
+
+def magnitude(case: Case) -> np.ndarray:
     """Sum of the magnitudes that went into each element; 0 where nothing may round."""
-    if case.product == "avg_pool":
-        return _avg_pool(case, abs(case.x))
-    if case.product == "avg_pool_backward":
-        return _avg_pool_backward(case, abs(case.dy))
-    return np.zeros(1)
-
-
-def delta_answer(case: DeltaCase) -> np.ndarray:
-    """The error where the ReLU was on, or its sums over images and pixels."""
-    if case.product == "relu_backward":
-        return np.where(case.y > 0, case.dy, case.dy.dtype.type(0))
-    return case.dy.sum(case.pixels, np.float64).astype(case.dtype)
-
-
-def delta_magnitude(case: DeltaCase) -> np.ndarray:
-    """Sum of the magnitudes that went into each element; 0 where nothing may round."""
-    if case.product == "relu_backward":
-        return np.zeros(1)
-    return abs(case.dy).sum(case.pixels, np.float64)
-
-
-def _linear(case: PoolCase) -> Any:
-    return {
-        "avg_pool": _avg_pool,
-        "avg_pool_backward": _avg_pool_backward,
-        "max_pool_backward": _max_pool_backward,
-    }[case.product]
+    return _exact(case.magnitude()) if case.product in ROUNDED else np.zeros(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -14,12 +14,8 @@ from fastconv.problems import Operands, Problem
 
 CONV_PRODUCTS = ("forward", "kernel", "input")
 POOL_PRODUCTS = (
-    "max_pool",
-    "max_pool_argmax",
-    "max_pool_backward",
-    "avg_pool",
-    "avg_pool_backward",
-)
+    "max_pool", "max_pool_argmax", "max_pool_backward", "avg_pool", "avg_pool_backward",
+)  # fmt: skip
 DELTA_PRODUCTS = ("relu_backward", "bias_grad")
 
 # Activations that are pooled in these networks: the outputs of rows of the tables.
@@ -56,52 +52,44 @@ class Call(NamedTuple):
     answer: Callable[[Any], Any]
 
 
-@dataclass(frozen=True)
-class ConvCase:
-    """One product of a convolution problem. Operands are small integers: sums are exact."""
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What a library is asked to compute: one product of one row of a table.
+
+    A star behind the name says that the padding differs between two sides.
+    """
 
     table: str
-    problem: Problem
+    name: str
+    descriptor: str
     product: str
-    operands: Operands
+    dtype: str
+    flops: int = 0
 
-    @property
-    def name(self) -> str:
-        """Name of the row, with a star where the padding differs between two sides."""
-        return (self.problem.name or str(self.problem)) + ("*" if self.asymmetric else "")
+    images: ClassVar[int] = 0  # of a network
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvCase(Case):
+    """One product of a convolution problem. Operands are small integers: sums are exact."""
+
+    problem: Problem
+    operands: Operands
 
     @property
     def asymmetric(self) -> bool:
         """Whether the padding differs between the sides of an axis."""
         return any(lo != hi for lo, hi in self.problem.geometry.pads)
 
-    @property
-    def descriptor(self) -> str:
-        """The problem without its name."""
-        return str(self.problem).removeprefix(f"{self.problem.name}: ")
-
-    @property
-    def dtype(self) -> str:
-        """Name of the dtype."""
-        return self.problem.dtype
-
-    @property
-    def flops(self) -> int:
-        """Multiplications and additions, 2 P K F."""
-        return self.problem.flops
-
     def magnitude(self) -> ConvCase:
         """The case over absolute values: its result is the G of the error bound 16 eps G."""
         return dataclasses.replace(self, operands=Operands(*map(np.abs, self.operands)))
 
 
-@dataclass(frozen=True)
-class PoolCase:
+@dataclass(frozen=True, kw_only=True)
+class PoolCase(Case):
     """One pooling function on one activation."""
 
-    table: str
-    row: str
-    product: str
     x: np.ndarray
     dy: np.ndarray
     argmax: np.ndarray
@@ -109,24 +97,9 @@ class PoolCase:
     stride: int
     padding: int
 
-    flops = 0
-
-    @property
-    def name(self) -> str:
-        """Name of the row, and the window."""
-        return f"{self.row} {self.window}x{self.window} s{self.stride}"
-
-    @property
-    def descriptor(self) -> str:
-        """Shape, window, stride, padding."""
-        m, h, w, c = self.x.shape
-        k = self.window
-        return f"m{m} h{h}w{w}c{c} k{k}x{k} s{self.stride} p{self.padding}"
-
-    @property
-    def dtype(self) -> str:
-        """Name of the dtype."""
-        return str(self.x.dtype)
+    def magnitude(self) -> PoolCase:
+        """The case over absolute values."""
+        return dataclasses.replace(self, x=abs(self.x), dy=abs(self.dy))
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -134,32 +107,16 @@ class PoolCase:
         return {"stride": self.stride, "padding": self.padding}
 
 
-@dataclass(frozen=True)
-class DeltaCase:
+@dataclass(frozen=True, kw_only=True)
+class DeltaCase(Case):
     """The ReLU's mask, half of it off at random, or the bias's gradient, on one activation."""
 
-    table: str
-    row: str
-    product: str
     dy: np.ndarray
     y: np.ndarray
 
-    flops = 0
-
-    @property
-    def name(self) -> str:
-        """Name of the row."""
-        return self.row
-
-    @property
-    def descriptor(self) -> str:
-        """The shape."""
-        return " ".join(map(str, self.dy.shape))
-
-    @property
-    def dtype(self) -> str:
-        """Name of the dtype."""
-        return str(self.dy.dtype)
+    def magnitude(self) -> DeltaCase:
+        """The case over absolute values."""
+        return dataclasses.replace(self, dy=abs(self.dy))
 
     @property
     def pixels(self) -> tuple[int, ...]:
@@ -167,34 +124,69 @@ class DeltaCase:
         return tuple(range(self.dy.ndim - 1))
 
 
-Case = ConvCase | PoolCase | DeltaCase
-
-
 def conv_cases(table: str, problem: Problem, products: Iterable[str]) -> Iterator[ConvCase]:
     """Cases of one row of a table, which share their operands."""
+    star = "*" if any(lo != hi for lo, hi in problem.geometry.pads) else ""
     operands = problem.operands()
     for product in products:
-        yield ConvCase(table, problem, product, operands)
+        yield ConvCase(
+            table=table,
+            name=(problem.name or str(problem)) + star,
+            descriptor=str(problem).removeprefix(f"{problem.name}: "),
+            product=product,
+            dtype=problem.dtype,
+            flops=problem.flops,
+            problem=problem,
+            operands=operands,
+        )
 
 
 def pool_cases(table: str, problem: Problem, products: Iterable[str]) -> Iterator[PoolCase]:
     """Pooling of the output of one row of a table, if its network does that."""
     if problem.name not in POOLED.get(table, ()):
         return
-    shape = problem.y_shape
+    m, h, w, c = problem.y_shape
     rng = np.random.default_rng(0)
-    x = rng.integers(-(2**20), 2**20, shape).astype(problem.dtype)
-    for window, stride, padding in POOLS:
-        _, argmax = max_pool(x, window, stride, padding)
+    x = rng.integers(-(2**20), 2**20, problem.y_shape).astype(problem.dtype)
+    for k, s, p in POOLS:
+        _, argmax = max_pool(x, k, s, p)
         dy = rng.integers(-9, 10, argmax.shape).astype(problem.dtype)
         for product in products:
-            yield PoolCase(table, problem.name, product, x, dy, argmax, window, stride, padding)
+            yield PoolCase(
+                table=table,
+                name=f"{problem.name} {k}x{k} s{s}",
+                descriptor=f"m{m} h{h}w{w}c{c} k{k}x{k} s{s} p{p}",
+                product=product,
+                dtype=problem.dtype,
+                x=x,
+                dy=dy,
+                argmax=argmax,
+                window=k,
+                stride=s,
+                padding=p,
+            )
 
 
 def delta_cases(table: str, problem: Problem, products: Iterable[str]) -> Iterator[DeltaCase]:
     """The deltas of the output of one row of a table."""
     rng = np.random.default_rng(0)
     dy, z = rng.integers(-9, 10, (2, *problem.y_shape), np.int8).astype(problem.dtype)
-    y = np.maximum(z, 0)
+    y, descriptor = np.maximum(z, 0), " ".join(map(str, problem.y_shape))
     for product in products:
-        yield DeltaCase(table, problem.name or str(problem), product, dy, y)
+        yield DeltaCase(
+            table=table,
+            name=problem.name or str(problem),
+            descriptor=descriptor,
+            product=product,
+            dtype=problem.dtype,
+            dy=dy,
+            y=y,
+        )
+
+
+def cases(table: str, problem: Problem, products: Iterable[str]) -> Iterator[Case]:
+    """All cases of one row of a table."""
+    kinds = {CONV_PRODUCTS: conv_cases, POOL_PRODUCTS: pool_cases, DELTA_PRODUCTS: delta_cases}
+    for known, make in kinds.items():
+        if chosen := [product for product in products if product in known]:
+            yield from make(table, problem, chosen)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from comparison.rows import BASELINE, NOISY, OURS, Row
-from fastconv.cli.output import print_table
-from fastconv.nn.files import replacing
+from fastconv.cli.output import print_table, threads_text
 
 LABELS = {OURS: OURS, BASELINE: "PyTorch", "jax": "JAX", "onnxruntime": "ONNX RT", "numpy": "NumPy"}
 LEGEND = """\
@@ -20,27 +16,6 @@ ms: medians of interleaved calls, one table row at a time. {x}: its time over fa
   process was running, do not trust it. of best: the ratio of the shortest times instead.
 {more}
 -: not computed by this library. wrong: the answer was wrong, so it was not timed."""
-
-CSV_COLUMNS = (
-    "table",
-    "name",
-    "problem",
-    "product",
-    "dtype",
-    "threads",
-    "library",
-    "status",
-    "milliseconds",
-    "best_milliseconds",
-    "rounds",
-    "gflops",
-    "peak_gflops",
-    "share_of_peak",
-    "ratio_to_fastconv",
-    "best_ratio_to_fastconv",
-    "images_per_second",
-    "peak_bytes",
-)
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -59,16 +34,15 @@ def print_rows(rows: Sequence[Row], libraries: Iterable[str]) -> None:
     shown = [name for name in libraries if name in tried]
     columns = ["problem", "product", *(f"{_label(name)} ms" for name in shown)]
     columns += [f"x {_label(rows[0].baseline)}", "of best"]
-    conv, images = (any(getattr(row, name) for row in rows) for name in ("flops", "images"))
+    conv, images = (any(getattr(row.case, name) for row in rows) for name in ("flops", "images"))
     measured = [name for name in shown if any(name in row.memory for row in rows)]
     columns += ["GFLOP/s", "of peak"] * conv + ["images/s", "a thread"] * images
     columns += [f"{_label(name)} MiB" for name in measured]
     lines = []
     for row in rows:
-        line = [row.name, row.product, *(_milliseconds(row, name) for name in shown)]
-        ratio = _number(row.ratio(), "{:.2f}")
-        line.append(f"~{ratio}" if row.noisy and row.ratio() else ratio)
-        line.append(_number(row.best_ratio(), "{:.2f}"))
+        line = [row.case.name, row.case.product, *(_milliseconds(row, name) for name in shown)]
+        line += ["~" * bool(row.noisy and row.ratio()) + _number(row.ratio(), "{:.2f}")]
+        line += [_number(row.ratio(of=min), "{:.2f}")]
         if conv:
             line += [_number(row.gflops(), "{:.1f}"), _number(row.share(), "{:.0%}")]
         if images:
@@ -87,24 +61,20 @@ def _label(library: str) -> str:
 def _milliseconds(row: Row, library: str) -> str:
     if library in row.wrong or library in row.failed:
         return "wrong" if library in row.wrong else "failed"
-    seconds = row.median(library)
-    return (
-        "-"
-        if seconds is None
-        else f"{1e3 * seconds:.3g}"
-        if seconds < 1
-        else f"{1e3 * seconds:.0f}"
-    )
+    seconds = row.time(library)
+    return _number(seconds, "{:.3g}" if seconds and seconds < 1 else "{:.0f}", 1e3)
 
 
 def _number(value: float | None, form: str, scale: float = 1) -> str:
     return "-" if value is None else form.format(value * scale)
 
 
-def _groups(rows: Iterable[Row], key: Callable[[Row], tuple]) -> dict[tuple, list[Row]]:
+def _groups(rows: Iterable[Row], *keys: str) -> dict[tuple, list[Row]]:
+    """Rows by what they have in common."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        groups.setdefault(key(row), []).append(row)
+        key = tuple(row.threads if k == "threads" else getattr(row.case, k) for k in keys)
+        groups.setdefault(key, []).append(row)
     return groups
 
 
@@ -116,26 +86,23 @@ def print_summary(rows: Sequence[Row], libraries: Iterable[str]) -> None:
         return
     baseline = rows[0].baseline
     first = baseline if baseline in peers else peers[0]
-    columns = ["table", "product", "threads", "dtype", "rows"]
-    columns += [f"x {_label(name)}" for name in peers]
-    columns += ["of best"]
-    columns += ["worst row", f"x {_label(first)}"]
-    groups = _groups(rows, lambda r: (r.table, r.product, r.threads, r.dtype))
-    groups |= {
-        ("all tables", *key): group
-        for key, group in _groups(rows, lambda r: (r.product, r.threads, r.dtype)).items()
-        if len({row.table for row in group}) > 1
-    }
-    if rows[0].images:
-        batches = _groups(rows, lambda r: (r.name, r.product, r.threads, r.dtype))
-        groups |= {key: group for key, group in batches.items() if len(group) > 1}
+    kind = ("product", "threads", "dtype")
+    columns = ["table", *kind, "rows", *(f"x {_label(name)}" for name in peers)]
+    columns += ["of best", "worst row", f"x {_label(first)}"]
+    groups = _groups(rows, "table", *kind)
+    for key, group in _groups(rows, *kind).items():
+        if len({row.case.table for row in group}) > 1:
+            groups["all tables", *key] = group
+    if rows[0].case.images:  # by batches
+        named = _groups(rows, "name", *kind)
+        groups |= {key: group for key, group in named.items() if len(group) > 1}
     lines = []
     for key, group in groups.items():
         line = [*map(str, key), str(len(group))]
         line += [_mean(row.ratio(name) for row in group) for name in peers]
-        line += [_mean(row.best_ratio(first) for row in group)]
+        line += [_mean(row.ratio(first, min) for row in group)]
         worst = worst_row(group, first)
-        line += [worst.name, f"{worst.ratio(first):.2f}"] if worst else ["-", "-"]
+        line += [worst.case.name, f"{worst.ratio(first):.2f}"] if worst else ["-", "-"]
         lines.append(line)
     print("geometric means of (time of the library / time of fastconv)")
     print_table(columns, lines, left=2)
@@ -167,14 +134,14 @@ def worst_row(rows: Iterable[Row], library: str | None = None) -> Row | None:
 def print_notes(rows: Sequence[Row], legend: str) -> None:
     """Peaks, legend, reasons for gaps, wrong answers."""
     print()
-    for (threads, dtype), group in _groups(rows, lambda r: (r.threads, r.dtype)).items():
+    for (threads, dtype), group in _groups(rows, "threads", "dtype").items():
         if peak := group[0].peak:
             print(
-                f"peak: numpy.matmul {dtype}, {_threads(threads)}: {peak.gflops:.1f} GFLOP/s "
+                f"peak: numpy.matmul {dtype}, {threads_text(threads)}: {peak.gflops:.1f} GFLOP/s "
                 f"at {peak.size}x{peak.size}"
             )
     print(LEGEND.format(x=f"x {_label(rows[0].baseline)}", noisy=NOISY, more=legend))
-    large = _groups((r for r in rows if r.flops and "numpy" in r.left_out), lambda r: (r.name,))
+    large = _groups((r for r in rows if r.case.flops and "numpy" in r.left_out), "name")
     for (name,), group in large.items():
         print(f"NumPy left out of {name}: {group[0].left_out['numpy']}")
     for row in rows:
@@ -188,49 +155,43 @@ def print_notes(rows: Sequence[Row], legend: str) -> None:
 
 def _place(row: Row) -> str:
     """Which case it is, for a sentence."""
+    case = row.case
     return (
-        f"{row.table} {row.name} ({row.descriptor}), {row.product}, {_threads(row.threads)}, "
-        f"{row.dtype}"
+        f"{case.table} {case.name} ({case.descriptor}), {case.product}, "
+        f"{threads_text(row.threads)}, {case.dtype}"
     )
 
 
-def _threads(n: int) -> str:
-    return "1 thread" if n == 1 else f"{n} threads"
-
-
-def write_csv(path: Path, rows: Iterable[Row]) -> None:
+def csv_lines(rows: Iterable[Row]) -> list[dict[str, object]]:
     """One line per case and library."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, CSV_COLUMNS)
-    writer.writeheader()
-    for row in rows:
-        for library in (*row.seconds, *row.wrong, *row.failed, *row.left_out):
-            writer.writerow(_csv_line(row, library))
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
+    return [
+        _csv_line(row, library)
+        for row in rows
+        for library in (*row.seconds, *row.wrong, *row.failed, *row.left_out)
+    ]
 
 
 def _csv_line(row: Row, library: str) -> dict[str, object]:
-    times, median = row.seconds.get(library, []), row.median(library)
+    case, median, best = row.case, row.time(library), row.time(library, min)
     statuses = {"wrong": row.wrong, "failed": row.failed, "left out": row.left_out}
     status = next((word for word, names in statuses.items() if library in names), "timed")
     return {
-        "table": row.table,
-        "name": row.name.removesuffix("*"),
-        "problem": row.descriptor,
-        "product": row.product,
-        "dtype": row.dtype,
+        "table": case.table,
+        "name": case.name.removesuffix("*"),
+        "problem": case.descriptor,
+        "product": case.product,
+        "dtype": case.dtype,
         "threads": row.threads,
         "library": library,
         "status": status,
-        "milliseconds": None if median is None else 1e3 * median,
-        "best_milliseconds": 1e3 * min(times) if times else None,
-        "rounds": len(times),
+        "milliseconds": median and 1e3 * median,
+        "best_milliseconds": best and 1e3 * best,
+        "rounds": len(row.seconds.get(library, ())),
         "gflops": row.gflops(library),
         "peak_gflops": row.peak and row.peak.gflops,
         "share_of_peak": row.share(library),
         "ratio_to_fastconv": row.ratio(library),
-        "best_ratio_to_fastconv": row.best_ratio(library),
+        "best_ratio_to_fastconv": row.ratio(library, min),
         "images_per_second": row.rate(library),
         "peak_bytes": row.memory.get(library),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,18 +13,19 @@ from comparison.answers import (
     check_by_definition,
     check_network,
     compare,
-    delta_magnitude,
     first_prediction,
-    pool_magnitude,
+    magnitude,
 )
-from comparison.cases import Call, Case, ConvCase, DeltaCase, UnsupportedError
+from comparison.cases import Call, Case, ConvCase, UnsupportedError
 from comparison.networks import AnyCase, NetworkCase
-from comparison.timing import Peak, Run, measure
+from fastconv.problems.timing import Peak, Run, in_turn
 
 OURS, BASELINE = "fastconv", "pytorch"
 # Median over best. On an idle machine it is below 1.2; where another process takes a core now and
 # then, a barrier of OpenMP waits for it, 4 ms or more, and PyTorch's median goes up to 100-fold.
 NOISY = 1.5
+
+Average = Callable[[Sequence[float]], float]
 
 
 class Library(Protocol):
@@ -43,29 +44,23 @@ class Row:
 
     Attributes
     ----------
+    case : Case
+    threads : int
+    peak : Peak or None
+        Best rate of numpy.matmul in the run; it may still rise. None without `case.flops`.
+    baseline : str
+        The library that ratios refer to.
     seconds : dict of str to list of float
         Per library, seconds per call in each round.
     wrong, failed, left_out : dict of str to str
         Libraries that were not timed, and why: a wrong answer, an error, not its kind of problem.
-    peak : Peak or None
-        Best rate of numpy.matmul in the run; it may still rise. None without `flops`.
-    images : int
-        Images a call of a network; 0 for a layer.
-    baseline : str
-        The library that ratios refer to.
     memory : dict of str to int
         Per library, peak bytes, where they were asked for.
     """
 
-    table: str
-    name: str
-    descriptor: str
-    product: str
-    dtype: str
+    case: AnyCase
     threads: int
-    flops: int
     peak: Peak | None = None
-    images: int = 0
     baseline: str = BASELINE
     seconds: dict[str, list[float]] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
@@ -73,36 +68,29 @@ class Row:
     left_out: dict[str, str] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
 
-    def median(self, library: str) -> float | None:
-        """Median time of a call in seconds, None if the library was not timed."""
+    def time(self, library: str, of: Average = statistics.median) -> float | None:
+        """Median (or minimum) time of a call in seconds, None if the library was not timed."""
         times = self.seconds.get(library)
-        return statistics.median(times) if times else None
+        return of(times) if times else None
 
-    def best(self, library: str) -> float | None:
-        """Shortest time of a call in seconds, None if the library was not timed."""
-        times = self.seconds.get(library)
-        return min(times) if times else None
+    def ratio(self, library: str | None = None, of: Average = statistics.median) -> float | None:
+        """The library's (the baseline's) time over fastconv's: above 1 where fastconv is faster.
 
-    def ratio(self, library: str | None = None) -> float | None:
-        """The library's (the baseline's) time over fastconv's: above 1 where fastconv is faster."""
-        theirs, ours = self.median(library or self.baseline), self.median(OURS)
-        return None if theirs is None or ours is None else theirs / ours
-
-    def best_ratio(self, library: str | None = None) -> float | None:
-        """The same of the shortest times, which other processes disturb less."""
-        theirs, ours = self.best(library or self.baseline), self.best(OURS)
+        Of the shortest times (`min`): other processes disturb them less.
+        """
+        theirs, ours = self.time(library or self.baseline, of), self.time(OURS, of)
         return None if theirs is None or ours is None else theirs / ours
 
     @property
     def noisy(self) -> bool:
         """Whether a median that the ratio compares is far above its best: other processes ran."""
-        pairs = [(self.median(name), self.best(name)) for name in (OURS, self.baseline)]
+        pairs = [(self.time(name), self.time(name, min)) for name in (OURS, self.baseline)]
         return any(median and best and median > NOISY * best for median, best in pairs)
 
     def gflops(self, library: str = OURS) -> float | None:
         """Rate in GFLOP/s, None where no operations are counted."""
-        seconds = self.median(library)
-        return self.flops / seconds / 1e9 if seconds and self.flops else None
+        seconds = self.time(library)
+        return self.case.flops / seconds / 1e9 if seconds and self.case.flops else None
 
     def share(self, library: str = OURS) -> float | None:
         """Rate over the peak of numpy.matmul."""
@@ -111,8 +99,8 @@ class Row:
 
     def rate(self, library: str = OURS) -> float | None:
         """Images a second, None for a layer."""
-        seconds = self.median(library)
-        return self.images / seconds if seconds and self.images else None
+        seconds = self.time(library)
+        return self.case.images / seconds if seconds and self.case.images else None
 
 
 @contextmanager
@@ -140,18 +128,7 @@ def measure_case(
     the others must agree with it within ``16 eps G``. Networks must agree within their rounding,
     the first prediction with the naive loops, too.
     """
-    row = Row(
-        table=case.table,
-        name=case.name,
-        descriptor=case.descriptor,
-        product=case.product,
-        dtype=case.dtype,
-        threads=threads,
-        flops=case.flops,
-        peak=peak,
-        images=case.images if isinstance(case, NetworkCase) else 0,
-        baseline=baseline,
-    )
+    row = Row(case, threads, peak, baseline)
     runs: dict[str, Run] = {}
     agreed: Any = None
     for name, library in libraries.items():
@@ -171,7 +148,7 @@ def measure_case(
             runs[name] = call.run
             agreed = got if name == OURS else agreed
     if OURS in runs:
-        row.seconds = measure(runs, repeat=repeat, seconds=seconds, keep=(OURS, baseline))
+        row.seconds = in_turn(runs, repeat=repeat, seconds=seconds, keep=(OURS, baseline))
     return row
 
 
@@ -189,9 +166,7 @@ def _check(case: AnyCase, got: Any, agreed: Any, libraries: Mapping[str, Library
 
 def _magnitude(case: Case, libraries: Mapping[str, Library]) -> Any:
     """G of the error bound: the same product over absolute values."""
-    if isinstance(case, DeltaCase):
-        return delta_magnitude(case)
     if not isinstance(case, ConvCase):
-        return pool_magnitude(case)
+        return magnitude(case)
     call = libraries[OURS].prepare(case.magnitude())
     return call.answer(call.run())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,12 +18,11 @@ from comparison.options import (
     installed,
 )
 from comparison.peers.fastconv import Fastconv
-from comparison.report import print_notes, print_rows, print_summary, write_csv
+from comparison.report import csv_lines, print_notes, print_rows, print_summary
 from comparison.rows import BASELINE, OURS, Library, Row, measure_case, thread_count
-from comparison.timing import Peak
-from fastconv.cli.output import one_line
+from fastconv.cli.output import CommandError, passing, threads_text, write_csv
 from fastconv.cli.parser import Parser
-from fastconv.problems.timing import blas_threads
+from fastconv.problems.timing import Peak, blas_threads
 
 # A table's name, and what makes the cases of one of its lines, whose operands take memory.
 Line = tuple[str, Callable[[], Iterable[AnyCase]]]
@@ -60,7 +58,7 @@ def measure_tables(
                 some = []
                 for _, make in group:
                     for number, case in enumerate(make()):
-                        _progress(f"{threads} threads, {table}, {case.name}, {case.product}")
+                        passing(f"{threads} threads, {table}, {case.name}, {case.product}")
                         if number == 0 and not isinstance(case, NetworkCase):
                             _look_again(peaks, case.dtype)
                         row = measure_case(
@@ -75,8 +73,8 @@ def measure_tables(
                         if memory:
                             row.memory = {name: memory(name, case, threads) for name in row.seconds}
                         some.append(row)
-                _progress("")
-                print(f"\n{table}, {'1 thread' if threads == 1 else f'{threads} threads'}")
+                passing("")
+                print(f"\n{table}, {threads_text(threads)}")
                 print_rows(some, libraries)
                 rows += some
     return rows
@@ -124,12 +122,6 @@ def _look_again(peaks: dict[str, Peak], dtype: str) -> None:
         peaks[dtype] = Peak(dtype)
 
 
-def _progress(text: str) -> None:
-    """Say on a terminal what is being measured."""
-    if sys.stderr.isatty():
-        print(f"\r{text[:100]}\x1b[K", end="", file=sys.stderr, flush=True)
-
-
 def report(
     parser: Parser,
     args: argparse.Namespace,
@@ -142,7 +134,7 @@ def report(
     print_notes(rows, legend)
     try:
         if args.csv:
-            write_csv(args.csv, rows)
-    except (OSError, ValueError) as error:
-        parser.error(one_line(error))
+            write_csv(args.csv, csv_lines(rows))
+    except CommandError as error:
+        parser.error(str(error))
     return 1 if any(row.wrong for row in rows) else 0

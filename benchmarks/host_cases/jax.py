@@ -12,8 +12,6 @@ from fastconv.problems import Problem, find_table, read_problems
 from . import Case
 from ._lenet import network
 
-TABLES = ("lenet5_mnist", "mnist_cifar_examples", "mlperf_tiny_resnet8")
-
 
 def own_conv(x, w, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1):
     return lax.conv_general_dilated(
@@ -64,11 +62,6 @@ def whole() -> Case:
     return Case("LeNet", step(own_conv, own_pool), step(fast.conv, lambda z: fast.max_pool(z, 2)))
 
 
-def table_cases() -> list[Case]:
-    """Every layer of the small-image tables."""
-    return [layer(row) for table in TABLES for row in read_problems(find_table(table))]
-
-
 def cases() -> list[Case]:
-    first = read_problems(find_table(TABLES[0]))
+    first = read_problems(find_table("lenet5_mnist"))
     return [layer(first[1]), whole()]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,10 +17,14 @@ __all__ = [
     "INSTALL_EXAMPLES",
     "CommandError",
     "command_line",
+    "one_line",
+    "passing",
     "print_table",
     "program",
     "standard_streams",
     "style",
+    "threads_text",
+    "write_csv",
 ]
 
 INSTALL_EXAMPLES = 'python -m pip install "fastconv[examples]"'
@@ -125,6 +131,42 @@ def style(text: str, name: str) -> str:
     """Text in a named style for standard output, unchanged where colours make no sense."""
     code = _CODES.get(name)
     return f"\x1b[{code}m{text}\x1b[0m" if code and coloured(sys.stdout) else text
+
+
+def threads_text(n: int) -> str:
+    """So many threads, in words.
+
+    >>> threads_text(1), threads_text(2)
+    ('1 thread', '2 threads')
+    """
+    return "1 thread" if n == 1 else f"{n} threads"
+
+
+def passing(text: str) -> None:
+    """Show a line that the next one replaces, on a terminal behind standard error; "" clears it."""
+    if sys.stderr.isatty():
+        print(f"\r{text[:100]}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of the same keys, which are the columns.
+
+    Raises
+    ------
+    CommandError
+        If the file cannot be written.
+    """
+    from fastconv.nn.files import replacing
+
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    try:
+        with replacing(path) as file:
+            file.write(text.getvalue().encode())
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--csv: {one_line(error)}") from error
 
 
 def print_table(

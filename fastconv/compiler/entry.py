@@ -14,12 +14,14 @@ from numba.core.registry import cpu_target
 from fastconv.compiler.files import KernelFile, load
 from fastconv.compiler.once import once_on_this_machine
 from fastconv.compiler.options import OPTIONS, build_key
+from fastconv.operands import quiet
 
 __all__ = ["obtain"]
 
 _alive: list[Any] = []  # machine code lives as long as its library
 
 
+@quiet
 def obtain(name: str, make: Callable[[], Any], works: Callable[[int], bool]) -> int:
     """Address of the C function ``void (int64, ...)`` with a name: from disk, or compiled and kept.
 

@@ -19,7 +19,6 @@ __all__ = ["loop_works"]
 
 EACH: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "add": lambda a, b: a + b,
-    "add_relu": lambda a, b: np.maximum(a + b, 0),
     "multiply": lambda a, b: a * b,
     "relu": lambda a, b: np.maximum(a, 0),
     "sigmoid": lambda a, b: 1 / (1 + np.exp(-a)),
@@ -170,7 +169,7 @@ def _update_works(address: int, name: str, dtype: np.dtype) -> bool:
     first, second = ([np.full(v.shape, n, dtype) for v in value] for n in (8, 16))
     if name == "sgd":
         # g = 4 + w / 2; velocity = 8 / 2 + g; w - g / 4 - velocity / 8
-        scalars = np.array([0.25, 0.5, 0.125, 0.5, 1.0])
+        scalars = np.array([0.25, 0.5, 0.125, 0.5, 1.0, 0.0, 0.0, 0.0])
         perform(optimizers.update_call(address, optimizers.pieces(value, grad, [first]), scalars))
         start = [np.arange(v.size, dtype=dtype) for v in value]
         return all(

@@ -23,6 +23,7 @@ from fastconv.engine.tables.table import Table
 from fastconv.engine.tables.tiles import Tile
 from fastconv.engine.tables.workspace import CACHE_LINE, address_of, plain_array, view, workspace
 from fastconv.geometry import Geometry
+from fastconv.operands import put, quiet
 from fastconv.threads import building, parts
 
 __all__ = ["Convolution", "KernelGradient", "Product", "Products"]
@@ -147,7 +148,7 @@ class Convolution(Product):
         choice, dtype = self.choice, self.dtype
         w = plain_array(w, dtype)
         if not choice.complete:
-            target[...] = 0 if b is None else np.maximum(b, 0) if relu else b
+            _fill(target, b, relu)
             if not choice.lattice.phases:
                 return
         if b is not None:
@@ -209,6 +210,12 @@ class Convolution(Product):
         )
 
 
+@quiet
+def _fill(target: np.ndarray, b: np.ndarray | None, relu: bool) -> None:
+    """The result where it meets no tap."""
+    target[...] = 0 if b is None else np.maximum(b, 0) if relu else b
+
+
 class KernelGradient(Product):
     """``[K x pixels] @ [pixels x F]``."""
 
@@ -254,7 +261,7 @@ class KernelGradient(Product):
         words = self._words(prepared, x, dy, result, scratch)
         start(self.entry, space.write(s.CALL, words), threads)
         if result is not dw:
-            dw[...] = result
+            put(dw, result)
 
     def call(self, scratch: int, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> Call:
         """`run` as a call to make later, with `scratch_nbytes` of scratch at an address.

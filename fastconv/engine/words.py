@@ -262,8 +262,7 @@ def delta_words(
     LOSS_ITEMS,
     LOSS_PARTS,  # address of LOSS_RESULTS doubles for each item, and for all
     LOSS_RESULT,
-    LOSS_CALL_WORDS,
-) = range(TABLE, TABLE + 13)
+) = range(TABLE, TABLE + 12)
 
 # The doubles: the mean (of an item the sum) of the losses, NaN if a label is bad; how many rows are
 # predicted right; the first row (binary: element) whose label is bad, or -1.
@@ -275,25 +274,10 @@ LOSS_VALUE, LOSS_CORRECT, LOSS_BAD, LOSS_RESULTS = range(4)
     OPTIMIZER_TABLE,  # address: the first piece of every item, their end, and the pieces
     OPTIMIZER_ITEMS,
     OPTIMIZER_SCALARS,  # address of the step's doubles
-    OPTIMIZER_CALL_WORDS,
-) = range(TABLE, TABLE + 5)
+) = range(TABLE, TABLE + 4)
 
 # A piece of a parameter: addresses of its value, gradient and running averages (0: none), bytes.
 PIECE_VALUE, PIECE_GRAD, PIECE_SLOT0, PIECE_SLOT1, PIECE_BYTES, PIECE_WORDS = range(6)
-
-# The doubles of a step.
-SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = range(6)
-(
-    ADAM_KEEP1,  # beta1, 1 - beta1, and so for beta2
-    ADAM_NEW1,
-    ADAM_KEEP2,
-    ADAM_NEW2,
-    ADAM_ROOT,  # 1 / sqrt(1 - beta2**t)
-    ADAM_EPSILON,
-    ADAM_SIZE,  # lr / (1 - beta1**t)
-    ADAM_DECAY,  # 1 - lr * weight_decay
-    ADAM_SCALARS,
-) = range(9)
 
 # ------------------------------------------------------------------------- an elementwise call
 (
@@ -302,8 +286,7 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     EACH_RESULT,
     EACH_TOTAL,  # elements, and into how many items they are cut
     EACH_ITEMS,
-    EACH_CALL_WORDS,
-) = range(TABLE, TABLE + 6)
+) = range(TABLE, TABLE + 5)
 
 # ------------------------------------------------------------------------- a row in all rows
 (
@@ -313,8 +296,7 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     FILL_F,
     FILL_RELU,  # 1 if what is negative becomes 0
     FILL_ITEMS,
-    FILL_CALL_WORDS,
-) = range(TABLE, TABLE + 7)
+) = range(TABLE, TABLE + 6)
 
 # ------------------------------------------------------------------------- a bias's gradient
 (
@@ -326,8 +308,7 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     BIAS_F,
     BIAS_BLOCK,  # pixels that are taken together
     BIAS_ITEMS,
-    BIAS_CALL_WORDS,
-) = range(TABLE, TABLE + 9)
+) = range(TABLE, TABLE + 8)
 
 # ------------------------------------------------------------------------- means of images
 (
@@ -337,8 +318,7 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     MEANS_PIXELS,  # of an image
     MEANS_C,
     MEANS_ITEMS,
-    MEANS_CALL_WORDS,
-) = range(TABLE, TABLE + 7)
+) = range(TABLE, TABLE + 6)
 
 # ------------------------------------------------------------------------- a call over channels
 # See `loops.channels`: ROWS rows of WIDTH elements, and a rest of fewer elements.
@@ -362,8 +342,7 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     CHANNELS_RUNNING_VARIANCE,
     CHANNELS_MOMENTUM,  # doubles
     CHANNELS_EPSILON,
-    CHANNELS_CALL_WORDS,
-) = range(TABLE, TABLE + 20)
+) = range(TABLE, TABLE + 19)
 
 # Rows of the table of a batch normalisation, each WIDTH elements: one number of every channel, over
 # and over again. The backward pass writes those from TABLE_FACTOR on.

@@ -7,7 +7,7 @@ from typing import Unpack, overload
 
 import numpy as np  # noqa: F401 - the examples'
 
-from fastconv.operands import operand, quiet, same_dtype
+from fastconv.operands import operand, same_dtype
 from fastconv.plans.conv_transpose import planned
 from fastconv.plans.gradients import OPERANDS, ConvGrads
 from fastconv.typing import (
@@ -24,7 +24,6 @@ from fastconv.typing import (
 __all__ = ["conv_transpose", "conv_transpose_backward"]
 
 
-@quiet
 def conv_transpose(
     x: ArrayLike,
     w: ArrayLike,
@@ -111,7 +110,6 @@ def conv_transpose_backward(
 ) -> ConvGrads[Array | None]: ...
 
 
-@quiet
 def conv_transpose_backward(
     dy: ArrayLike,
     x: ArrayLike,

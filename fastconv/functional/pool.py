@@ -8,7 +8,7 @@ from typing import Literal, Unpack, overload
 import numpy as np
 
 from fastconv.geometry.request import boolean
-from fastconv.operands import as_array, expect_shape, native_dtype, operand, quiet, result
+from fastconv.operands import as_array, expect_shape, native_dtype, operand, result
 from fastconv.plans.pool import planned
 from fastconv.typing import (
     Array,
@@ -60,7 +60,6 @@ def max_pool(
 ) -> Array | tuple[Array, Indices]: ...
 
 
-@quiet
 def max_pool(
     x: ArrayLike,
     window: Int,
@@ -136,7 +135,6 @@ def max_pool(
     return y if argmax is None else (y, argmax)
 
 
-@quiet
 def max_pool_backward(
     dy: ArrayLike,
     argmax: ArrayLike,
@@ -207,7 +205,6 @@ def max_pool_backward(
     return dx
 
 
-@quiet
 def avg_pool(
     x: ArrayLike,
     window: Int,
@@ -266,7 +263,6 @@ def avg_pool(
     return y
 
 
-@quiet
 def avg_pool_backward(
     dy: ArrayLike,
     x_shape: Shape,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np  # noqa: F401 - the examples'
 
-from fastconv.operands import expect_shape, operand, quiet, result, same_dtype
+from fastconv.operands import expect_shape, operand, result, same_dtype
 from fastconv.plans import deltas
 from fastconv.typing import Array, ArrayLike
 
 __all__ = ["relu_backward"]
 
 
-@quiet
 def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
     """Gradient of ``y = max(z, 0)``: the error passes where `y` is positive, else exactly zero.
 

@@ -18,7 +18,6 @@ from fastconv.operands import (
     expect_shape,
     float_dtype,
     operand,
-    quiet,
     result,
     user_shape,
 )
@@ -82,7 +81,6 @@ class ConvPlan:
         """Bytes that a call needs besides operands and results."""
         return self._products.workspace_nbytes
 
-    @quiet
     def forward(
         self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, out: Array | None = None
     ) -> Array:
@@ -94,7 +92,6 @@ class ConvPlan:
         self._products.forward(self._last(x), w, b, self._relu, self._last(y))
         return y
 
-    @quiet
     def input_grad(self, dy: ArrayLike, w: ArrayLike, *, out: Array | None = None) -> Array:
         """``dx (m, H, W, C)``. See :func:`fastconv.conv_input_grad`."""
         dy, w = self._operand("dy", dy, self.y_shape), self._operand("w", w, self.w_shape)
@@ -102,7 +99,6 @@ class ConvPlan:
         self._products.input_grad(self._last(dy), w, None, False, self._last(dx))
         return dx
 
-    @quiet
     def kernel_grad(self, x: ArrayLike, dy: ArrayLike, *, out: Array | None = None) -> Array:
         """``dw (KH, KW, C/G, F)``. See :func:`fastconv.conv_kernel_grad`."""
         x, dy = self._operand("x", x, self.x_shape), self._operand("dy", dy, self.y_shape)
@@ -131,7 +127,6 @@ class ConvPlan:
         out: Sequence[Array | None] | None = None,
     ) -> ConvGrads[Array | None]: ...
 
-    @quiet
     def backward(
         self,
         dy: ArrayLike,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.operands import computing_dtype, native_dtype
+from fastconv.operands import computing_dtype, native_dtype, quiet
 from fastconv.plans import compiled
 from fastconv.plans.layout import in_place
 
@@ -27,19 +27,28 @@ def bias_grad(dy: np.ndarray, db: np.ndarray) -> None:
     depend on the shape alone: neither on threads nor on the layout.
     """
     dtype = computing_dtype(native_dtype(dy))
-    m, F = dy.shape[0], dy.shape[-1]
     if dy.size == 0:
         db[...] = 0
         return
     engine = compiled.engine()
     # the images' sums, and behind them what the call needs besides
     memory = np.empty(engine.channels.bias_sums_nbytes(dy.shape) // 8)
-    sums = memory[: m * F].reshape(m, F)
     entry = engine.loop("bias_grad", dtype)
-    planes = np.moveaxis(dy, -1, 1)
     if in_place(dy, db) and db.dtype == dtype:
         engine.perform(engine.channels.bias_grad_call(entry, dy, memory.ctypes.data, db))
-        return
+    else:
+        _bias_grad_in_parts(dy, db, dtype, entry, memory)
+
+
+@quiet
+def _bias_grad_in_parts(
+    dy: np.ndarray, db: np.ndarray, dtype: np.dtype, entry: int, memory: np.ndarray
+) -> None:
+    """Of errors in another layout, or for a result in another dtype."""
+    m, F = dy.shape[0], dy.shape[-1]
+    sums = memory[: m * F].reshape(m, F)
+    planes = np.moveaxis(dy, -1, 1)
+    engine = compiled.engine()
     if in_place(planes):
         engine.deltas.bias_plane_sums(engine.loop("bias_plane_sums", dtype), planes, sums)
     else:
@@ -70,6 +79,12 @@ def relu_delta(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
     if _flat(dy) and _flat(y) and _flat(dx):
         _mask(dy, y, dx)
         return
+    _relu_delta_in_blocks(dy, y, dx)
+
+
+@quiet
+def _relu_delta_in_blocks(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> None:
+    """Of arrays whose layouts differ."""
     native = native_dtype(dy)
     for block in _blocks(dx.shape):
         errors, outputs, result = dy[block], np.ascontiguousarray(y[block], native), dx[block]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.geometry import Geometry
-from fastconv.operands import computing_dtype
+from fastconv.operands import computing_dtype, copied
 
 __all__ = ["blocks", "contiguous", "in_place", "native"]
 
@@ -43,4 +43,4 @@ def blocks(g: Geometry, arrays: Sequence[np.ndarray]) -> Iterator[tuple[Any, ...
 
 def contiguous(array: np.ndarray) -> np.ndarray:
     """A contiguous copy in the computing dtype."""
-    return np.array(array, native(array), order="C", subok=False)
+    return copied(array, native(array), order="C", subok=False)

@@ -18,7 +18,7 @@ from fastconv.geometry import Geometry
 from fastconv.geometry.geometry import windows_with_cells
 from fastconv.geometry.memo import remembered
 from fastconv.geometry.resolve import pool_geometry
-from fastconv.operands import channels_last, computing_dtype, user_shape
+from fastconv.operands import channels_last, computing_dtype, put, user_shape
 from fastconv.plans.compiled import pools
 from fastconv.plans.layout import blocks, contiguous, in_place, native
 from fastconv.typing import Int
@@ -120,7 +120,7 @@ class Pooling:
             yield _plan(part, self.dtype, self._include_pad), (*ready, *made)
             for a, result in zip(outputs, made, strict=True):
                 if a is not None:
-                    a[block] = result
+                    put(a[block], result)
 
 
 @remembered(CACHED_PLANS)

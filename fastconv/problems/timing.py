@@ -1,27 +1,161 @@
-"""The measurements of ``fastconv bench``."""
+"""How things are timed here: in turn, several calls at a time, beside the best matrix product."""
 
 from __future__ import annotations
 
+import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastconv.plans.conv import plan_conv
 from fastconv.problems.problem import Operands, Problem
 
-__all__ = ["Result", "blas_threads", "measure"]
+__all__ = ["Peak", "Result", "blas_threads", "fastest", "in_turn", "measure"]
 
-MIN_SECONDS = 1e-3  # shorter calls are measured several at a time: the clock ticks in 0.1 us
-MAX_SECONDS = 10.0  # per problem, after which no new round begins
+Run = Callable[[], Any]
+Clock = Callable[[], float]
+Name = TypeVar("Name", bound=Hashable)
+
+# A measurement takes at least this long, and three times as long is spent on untimed calls before
+# it: idle threads of OpenMP and ONNX Runtime spin for 4 to 7 ms after a call (longer where they get
+# half a core) and take a core from whoever comes next, and the caches hold another's operands.
+SLOT_SECONDS = 5e-3
+UNTIMED_SLOTS = 3
+# Calls that take longer than this need no such start.
+LONG_SECONDS = 50e-3
 MIN_ROUNDS = 3
-PEAK_SIZE = {"float32": 1024, "float64": 768}  # 14 ms at 150 and 12 ms at 75 GFLOP/s
+MAX_CALLS = 100_000
+# One whose measurement takes more than this many times as long as the longest of those that are
+# compared sits out after MIN_ROUNDS; after one if a single call takes more than the time given.
+SLOW = 4.0
+PEAK_SIZES = (512, 768, 1024, 1536)
+# Of one problem: it is alone with numpy.matmul, and nothing spins.
+PROBLEM_SLOT = 1e-3
+PROBLEM_SECONDS = 10.0
+PROBLEM_PEAK = (1024,)
+
+
+def in_turn(
+    runs: Mapping[Name, Run],
+    *,
+    repeat: int,
+    seconds: float,
+    keep: Collection[Name] = (),
+    slot: float = SLOT_SECONDS,
+    clock: Clock = time.perf_counter,
+) -> dict[Name, list[float]]:
+    """Time several functions in turn: A B C A B C ...
+
+    Parameters
+    ----------
+    runs : mapping of str to callable
+        In the order in which they take turns. They have run once already.
+    repeat : int
+        At most so many rounds, each of which measures every function once.
+    seconds : float
+        No round begins later than this, after the first MIN_ROUNDS.
+    keep : collection of str
+        The functions that are compared: they take part in every round, however slow.
+    slot : float
+        Seconds that a measurement takes at least, where a call is shorter.
+    clock : callable
+        Seconds.
+
+    Returns
+    -------
+    dict of str to list of float
+        Seconds per call, one figure a round.
+    """
+    started = clock()
+    calls, lengths = {}, {}
+    for name, run in runs.items():
+        calls[name], lengths[name] = _calls(run, slot, clock)
+    compared = [lengths[name] * calls[name] for name in runs if name in keep]
+    limit = SLOW * max(compared, default=math.inf)
+    # A long call that told how long it takes was a measurement.
+    times = {name: [lengths[name]] if lengths[name] >= LONG_SECONDS else [] for name in runs}
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for number in range(repeat):
+            if number >= MIN_ROUNDS and clock() - started > seconds:
+                break
+            for name, run in runs.items():
+                slow = lengths[name] * calls[name] > limit and name not in keep
+                rounds = 1 if lengths[name] > seconds else MIN_ROUNDS
+                if len(times[name]) > number or (slow and number >= rounds):
+                    continue
+                if lengths[name] < LONG_SECONDS:
+                    _per_call(run, UNTIMED_SLOTS * calls[name], clock)
+                times[name].append(_per_call(run, calls[name], clock))
+    finally:
+        if collecting:
+            gc.enable()
+    return times
+
+
+def fastest(runs: Mapping[Name, Run]) -> Name:
+    """Name of the function that takes the least time, found in half a second or three rounds."""
+    for run in runs.values():
+        run()
+    times = in_turn(runs, repeat=5, seconds=0.5)
+    return min(times, key=lambda name: statistics.median(times[name]))
+
+
+def _per_call(run: Run, calls: int, clock: Clock) -> float:
+    """Seconds per call."""
+    start = clock()
+    for _ in range(calls):
+        run()
+    return (clock() - start) / calls
+
+
+def _calls(run: Run, slot: float, clock: Clock) -> tuple[int, float]:
+    """How many calls make a measurement of `slot` seconds, and how long one takes."""
+    calls = 1
+    while True:
+        length = _per_call(run, calls, clock)
+        wanted = min(MAX_CALLS, math.ceil(slot / max(length, 1e-9)))
+        if wanted <= 2 * calls:  # the estimate was long enough to be trusted
+            return max(1, wanted), length
+        calls = wanted
+
+
+class Peak:
+    """Best rate of numpy.matmul in one dtype, at the number of threads that BLAS has now.
+
+    Attributes
+    ----------
+    gflops : float
+        The best so far, in GFLOP/s.
+    size : int
+        The size of square matrices at which it was reached.
+    """
+
+    def __init__(self, dtype: str, sizes: Collection[int] = PEAK_SIZES) -> None:
+        self.gflops = 0.0
+        self.size = 0
+        self._dtype = dtype
+        self._sizes = tuple(sizes)
+        self.again()
+
+    def again(self) -> None:
+        """Measure once more: another row, another moment."""
+        for size in self._sizes:
+            a, b, c = (np.ones((size, size), self._dtype) for _ in range(3))
+            for _ in range(3):  # the first maps memory and wakes threads
+                start = time.perf_counter()
+                np.matmul(a, b, out=c)
+                rate = 2e-9 * size**3 / (time.perf_counter() - start)
+                if rate > self.gflops:
+                    self.gflops, self.size = rate, size
 
 
 @dataclass
@@ -36,7 +170,7 @@ class Result:
     rounds : int
         Measurements made of each.
     peak : float
-        Best rate of numpy.matmul between them, in GFLOP/s.
+        Best rate of numpy.matmul before and after them, in GFLOP/s.
     consistent : bool
         Whether <y, dy> = <x, dx> = <w, dw> holds exactly (always True for float16, where results
         are rounded).
@@ -51,7 +185,7 @@ class Result:
     @property
     def peak_dtype(self) -> str:
         """The dtype of the peak: float16 is computed in float32."""
-        return "float64" if self.problem.dtype == "float64" else "float32"
+        return _peak_dtype(self.problem)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row per product, as in the CSV file."""
@@ -71,7 +205,7 @@ class Result:
 
 
 def measure(problem: Problem, repeat: int) -> Result:
-    """Time forward, kernel gradient and input gradient, in turn with numpy.matmul.
+    """Time forward, kernel gradient and input gradient, in turn, between two runs of numpy.matmul.
 
     Parameters
     ----------
@@ -90,47 +224,25 @@ def measure(problem: Problem, repeat: int) -> Result:
     operands = problem.operands()
     x, w, _, dy = operands
     y, dw, dx = np.empty_like(dy), np.empty_like(w), np.empty_like(x)
-    products: dict[str, Callable[[], Any]] = {
+    products: dict[str, Run] = {
         "forward": lambda: plan.forward(x, w, out=y),
         "kernel grad": lambda: plan.kernel_grad(x, dy, out=dw),
         "input grad": lambda: plan.input_grad(dy, w, out=dx),
     }
-    calls = {name: _calls(run) for name, run in products.items()}  # compiles and warms up, too
+    for run in products.values():
+        run()  # compiles and warms up, too
     consistent = _consistent(operands, y, dw, dx)
-    peak_run, peak_flops = _matmul("float64" if problem.dtype == "float64" else "float32")
-    times: dict[str, list[float]] = {name: [] for name in products}
-    peak, rounds, started = 0.0, 0, time.perf_counter()
-    peak_run()
-    while rounds < repeat:
-        peak = max(peak, peak_flops / _seconds(peak_run, 1) / 1e9)
-        for name, run in products.items():
-            times[name].append(_seconds(run, calls[name]))
-        rounds += 1
-        if rounds >= MIN_ROUNDS and time.perf_counter() - started > MAX_SECONDS:
-            break
+    peak = Peak(_peak_dtype(problem), PROBLEM_PEAK)
+    times = in_turn(
+        products, repeat=repeat, seconds=PROBLEM_SECONDS, keep=products, slot=PROBLEM_SLOT
+    )
+    peak.again()
     medians = {name: statistics.median(values) for name, values in times.items()}
-    return Result(problem, medians, rounds, peak, consistent)
+    return Result(problem, medians, len(times["forward"]), peak.gflops, consistent)
 
 
-def _seconds(run: Callable[[], Any], calls: int) -> float:
-    """Seconds per call."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - start) / calls
-
-
-def _calls(run: Callable[[], Any]) -> int:
-    """How many calls make a measurement of at least MIN_SECONDS."""
-    run()
-    return max(1, math.ceil(MIN_SECONDS / max(_seconds(run, 1), 1e-7)))
-
-
-def _matmul(dtype: str) -> tuple[Callable[[], Any], int]:
-    """A square matrix product without allocation, and its number of operations."""
-    n = PEAK_SIZE[dtype]
-    a, b, c = (np.ones((n, n), dtype) for _ in range(3))
-    return lambda: np.matmul(a, b, out=c), 2 * n**3
+def _peak_dtype(problem: Problem) -> str:
+    return "float64" if problem.dtype == "float64" else "float32"
 
 
 def _consistent(operands: Operands, y: np.ndarray, dw: np.ndarray, dx: np.ndarray) -> bool:

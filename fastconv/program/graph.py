@@ -217,8 +217,7 @@ class Graph:
         **options: Any,
     ) -> None:
         """Add an operation that becomes calls of compiled entries (see `Operation`)."""
-        name = f"{self.where}{label}"
-        self.operations.append(Operation(name, make, None, tuple(reads), tuple(writes), **options))
+        self.operations.append(self._operation(label, make, None, reads, writes, **options))
 
     def python(
         self,
@@ -229,10 +228,7 @@ class Graph:
         **options: Any,
     ) -> None:
         """Add an operation in the interpreter: a layer that programs do not know."""
-        name = f"{self.where}{label}"
-        self.operations.append(
-            Operation(name, None, function, tuple(reads), tuple(writes), **options)
-        )
+        self.operations.append(self._operation(label, None, function, reads, writes, **options))
 
     def draw(
         self,
@@ -242,8 +238,21 @@ class Graph:
         writes: Sequence[Value],
     ) -> None:
         """Add an operation of the interpreter before all others; it reads the caller's arrays."""
-        name = f"{self.where}{label}"
-        self.first.append(Operation(name, None, function, tuple(reads), tuple(writes)))
+        self.first.append(self._operation(label, None, function, reads, writes))
+
+    def _operation(
+        self,
+        label: str,
+        make: Callable[..., Sequence[Call]] | None,
+        python: Callable[..., None] | None,
+        reads: Sequence[Value],
+        writes: Sequence[Value],
+        **options: Any,
+    ) -> Operation:
+        """What stands here, under the label of this place."""
+        return Operation(
+            f"{self.where}{label}", make, python, tuple(reads), tuple(writes), **options
+        )
 
     @contextmanager
     def inside(self, where: str, name: str, layer: Any) -> Iterator[None]:

@@ -8,6 +8,7 @@ or spread is a multiple of 216, which every number of window cells that occurs h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from fastconv.problems import Problem
 from fastconv.selfcheck.score import Score
 from fastconv.selfcheck.trials import AVERAGE_STEP, Trial
 
-__all__ = ["CHECKS", "check_ops"]
+__all__ = ["CHECKS", "DATA_FORMATS", "DTYPES", "check_ops", "difference", "error_of"]
 
 DTYPES = ("float32", "float64", "float16")
 DATA_FORMATS = ("channels_last", "channels_first")
 Results = list[np.ndarray]
+Run = Callable[[Any, Trial], Results]
 
 
 def _conv(ops: Any, t: Trial) -> Results:
@@ -104,7 +106,7 @@ def _col2im(ops: Any, t: Trial) -> Results:
     return [t.back(ops.col2im(cols, t.x.shape, p.window, **t.window_options))]
 
 
-CHECKS: dict[str, Callable[[Any, Trial], Results]] = {
+CHECKS: dict[str, Run] = {
     "conv": _conv,
     "conv + ReLU": _conv_relu,
     "conv_input_grad": _conv_input_grad,
@@ -165,14 +167,14 @@ def check_ops(
         for name, run in CHECKS.items():
             expected = run(reference, naive)
             for trial in trials:
-                try:
-                    error = difference(run(ops, trial), expected, np.dtype(trial.dtype))
-                except Exception as fault:  # a result like any other: reported as a failure
-                    scores[name].record_exception(str(trial), fault)
-                else:
-                    scores[name].record(str(trial), error)
+                scores[name].attempt(str(trial), partial(error_of, run, ops, trial, expected))
         on_problem()
     return list(scores.values())
+
+
+def error_of(run: Run, ops: Any, trial: Trial, expected: Results) -> float:
+    """How far what an entry of `CHECKS` gives is from what it should."""
+    return difference(run(ops, trial), expected, np.dtype(trial.dtype))
 
 
 def difference(found: Results, expected: Results, dtype: np.dtype) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastconv.problems import parse_problem
 from fastconv.selfcheck.score import Score
+from fastconv.testing import untied
 
 __all__ = ["check_gradients"]
 
@@ -69,48 +71,33 @@ def _functions(
     """Each function with its backward ``(dy, *operands) -> gradients`` and random operands."""
     p = parse_problem(text)
     options = p.kwargs
-    x = rng.permutation(np.prod(p.x_shape)).reshape(p.x_shape) / 10.0  # no ties for the maximum
+    x = untied(p.x_shape, seed=int(rng.integers(2**31)))  # no ties for the maximum
     w, b = rng.normal(size=p.w_shape), rng.normal(size=p.filters)
     yield (
         "conv",
-        lambda x, w, b: ops.conv(x, w, b, **options),
+        partial(ops.conv, **options),
         lambda dy, x, w, b: ops.conv_backward(dy, x, w, **options),
         (x, w, b),
     )
     small, c = rng.normal(size=p.y_shape), rng.normal(size=p.channels)
     yield (
         "conv_transpose",
-        lambda x, w, b: ops.conv_transpose(x, w, b, **options),
+        partial(ops.conv_transpose, **options),
         lambda dy, x, w, b: ops.conv_transpose_backward(dy, x, w, **options),
         (small, w, c),
     )
-    window = {"stride": p.stride, "dilation": p.dilation, "padding": "same"}
-    yield (
-        "max_pool",
-        lambda x: ops.max_pool(x, p.window, **window),
-        lambda dy, x: (
-            ops.max_pool_backward(
-                dy,
-                ops.max_pool(x, p.window, return_argmax=True, **window)[1],
-                x.shape,
-                p.window,
-                **window,
-            ),
-        ),
-        (x,),
-    )
-    yield (
-        "avg_pool",
-        lambda x: ops.avg_pool(x, p.window, **window),
-        lambda dy, x: (ops.avg_pool_backward(dy, x.shape, p.window, **window),),
-        (x,),
-    )
-    yield (
-        "im2col",
-        lambda x: ops.im2col(x, p.window, **window),
-        lambda dy, x: (ops.col2im(dy, x.shape, p.window, **window),),
-        (x,),
-    )
+    window = {"window": p.window, "stride": p.stride, "dilation": p.dilation, "padding": "same"}
+
+    def max_pool_backward(dy: np.ndarray, x: np.ndarray) -> Arrays:
+        _, argmax = ops.max_pool(x, return_argmax=True, **window)
+        return (ops.max_pool_backward(dy, argmax, x.shape, **window),)
+
+    def of_image(backward: Callable[..., np.ndarray]) -> Backward:
+        return lambda dy, x: (backward(dy, x.shape, **window),)
+
+    yield "max_pool", partial(ops.max_pool, **window), max_pool_backward, (x,)
+    yield "avg_pool", partial(ops.avg_pool, **window), of_image(ops.avg_pool_backward), (x,)
+    yield "im2col", partial(ops.im2col, **window), of_image(ops.col2im), (x,)
 
 
 def directional_errors(

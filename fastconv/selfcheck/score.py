@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = ["Score"]
@@ -43,6 +44,15 @@ class Score:
         if not error <= limit:
             self._fail(f"{case}: error {error:.3g}")
         self.worst = max(self.worst, error if error == error else float("inf"))
+
+    def attempt(self, case: str, find: Callable[[], float], limit: float = 0.0) -> None:
+        """Count one case by the error that `find` returns; one that it raises is a failure."""
+        try:
+            error = find()
+        except Exception as fault:  # a result like any other
+            self.record_exception(case, fault)
+        else:
+            self.record(case, error, limit)
 
     def record_exception(self, case: str, error: Exception) -> None:
         """Count one case in which an error was raised."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.geometry import effective
 from fastconv.problems import Problem, parse_problem
 
 __all__ = ["AVERAGE_STEP", "Trial", "random_problem"]
@@ -72,7 +73,7 @@ def _pool(problem: Problem) -> tuple[tuple[int, ...], Any]:
     for axis, (lo, hi) in enumerate(problem.geometry.pads):
         n, d = problem.size[axis], problem.dilation[axis]
         for k in range(min(problem.window[axis], 3), 0, -1):
-            span = (k - 1) * d + 1
+            span = effective(k, d)
             pair = min(lo, span // 2), min(hi, span // 2)
             if span <= n + sum(pair):
                 break
@@ -88,8 +89,8 @@ def _output_padding(problem: Problem) -> tuple[int, ...]:
         return (0,) * problem.rank
     spare = []
     for axis, (lo, hi) in enumerate(problem.geometry.pads):
-        effective = (problem.window[axis] - 1) * problem.dilation[axis] + 1
-        spare.append((problem.size[axis] + lo + hi - effective) % problem.stride[axis])
+        span = effective(problem.window[axis], problem.dilation[axis])
+        spare.append((problem.size[axis] + lo + hi - span) % problem.stride[axis])
     return tuple(spare)
 
 

@@ -26,7 +26,7 @@ from fastconv.engine.emit.pool import (
     emit_scatter,
 )
 from fastconv.engine.emit.product import Operands, TileShape, emit_product
-from fastconv.engine.emit.sums import emit_mask, emit_plane_sums, emit_sums
+from fastconv.engine.emit.sums import emit_mask, emit_plane_sums
 from fastconv.engine.tables.tiles import (
     DOT,
     ELEMENTWISE,
@@ -121,10 +121,6 @@ def pooling_module_of(tile: PoolTile) -> str:
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 5), "scatter")
     builder = ir.IRBuilder(function.append_basic_block())
     emit_scatter(builder, tile.element, *function.args)
-    builder.ret_void()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 4), "sums")
-    builder = ir.IRBuilder(function.append_basic_block())
-    emit_sums(builder, tile.element, tile.lanes, *function.args)
     builder.ret_void()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 4), "plane_sums")
     builder = ir.IRBuilder(function.append_basic_block())

@@ -18,6 +18,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 from jax import lax
 from jax import numpy as jnp
+from jax.example_libraries import optimizers
 from jax.extend import backend
 
 SPATIAL = ("W", "HW", "DHW")
@@ -209,7 +210,7 @@ def _loss(case: NetworkCase, z: Any, y: Any) -> Any:
 
 
 def _trainer(case: NetworkCase) -> Trainer:
-    def begin(dropout: bool, lr: float) -> Run:
+    def trainer(dropout: bool, lr: float) -> Run:
         model = case.network.model(dropout)
         trained, moved = _state(model)
 
@@ -217,26 +218,19 @@ def _trainer(case: NetworkCase) -> Trainer:
             new: dict[str, Any] = {}
             return _loss(case, _apply(model, "", x, trained | moved, new, key), y), new
 
-        update = _adam if case.network.adam else _sgd
+        adam, sgd = optimizers.adam(lr), optimizers.momentum(lr, mass=0.9)
+        begin, update, values = adam if case.network.adam else sgd
 
         def step(state: Any, x: Any, y: Any) -> Any:
-            trained, moved, slots, count, key = state
+            count, slots, moved, key = state
             key, own = jax.random.split(key)
             (value, new), grads = jax.value_and_grad(loss_of, has_aux=True)(
-                trained, moved, x, y, own
+                values(slots), moved, x, y, own
             )
-            pairs = {name: update(trained[name], grads[name], slots[name], count, lr)
-                     for name in trained}  # fmt: skip
-            trained = {name: pair[0] for name, pair in pairs.items()}
-            slots = {name: pair[1] for name, pair in pairs.items()}
-            return (trained, new, slots, count + 1, key), value
+            return (count + 1, update(count, grads, slots), new, key), value
 
         compiled = jax.jit(step, donate_argnums=0)
-        slots = {
-            name: (jnp.zeros_like(p), *([jnp.zeros_like(p)] * case.network.adam))
-            for name, p in trained.items()
-        }
-        state = [(trained, moved, slots, jnp.ones((), jnp.float32), jax.random.key(0))]
+        state = [(jnp.zeros((), jnp.float32), begin(trained), moved, jax.random.key(0))]
         batches = itertools.cycle([(jax.device_put(x), jax.device_put(y)) for x, y in case.batches])
 
         def run() -> float:
@@ -246,15 +240,4 @@ def _trainer(case: NetworkCase) -> Trainer:
 
         return run
 
-    return begin
-
-
-def _sgd(value: Any, grad: Any, slots: tuple[Any], count: Any, lr: float) -> Any:
-    velocity = 0.9 * slots[0] + grad
-    return value - lr * velocity, (velocity,)
-
-
-def _adam(value: Any, grad: Any, slots: tuple[Any, Any], count: Any, lr: float) -> Any:
-    mean, square = 0.9 * slots[0] + 0.1 * grad, 0.999 * slots[1] + 0.001 * grad * grad
-    scale = jnp.sqrt(square / (1 - 0.999**count)) + 1e-8
-    return value - lr * (mean / (1 - 0.9**count)) / scale, (mean, square)
+    return trainer

@@ -20,8 +20,8 @@ import torch
 
 from comparison.cases import Call, ConvCase, DeltaCase, PoolCase
 from comparison.networks import EPOCH_RATE, AnyCase, NetworkCase, Run
-from comparison.timing import fastest
 from fastconv import nn
+from fastconv.problems.timing import fastest
 
 
 class Pytorch:

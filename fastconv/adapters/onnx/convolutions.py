@@ -11,6 +11,7 @@ import fastconv as fc
 from fastconv.adapters.onnx.op import DATA_FORMAT, Op, Window, kernel_view, split
 from fastconv.adapters.shared.numbers import as_float, exact
 from fastconv.adapters.shared.transpose import conv_transpose
+from fastconv.geometry.sizes import output_size
 
 __all__ = ["Col2Im", "Conv", "ConvInteger", "ConvTranspose", "QLinearConv"]
 
@@ -210,8 +211,10 @@ class Col2Im(Op):
             strides=strides,
         )
         counts = [
-            (n + lo + hi - reach) // s + 1
-            for n, (lo, hi), reach, s in zip(size, window.pads, window.reach, window.s, strict=True)
+            output_size(n, k, s, d, lo, hi)
+            for n, k, s, d, (lo, hi) in zip(
+                size, window.k, window.s, window.d, window.pads, strict=True
+            )
         ]
         cols = as_float(data).reshape(m, x_shape[1], blocks, *counts)  # m, C, T, OH, OW
         cols = np.moveaxis(cols, (1, 2), (-1, -2))  # m, OH, OW, T, C

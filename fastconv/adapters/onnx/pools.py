@@ -10,7 +10,7 @@ import numpy as np
 import fastconv as fc
 from fastconv.adapters.onnx.op import DATA_FORMAT, Op, Window
 from fastconv.adapters.shared.numbers import as_float
-from fastconv.geometry import output_size
+from fastconv.geometry import effective, output_size
 
 __all__ = [
     "AveragePool",
@@ -39,7 +39,7 @@ def _padded(x: np.ndarray, window: Window, value: float) -> np.ndarray:
         x.shape[2:], window.k, window.s, window.d, window.pads, strict=True
     ):
         windows = output_size(n, k, s, d, lo, hi, window.ceil)
-        pads.append((lo, max(0, (windows - 1) * s + (k - 1) * d + 1 - n - lo)))
+        pads.append((lo, max(0, (windows - 1) * s + effective(k, d) - n - lo)))
     return np.pad(x, pads, constant_values=value)
 
 

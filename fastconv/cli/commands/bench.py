@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import io
 import sys
 from pathlib import Path
 from typing import Any
 
-from fastconv.cli.output import CommandError, one_line, print_table
+from fastconv.cli.output import (
+    CommandError,
+    one_line,
+    passing,
+    print_table,
+    threads_text,
+    write_csv,
+)
 from fastconv.cli.parser import Parser, positive_int
 from fastconv.problems import (
     EXAMPLE,
@@ -28,7 +33,7 @@ def add(parser: Parser) -> None:
     """Add the command's options."""
     parser.description = (
         "Time forward, kernel gradient and input gradient of a convolution problem or a table of "
-        "them, in turn with numpy.matmul, whose best rate in the same run is the peak. Outputs "
+        "them, in turn, and numpy.matmul, whose best rate in the same run is the peak. Outputs "
         "are allocated beforehand; times are medians."
     )
     parser.add_argument(
@@ -65,31 +70,25 @@ def run(args: argparse.Namespace) -> int:
     right = True
     with fastconv.num_threads(threads), blas_threads(threads) as limited:
         for number, problem in enumerate(problems, start=1):
-            if sys.stderr.isatty():
-                print(f"\r[{number}/{len(problems)}] {problem.name}\x1b[K", end="", file=sys.stderr)
+            passing(f"[{number}/{len(problems)}] {problem.name}")
             result = measure(problem, args.repeat)
             rows += [{"threads": threads, **row} for row in result.rows()]
             peaks[result.peak_dtype] = max(result.peak, peaks.get(result.peak_dtype, 0.0))
             if not result.consistent:
                 right = False
                 print(f"WRONG: the three products of {problem} disagree", file=sys.stderr)
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)
+    passing("")
     _print(rows, problems)
     for dtype, peak in peaks.items():
-        print(f"peak: numpy.matmul {dtype}, {_count(threads)}: {peak:.1f} GFLOP/s")
+        print(f"peak: numpy.matmul {dtype}, {threads_text(threads)}: {peak:.1f} GFLOP/s")
     if not limited:
         print(
             "note: numpy.matmul chose its number of threads itself; threadpoolctl would let "
             "--threads decide"
         )
     if args.csv:
-        _write_csv(args.csv, rows)
+        write_csv(args.csv, rows)
     return 0 if right else 1
-
-
-def _count(threads: int) -> str:
-    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def _problems(words: list[str]) -> list[Problem]:
@@ -122,17 +121,3 @@ def _print(rows: list[dict[str, Any]], problems: list[Problem]) -> None:
         )
     skip = 1 if len(problems) == 1 else 0
     print_table(columns[skip:], [line[skip:] for line in cells], left=2 - skip)
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    from fastconv.nn.files import replacing
-
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    try:
-        with replacing(path) as file:
-            file.write(text.getvalue().encode())
-    except (OSError, ValueError) as error:
-        raise CommandError(f"--csv: {one_line(error)}") from error

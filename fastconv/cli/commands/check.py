@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import itertools
 import time
 from collections.abc import Sequence
 
-from fastconv.cli.output import print_table, style
+from fastconv.cli.output import passing, print_table, style
 from fastconv.cli.parser import Parser, seed
 from fastconv.cli.progress import new_bar
 from fastconv.selfcheck.score import Score
@@ -51,9 +51,14 @@ def run(args: argparse.Namespace) -> int:
     rng = np.random.default_rng(args.seed)
     problems = list(read_problems(find_table("tails")))
     problems += [random_problem(rng) for _ in range(RANDOM_PROBLEMS)]
-    tick = _Ticker(len(problems))
-    scores = check_ops(fastconv, problems, args.seed, on_problem=tick)
-    tick.close()
+    done = itertools.count(1)
+    scores = check_ops(
+        fastconv,
+        problems,
+        args.seed,
+        on_problem=lambda: passing(f"{next(done)}/{len(problems)} problems"),
+    )
+    passing("")
     scores += check_gradients(fastconv, args.seed)
     scores += check_models(fastconv, args.seed)
     scores += check_programs(args.seed)
@@ -93,20 +98,3 @@ def report(scores: Sequence[Score]) -> int:
         if s.failures:
             print(f"{style('FAILED', 'bad')} {s.op}: {s.first_failure}")
     return failures
-
-
-class _Ticker:
-    """A count on standard error, if that is a terminal."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
-        self.shown = sys.stderr.isatty()
-
-    def __call__(self) -> None:
-        self.done += 1
-        if self.shown:
-            print(f"\r{self.done}/{self.total} problems", end="", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self.shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

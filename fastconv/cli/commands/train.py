@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     labels, probabilities = _test(setup)
     right = int((probabilities.argmax(axis=1) == labels).sum())
     if args.report:
-        _report(args, setup, settings, history, probabilities, right)
+        _report(args, setup, settings, history, probabilities)
     print(f"test accuracy {right / len(labels):.4f} ({right} of {len(labels)} images)")
     return 0
 
@@ -239,7 +239,6 @@ def _report(
     settings: dict[str, Any],
     history: Any,
     probabilities: Any,
-    right: int,
 ) -> None:
     from fastconv.cli.training.report import write_report
 

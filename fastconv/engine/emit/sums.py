@@ -2,14 +2,12 @@
 
 Contract
 --------
-``emit_sums`` adds VL sums of type double to those at `to`: of VL elements each at ``at + i*step``,
-i < count. Pixels i, i + 4, i + 8, ... are a chain of additions, so that four hide each other's
-latency; those that are left of count % 4 go to the first chain. The sum is ``(chain 0 + chain 1) +
-(chain 2 + chain 3)``. Addresses and steps are in bytes; every access has the alignment of one byte.
-
-``emit_plane_sums`` gives the same bits for channels whose pixels lie one behind the other: the four
-chains of a channel are the lanes of a vector, and those of several channels hide the latency.
-Channel j is at ``at + j*step`` and its sum at ``to + 8*j``.
+``emit_plane_sums`` adds to the sums of type double at `to` those of channels whose pixels lie one
+behind the other. Pixels i, i + 4, i + 8, ... are a chain of additions, as in `loops.bias_grad`;
+those that are left of count % 4 go to the first. The sum is ``(chain 0 + chain 1) + (chain 2 +
+chain 3)``. The four chains of a channel are the lanes of a vector, and those of several channels
+hide the latency. Channel j is at ``at + j*step`` and its sum at ``to + 8*j``. Addresses and steps
+are in bytes; every access has the alignment of one byte.
 
 ``emit_mask`` writes VL elements at `to`: those at `dy` where the ones at `y` are above 0, else +0;
 so also where `y` is NaN. There is no branch: on half of the ReLUs off, at random, the processor
@@ -24,7 +22,7 @@ from llvmlite import ir
 
 from fastconv.engine.emit.values import I64, PTR, not_unrolled
 
-__all__ = ["emit_mask", "emit_plane_sums", "emit_sums"]
+__all__ = ["emit_mask", "emit_plane_sums"]
 
 CHAINS = 4
 # Bits of the positive float16 and infinity: 1 to INFINITY; NaN and what is negative lie above.
@@ -43,21 +41,6 @@ def emit_mask(builder: Any, element: Any, lanes: int, dy: Any, y: Any, to: Any) 
         positive = builder.fcmp_ordered(">", outputs, zero)
     passed = builder.select(positive, errors, zero)
     builder.store(passed, builder.inttoptr(to, PTR), align=1)
-
-
-def emit_sums(builder: Any, element: Any, lanes: int, at: Any, step: Any, count: Any,
-              to: Any) -> None:  # fmt: skip
-    """Emit the sums of one vector of channels at the builder's position."""
-    kind, wide = ir.VectorType(element, lanes), ir.VectorType(ir.DoubleType(), lanes)
-
-    def plus(total: Any, i: Any, j: int) -> Any:
-        where = builder.add(at, builder.mul(builder.add(i, I64(j)), step))
-        return _add(builder, total, where, kind)
-
-    whole = builder.and_(count, I64(-CHAINS))
-    sums = _loop(builder, I64(0), whole, [ir.Constant(wide, None)] * CHAINS, plus, CHAINS)
-    sums[:1] = _loop(builder, whole, count, sums[:1], plus, 1)
-    _add_to(builder, to, sums)
 
 
 def emit_plane_sums(builder: Any, element: Any, planes: int, at: Any, step: Any, count: Any,

@@ -21,7 +21,7 @@ from fastconv.engine.emit.vectors import (
     store_first,
 )
 
-__all__ = ["BLOCK", "add", "add_relu", "multiply", "relu", "sigmoid", "sigmoid_delta",
+__all__ = ["BLOCK", "add", "multiply", "relu", "sigmoid", "sigmoid_delta",
            "tanh", "tanh_delta"]  # fmt: skip
 
 # Elements of an item: 64 KiB in float32, some microseconds.
@@ -67,14 +67,6 @@ def relu(x, _, zero, one):
 def add(a, b, zero, one):
     """Sums."""
     return a + b
-
-
-@each
-@inner
-def add_relu(a, b, zero, one):
-    """Sums where they are positive, else 0; NaN stays."""
-    total = a + b
-    return choose(total <= zero, zero, total)
 
 
 @each

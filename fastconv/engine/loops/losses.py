@@ -266,30 +266,28 @@ def _log_of_1_plus(t, lanes):
 @inner
 def _right_rows(z, y, total_bytes, row_bytes, size, kind):
     """How many rows have all outputs on their label's side of one half."""
+    if row_bytes == size:  # rows of one: a vector has as many as lanes
+        return float(total_bytes // size) - _wrong(z, y, total_bytes, size, kind)
+    right = 0.0
+    for row in range(0, total_bytes, row_bytes):
+        right += 1.0 if _wrong(z + row, y + row, row_bytes, size, kind) == 0.0 else 0.0
+    return right
+
+
+@inner
+def _wrong(z, y, total_bytes, size, kind):
+    """How many outputs are not on their label's side of one half."""
     lanes, like, _ = kind
-    step = len(lanes) * size
     zero, half = narrow(spread(0.0, lanes), like), narrow(spread(0.5, lanes), like)
     one = half + half
-    right = 0.0
-    if row_bytes == size:  # rows of one: a vector has as many as lanes
-        wrong = spread(0.0, lanes)
-        for i in range(0, total_bytes, step):
-            left = (total_bytes - i) // size
-            u, t = load_first(z + i, left, zero), load_first(y + i, left, zero)
-            wrong = wrong + widen(
-                choose(choose(u > zero, one, zero) != choose(t > half, one, zero), one, zero)
-            )
-        return float(total_bytes // size) - total(wrong)
-    for row in range(0, total_bytes, row_bytes):
-        wrong = spread(0.0, lanes)
-        for i in range(row, row + row_bytes, step):
-            left = (row + row_bytes - i) // size
-            u, t = load_first(z + i, left, zero), load_first(y + i, left, zero)
-            wrong = wrong + widen(
-                choose(choose(u > zero, one, zero) != choose(t > half, one, zero), one, zero)
-            )
-        right += 1.0 if total(wrong) == 0.0 else 0.0
-    return right
+    wrong = spread(0.0, lanes)
+    for i in range(0, total_bytes, len(lanes) * size):
+        left = (total_bytes - i) // size
+        u, t = load_first(z + i, left, zero), load_first(y + i, left, zero)
+        wrong = wrong + widen(
+            choose(choose(u > zero, one, zero) != choose(t > half, one, zero), one, zero)
+        )
+    return total(wrong)
 
 
 @inner

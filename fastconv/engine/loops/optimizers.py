@@ -7,9 +7,11 @@ doubles rounded to that dtype first (`program.naive.optimizers`).
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.memory import add_one, load_element, word
+from fastconv.engine.emit.memory import add_one, load_element, word, words
 from fastconv.engine.emit.vectors import load, narrow, root, spread, store
 
 __all__ = ["adam", "sgd"]
@@ -17,53 +19,50 @@ __all__ = ["adam", "sgd"]
 ONE_LANE = (0,)
 
 
+def step(move: Any) -> Any:
+    """The loop over all elements of ``move(value, grad, slot0, slot1, numbers, lanes, like)``.
+
+    `move` is given addresses of `lanes` elements, and the doubles of the step.
+    """
+
+    @inner
+    def loop(call, thread, kind):
+        lanes, like, _ = kind
+        size, table, items, scalars = words(call, s.OPTIMIZER_ELEMENT, 4)
+        numbers = (
+            load_element(scalars, 0.0),
+            load_element(scalars + 8, 0.0),
+            load_element(scalars + 16, 0.0),
+            load_element(scalars + 24, 0.0),
+            load_element(scalars + 32, 0.0),
+            load_element(scalars + 40, 0.0),
+            load_element(scalars + 48, 0.0),
+            load_element(scalars + 56, 0.0),
+        )
+        pieces, step = table + 8 * (items + 1), len(lanes) * size
+        while True:
+            item = add_one(call, s.NEXT_ITEM)
+            if item >= items:
+                return
+            for p in range(word(table, item), word(table, item + 1)):
+                piece = pieces + 8 * s.PIECE_WORDS * p
+                value, grad, slot0, slot1, end = words(piece, s.PIECE_VALUE, 5)
+                i = 0
+                while i + step <= end:
+                    move(value + i, grad + i, slot0 + i, slot1 + i, numbers, lanes, like)
+                    i += step
+                while i < end:
+                    move(value + i, grad + i, slot0 + i, slot1 + i, numbers, ONE_LANE, like)
+                    i += size
+
+    return loop
+
+
+@step
 @inner
-def pieces_of(call, item):
-    """First piece of an item, the end of its pieces, and where they are described."""
-    table = word(call, s.OPTIMIZER_TABLE)
-    pieces = table + 8 * (word(call, s.OPTIMIZER_ITEMS) + 1)
-    return word(table, item), word(table, item + 1), pieces
-
-
-@inner
-def scalar(call, i):
-    """The i-th double of the step."""
-    return load_element(word(call, s.OPTIMIZER_SCALARS) + 8 * i, 0.0)
-
-
-@inner
-def sgd(call, thread, kind):
-    """Stochastic gradient descent; `kind` as in `loops.channels`."""
-    lanes, like, _ = kind
-    size = word(call, s.OPTIMIZER_ELEMENT)
-    numbers = (
-        scalar(call, s.SGD_LR),
-        scalar(call, s.SGD_MOMENTUM),
-        scalar(call, s.SGD_LR_MOMENTUM),
-        scalar(call, s.SGD_DECAY),
-        scalar(call, s.SGD_NESTEROV),
-    )
-    while True:
-        item = add_one(call, s.NEXT_ITEM)
-        if item >= word(call, s.OPTIMIZER_ITEMS):
-            return
-        first, end, pieces = pieces_of(call, item)
-        for p in range(first, end):
-            piece = pieces + 8 * s.PIECE_WORDS * p
-            value, grad = word(piece, s.PIECE_VALUE), word(piece, s.PIECE_GRAD)
-            slot, total = word(piece, s.PIECE_SLOT0), word(piece, s.PIECE_BYTES)
-            i, step = 0, len(lanes) * size
-            while i + step <= total:
-                _sgd(value + i, grad + i, slot + i, numbers, lanes, like)
-                i += step
-            while i < total:
-                _sgd(value + i, grad + i, slot + i, numbers, ONE_LANE, like)
-                i += size
-
-
-@inner
-def _sgd(value, grad, slot, numbers, lanes, like):
-    lr, momentum, lr_momentum, decay, nesterov = numbers
+def sgd(value, grad, slot, unused, numbers, lanes, like):
+    """Stochastic gradient descent."""
+    lr, momentum, lr_momentum, decay, nesterov, _, _, _ = numbers
     w, g = load(value, lanes, like), load(grad, lanes, like)
     if decay != 0.0:
         g = g + narrow(spread(decay, lanes), like) * w
@@ -79,41 +78,14 @@ def _sgd(value, grad, slot, numbers, lanes, like):
         store(value, w - velocity * narrow(spread(lr_momentum, lanes), like))
 
 
+@step
 @inner
-def adam(call, thread, kind):
-    """Adam with decoupled weight decay; `kind` as in `loops.channels`."""
-    lanes, like, _ = kind
-    size = word(call, s.OPTIMIZER_ELEMENT)
-    numbers = (
-        scalar(call, s.ADAM_KEEP1),
-        scalar(call, s.ADAM_NEW1),
-        scalar(call, s.ADAM_KEEP2),
-        scalar(call, s.ADAM_NEW2),
-        scalar(call, s.ADAM_ROOT),
-        scalar(call, s.ADAM_EPSILON),
-        scalar(call, s.ADAM_SIZE),
-        scalar(call, s.ADAM_DECAY),
-    )
-    while True:
-        item = add_one(call, s.NEXT_ITEM)
-        if item >= word(call, s.OPTIMIZER_ITEMS):
-            return
-        first, end, pieces = pieces_of(call, item)
-        for p in range(first, end):
-            piece = pieces + 8 * s.PIECE_WORDS * p
-            value, grad = word(piece, s.PIECE_VALUE), word(piece, s.PIECE_GRAD)
-            mean, square = word(piece, s.PIECE_SLOT0), word(piece, s.PIECE_SLOT1)
-            i, step, total = 0, len(lanes) * size, word(piece, s.PIECE_BYTES)
-            while i + step <= total:
-                _adam(value + i, grad + i, mean + i, square + i, numbers, lanes, like)
-                i += step
-            while i < total:
-                _adam(value + i, grad + i, mean + i, square + i, numbers, ONE_LANE, like)
-                i += size
+def adam(value, grad, mean, square, numbers, lanes, like):
+    """Adam with decoupled weight decay.
 
-
-@inner
-def _adam(value, grad, mean, square, numbers, lanes, like):
+    Of step t, `correction` is ``1 / sqrt(1 - beta2**t)``, `size` ``lr / (1 - beta1**t)``, and
+    `decay` one less the learning rate times the weight decay.
+    """
     keep1, new1, keep2, new2, correction, epsilon, size, decay = numbers
     g = load(grad, lanes, like)
     m = load(mean, lanes, like) * narrow(spread(keep1, lanes), like)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastconv.engine import words as s
+from fastconv.operands import copied
 
 __all__ = ["CACHE_LINE", "Workspace", "address_of", "lines", "plain_array", "view", "workspace"]
 
@@ -47,7 +48,7 @@ def plain_array(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """`array`, contiguous and of that dtype."""
     if array.dtype == dtype and array.flags.c_contiguous:
         return array
-    return np.ascontiguousarray(array, dtype)
+    return copied(array, dtype, order="C")
 
 
 def view(array: np.ndarray, dtype: np.dtype) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv.plans import compiled
 
-__all__ = ["add", "add_relu", "contiguous", "multiply", "relu", "sigmoid",
+__all__ = ["add", "contiguous", "multiply", "relu", "sigmoid",
            "sigmoid_backward", "tanh", "tanh_backward"]  # fmt: skip
 
 
@@ -37,11 +37,6 @@ def relu(x: np.ndarray) -> np.ndarray:
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``a + b``."""
     return _each("add", a, b)
-
-
-def add_relu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``max(a + b, 0)``; NaN stays NaN."""
-    return _each("add_relu", a, b)
 
 
 def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:

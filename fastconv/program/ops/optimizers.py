@@ -16,14 +16,14 @@ __all__ = ["Update", "adam_scalars", "sgd_scalars"]
 def sgd_scalars(
     lr: float, momentum: float, nesterov: bool, weight_decay: float
 ) -> tuple[float, ...]:
-    """The doubles of a step of SGD, in the order of ``words.SGD_LR``."""
+    """The doubles of a step of SGD, as `engine.loops.optimizers.sgd` takes them."""
     return lr, momentum, lr * momentum, weight_decay, float(nesterov)
 
 
 def adam_scalars(
     lr: float, betas: tuple[float, float], epsilon: float, weight_decay: float, step: int
 ) -> tuple[float, ...]:
-    """The doubles of Adam's step of number `step`, in the order of ``words.ADAM_KEEP1``."""
+    """The doubles of Adam's step of number `step`, as `engine.loops.optimizers.adam` takes them."""
     beta1, beta2 = betas
     root = 1 / math.sqrt(1 - beta2**step)
     size = lr / (1 - beta1**step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from fastconv import reference
 from fastconv.selfcheck.deep import Tick
 from fastconv.selfcheck.deep.layouts import INPUT_LAYOUTS, arranged
-from fastconv.selfcheck.functions import CHECKS, DATA_FORMATS, DTYPES, difference
+from fastconv.selfcheck.functions import CHECKS, DATA_FORMATS, DTYPES, error_of
 from fastconv.selfcheck.score import Score
 from fastconv.selfcheck.trials import Trial, random_problem
 
@@ -38,16 +39,10 @@ def check_bits(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
             turn = number + variant
             trial = _trial(problem, seed + number, turn, layout)
             threads = THREADS[turn % 4]
-            for name, run in CHECKS.items():
-                case = f"{name}, {trial}, {layout}, {threads} threads"
-                try:
-                    with fastconv.num_threads(threads):
-                        found = run(ops, trial)
-                    error = difference(found, expected[name], np.dtype(trial.dtype))
-                except Exception as fault:  # a result like any other: reported as a failure
-                    score.record_exception(case, fault)
-                else:
-                    score.record(case, error)
+            with fastconv.num_threads(threads):
+                for name, run in CHECKS.items():
+                    case = f"{name}, {trial}, {layout}, {threads} threads"
+                    score.attempt(case, partial(error_of, run, ops, trial, expected[name]))
         tick(number + 1, count)
     return [score]
 

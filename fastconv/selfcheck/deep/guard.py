@@ -8,13 +8,14 @@ import math
 import mmap
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastconv.problems import Problem, parse_problem
 from fastconv.selfcheck.deep import Tick
-from fastconv.selfcheck.functions import CHECKS
+from fastconv.selfcheck.functions import CHECKS, difference, error_of
 from fastconv.selfcheck.score import Score
 from fastconv.selfcheck.trials import Trial
 
@@ -85,36 +86,28 @@ def guard_problems() -> list[Problem]:
     return problems + [parse_problem(f"m32 h9w9c{c} f{f} k3x3 s1 p0") for c, f in few]
 
 
-def with_out(ops: Any, t: Trial) -> Iterator[tuple[str, Any, list[np.ndarray]]]:
-    """For every function with `out`: its name, how to call it with one, and plain results."""
+def with_out(ops: Any, t: Trial) -> Iterator[tuple[str, Callable[..., Any], list[np.ndarray]]]:
+    """For every function with `out`: its name, a call that takes one, and plain results."""
     y, argmax = ops.max_pool(t.x, t.window, return_argmax=True, **t.pool_options)
-    shape, pool = t.x.shape, t.pool_options
+    shape, conv, pool, average = t.x.shape, t.conv_options, t.pool_options, t.average_options
     up = ops.conv_transpose(t.dy, t.w, **t.transpose_options)
-    calls: dict[str, Callable[[Any], Any]] = {
-        "conv": lambda out: ops.conv(t.x, t.w, t.b, out=out, **t.conv_options),
-        "conv_input_grad": lambda out: ops.conv_input_grad(
-            t.dy, t.w, shape, out=out, **t.conv_options
+    calls = {
+        "conv": partial(ops.conv, t.x, t.w, t.b, **conv),
+        "conv_input_grad": partial(ops.conv_input_grad, t.dy, t.w, shape, **conv),
+        "conv_kernel_grad": partial(ops.conv_kernel_grad, t.x, t.dy, t.w.shape, **conv),
+        "conv_backward": partial(ops.conv_backward, t.dy, t.x, t.w, **conv),
+        "conv_transpose": partial(ops.conv_transpose, t.dy, t.w, **t.transpose_options),
+        "conv_transpose_backward": partial(
+            ops.conv_transpose_backward, up, t.dy, t.w, **t.transpose_options
         ),
-        "conv_kernel_grad": lambda out: ops.conv_kernel_grad(
-            t.x, t.dy, t.w.shape, out=out, **t.conv_options
-        ),
-        "conv_backward": lambda out: ops.conv_backward(t.dy, t.x, t.w, out=out, **t.conv_options),
-        "conv_transpose": lambda out: ops.conv_transpose(t.dy, t.w, out=out, **t.transpose_options),
-        "conv_transpose_backward": lambda out: ops.conv_transpose_backward(
-            up, t.dy, t.w, out=out, **t.transpose_options
-        ),
-        "max_pool": lambda out: ops.max_pool(t.x, t.window, out=out, **pool),
-        "max_pool_backward": lambda out: ops.max_pool_backward(
-            y, argmax, shape, t.window, out=out, **pool
-        ),
-        "avg_pool": lambda out: ops.avg_pool(t.x, t.window, out=out, **t.average_options),
-        "avg_pool_backward": lambda out: ops.avg_pool_backward(
-            y, shape, t.window, out=out, **t.average_options
-        ),
-        "relu_backward": lambda out: ops.relu_backward(t.x, t.x, out=out),
+        "max_pool": partial(ops.max_pool, t.x, t.window, **pool),
+        "max_pool_backward": partial(ops.max_pool_backward, y, argmax, shape, t.window, **pool),
+        "avg_pool": partial(ops.avg_pool, t.x, t.window, **average),
+        "avg_pool_backward": partial(ops.avg_pool_backward, y, shape, t.window, **average),
+        "relu_backward": partial(ops.relu_backward, t.x, t.x),
     }
     for name, call in calls.items():
-        plain = call(None)
+        plain = call()
         yield name, call, list(plain) if isinstance(plain, tuple) else [plain]
 
 
@@ -142,18 +135,13 @@ def check_guard(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
 
 
 def _check(ops: Any, trial: Trial, guarded: Guarded, score: Score) -> None:
+    dtype = np.dtype(trial.dtype)
     expected = {name: run(ops, trial) for name, run in CHECKS.items()}
     for name in ("x", "w", "b", "dy"):
         setattr(trial, name, guarded.copy(getattr(trial, name)))
     for name, run in CHECKS.items():
-        score.record(f"{name}, {trial}", _gap(run(ops, trial), expected[name]))
+        score.record(f"{name}, {trial}", error_of(run, ops, trial, expected[name]))
     for name, call, plain in with_out(ops, trial):
         outs = [guarded.empty(a.shape, a.dtype) for a in plain]
-        call(tuple(outs) if len(outs) > 1 else outs[0])
-        score.record(f"{name} with out, {trial}", _gap(outs, plain))
-
-
-def _gap(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """Largest difference; infinite where there is a NaN."""
-    gaps = [float(np.max(np.abs(a - b), initial=0.0)) for a, b in zip(found, expected, strict=True)]
-    return max(gap if gap == gap else math.inf for gap in gaps)
+        call(out=tuple(outs) if len(outs) > 1 else outs[0])
+        score.record(f"{name} with out, {trial}", difference(outs, plain, dtype))

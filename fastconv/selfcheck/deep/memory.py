@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ MIB = 2**20
 # What the second half of the calls may add to the resident size.
 GROWTH = 24 * MIB
 CALLS_BETWEEN_TICKS = 50
+Args = tuple[Any, ...]
 
 
 def varying_call(ops: Any, rng: np.random.Generator) -> None:
@@ -73,36 +75,24 @@ def check_flat(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
     return [score]
 
 
-def exhausting_calls(ops: Any) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
-    """A call that needs 1 GiB for its result, and a small one of the same kind, by name."""
+def exhausting_calls(ops: Any) -> dict[str, tuple[Callable[..., Any], Args, Args]]:
+    """By name: a function, arguments whose result takes 1 GiB, and small ones of the same kind."""
     large = np.broadcast_to(np.float32(1), (64, 512, 1024, 1))
-    small = large[:1, :9, :9]
-    wide = np.ones((3, 3, 1, 8), np.float32)
     tall = np.broadcast_to(np.float32(1), (256, 1024, 1024, 1))
-    dy = np.broadcast_to(np.float32(1), (256, 512, 512, 1))
-
-    def gradient(dy: np.ndarray, x: np.ndarray) -> Any:
-        return ops.avg_pool_backward(dy, x.shape, 2)
-
+    small = tall[:1, :8, :8]
+    dy = tall[:, :512, :512]
+    w = np.ones((3, 3, 1, 8), np.float32)
     return {
-        "conv": (lambda: ops.conv(large, wide), lambda: ops.conv(small, wide)),
-        "conv_transpose": (
-            lambda: ops.conv_transpose(large, wide.transpose(0, 1, 3, 2)),
-            lambda: ops.conv_transpose(small, wide.transpose(0, 1, 3, 2)),
-        ),
-        "max_pool": (
-            lambda: ops.max_pool(tall, 1, return_argmax=True),
-            lambda: ops.max_pool(small, 2, return_argmax=True),
-        ),
+        "conv": (ops.conv, (large, w), (small, w)),
+        "conv_transpose": (ops.conv_transpose, *((x, w.swapaxes(2, 3)) for x in (large, small))),
+        "max_pool": (partial(ops.max_pool, return_argmax=True), (tall, 1), (small, 2)),
         "avg_pool_backward": (
-            lambda: gradient(dy, tall),
-            lambda: gradient(dy[:1, :4, :4], tall[:1, :8, :8]),
+            lambda dy, x: ops.avg_pool_backward(dy, x.shape, 2),
+            (dy, tall),
+            (small[:, :4, :4], small),
         ),
-        "im2col": (lambda: ops.im2col(large, 3), lambda: ops.im2col(small, 3)),
-        "relu_backward": (
-            lambda: ops.relu_backward(tall, tall),
-            lambda: ops.relu_backward(small, small),
-        ),
+        "im2col": (ops.im2col, (large, 3), (small, 3)),
+        "relu_backward": (ops.relu_backward, (tall, tall), (small, small)),
     }
 
 
@@ -115,22 +105,22 @@ def check_exhausted(ops: Any, seed: int, count: int, tick: Tick) -> list[Score]:
     from pathlib import Path
 
     calls = exhausting_calls(ops)
-    expected = {name: small() for name, (_, small) in calls.items()}
+    expected = {name: call(*small) for name, (call, _, small) in calls.items()}
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = used * resource.getpagesize() + 256 * MIB
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
     try:
-        for number, (name, (large, small)) in enumerate(list(calls.items())[:count], 1):
+        for number, (name, (call, large, small)) in enumerate(list(calls.items())[:count], 1):
             try:
-                large()
+                call(*large)
                 outcome = "there was room"
             except MemoryError:
                 outcome = ""
             except Exception as fault:  # a result like any other: reported as a failure
                 outcome = f"{type(fault).__name__} instead of MemoryError"
             score.record(f"{name}: {outcome}", 1.0 if outcome else 0.0)
-            after = small()
+            after = call(*small)
             pairs = zip(_list(after), _list(expected[name]), strict=True)
             same = all(np.array_equal(a, b) for a, b in pairs)
             score.record(f"{name}, the call after it", 0.0 if same else 1.0)

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -87,42 +88,38 @@ def run_section(title: str, words: Sequence[str], deadline: float, tick: Tick) -
     >>> run_section("a section", words, 60, lambda done, total: None)[0].first_failure
     'ended without a result, exit status 1: no'
     """
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    late = threading.Event()
-
-    def stop() -> None:
-        late.set()
-        process.kill()
-
-    timer = threading.Timer(deadline, stop)
-    errors: list[str] = []
-    reader = threading.Thread(target=errors.extend, args=(process.stderr,), daemon=True)
     scores: list[Score] = []
-    timer.start()
-    reader.start()
-    try:
-        for line in process.stdout:
-            found = _read(line)
-            if "scores" in found:
-                scores = [Score(**score) for score in found["scores"]]
-            elif "done" in found:
-                tick(found["done"], found["total"])
-        status = process.wait()
-    finally:
-        timer.cancel()
-        process.kill()
-        process.wait()
-        reader.join()
-        process.stdout.close()
-        process.stderr.close()
+    late = threading.Event()
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
+        ) as process,
+    ):
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(deadline, stop)
+        timer.start()
+        try:
+            for line in process.stdout or ():
+                found = _read(line)
+                if "scores" in found:
+                    scores = [Score(**score) for score in found["scores"]]
+                elif "done" in found:
+                    tick(found["done"], found["total"])
+            status = process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+        errors.seek(0)
+        said = errors.readlines()
     if status == 0 and scores:
         return scores
     score = Score(title)
-    score.fail(_reason(status, late.is_set(), deadline, errors))
+    score.fail(_reason(status, late.is_set(), deadline, said))
     return [*scores, score]
 
 
