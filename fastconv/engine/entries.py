@@ -26,6 +26,7 @@ from fastconv.engine.loops import (
     norm_statistics,
     optimizers,
     pool,
+    pool_lines,
     program,
 )
 from fastconv.engine.loops.bias_grad import bias_grad
@@ -110,6 +111,14 @@ POOLS = {
     "place": (pool.errors_to_cells, PLACE),
     "scatter": (pool.scatter_errors, MAX),
 }
+# Of images of one channel, with lanes that are windows side by side; FILL and PLACE of pairs.
+LINES = {
+    "max": (pool_lines.pool_lines, MAX),
+    "argmax": (pool_lines.pool_lines, ARGMAX),
+    "mean": (pool_lines.pool_lines, MEAN),
+    "fill": (pool_lines.errors_to_lines, FILL),
+    "place": (pool_lines.errors_to_lines, PLACE),
+}
 # Loops over arrays of one dtype, whatever their shape.
 LOOPS = {
     **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
@@ -137,15 +146,19 @@ LOOPS = {
 
 
 @lru_cache(256)
-def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
-    """Address of a key of `POOLS` for vectors of so many channels."""
-    loop_of, kind = POOLS[name]
-    tile = ((0,) * lanes, (0,) * kind, dtype.type(-np.inf))
+def pool_address(name: str, lanes: int, spacing: int, dtype: np.dtype) -> int:
+    """Address of a key of `POOLS` for vectors of so many channels, where `spacing` is 0.
+
+    Else of one of `LINES`, for vectors of windows of which the next begins `spacing` cells later.
+    """
+    loop_of, kind = LINES[name] if spacing else POOLS[name]
+    tile = ((0,) * lanes, (0,) * kind, dtype.type(-np.inf), (0,) * spacing)
 
     def works(address: int) -> bool:
-        return pool_works(address, name, lanes, dtype)
+        return pool_works(address, name, lanes, spacing, dtype)
 
-    return _other(f"{name}_{dtype.name}_{lanes}", loop_of, tile, works)
+    apart = f"_every_{spacing}" if spacing else ""
+    return _other(f"{name}_{dtype.name}_{lanes}{apart}", loop_of, tile, works)
 
 
 @lru_cache(1)

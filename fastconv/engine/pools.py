@@ -14,6 +14,7 @@ from fastconv.engine import words as s
 from fastconv.engine.call import Call
 from fastconv.engine.launch import start
 from fastconv.engine.tables.pool import PoolChoice, pool_table
+from fastconv.engine.tables.tiles import cpu_lanes
 from fastconv.engine.tables.workspace import address_of, workspace
 from fastconv.geometry import Geometry
 from fastconv.threads import parts
@@ -35,7 +36,8 @@ class Pools:
     include_pad : bool
         Whether means count the padding.
     entry_of : callable
-        ``entry_of(name, lanes, dtype)``: the address of a compiled loop, a key of `entries.POOLS`.
+        ``entry_of(name, lanes, spacing, dtype)``: the address of a compiled loop, a key of
+        `entries.POOLS`.
 
     Examples
     --------
@@ -53,10 +55,11 @@ class Pools:
         g: Geometry,
         dtype: np.dtype,
         include_pad: bool,
-        entry_of: Callable[[str, int, np.dtype], int],
+        entry_of: Callable[[str, int, int, np.dtype], int],
     ) -> None:
         choice = PoolChoice(g, dtype, include_pad)
-        self.dtype, self.lanes, self.m, self.rows = dtype, choice.lanes, g.m, choice.rows
+        self.dtype, self.m, self.rows = dtype, g.m, choice.rows
+        self.lanes, self.spacing, self.pairs = choice.lanes, choice.spacing, choice.pairs
         self.work, self.scratch_bytes = choice.work, choice.scratch_bytes
         self.apart, self.vectors = choice.apart, choice.vectors
         self._entry_of = entry_of
@@ -80,7 +83,11 @@ class Pools:
         return not self.call(self._entry("scatter"), self.m, dx, dy, argmax)
 
     def _entry(self, name: str) -> int:
-        return self._entry_of(name, 1 if name == "scatter" else self.lanes, self.dtype)
+        if name == "scatter":
+            return self._entry_of(name, 1, 0, self.dtype)
+        if self.spacing and (self.pairs or name in ("max", "argmax", "mean")):
+            return self._entry_of(name, cpu_lanes(self.dtype), self.spacing, self.dtype)
+        return self._entry_of(name, self.lanes, 0, self.dtype)
 
     def call(self, entry: int, total: int, x: np.ndarray, y: np.ndarray,
              argmax: np.ndarray | None) -> int:  # fmt: skip

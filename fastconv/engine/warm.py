@@ -25,8 +25,11 @@ def compile_pools(op: str, dtype: np.dtype) -> None:
     lanes = cpu_lanes(dtype)
     while lanes:
         for name in POOLS.get(op, ()):
-            pool_address(name, lanes, dtype)
+            pool_address(name, lanes, 0, dtype)
         lanes //= 2
+    for name in POOLS.get(op, ()):
+        for spacing in (1, 2) if name in ("max", "argmax", "mean") else (2,) * (name == "fill"):
+            pool_address(name, cpu_lanes(dtype), spacing, dtype)
 
 
 def compile_network(dtype: np.dtype) -> None:

@@ -175,12 +175,13 @@ D_AXIS, H_AXIS, W_AXIS = range(3)
     POOL_ROWS,  # output rows of an image
     POOL_PADDED,  # 1: means count the padding
     POOL_FAR,  # 1: an image has 2**31 cells or more
-    POOL_STRETCH_END,  # end of the pixels of a row whose windows reach no high padding
+    POOL_ROWS_END,  # end of the rows, and of a row's pixels, whose windows reach no high padding
+    POOL_STRETCH_END,
     POOL_COVERED,  # 1: every cell is in one window
     POOL_SCRATCH,  # bytes of scratch of one thread
     POOL_LEAST,  # the least argmax: 0, or -1 where a window has no cell
     POOL_WORDS,
-) = (0, *range(3 * AXIS_WORDS, 3 * AXIS_WORDS + 13))
+) = (0, *range(3 * AXIS_WORDS, 3 * AXIS_WORDS + 14))
 
 # ------------------------------------------------------------------------- a pooling call
 (

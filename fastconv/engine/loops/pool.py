@@ -28,7 +28,9 @@ from fastconv.engine.emit.memory import (
 )
 from fastconv.engine.emit.pool import ARGMAX, MEAN, PLACE, ROWS, SPREAD
 
-__all__ = ["errors_to_cells", "pool_rows", "scatter_errors"]
+__all__ = ["SINGLE", "axis_field", "block_of", "check_winners", "clip", "constants", "divisor",
+           "errors_to_cells", "exact_stretch", "list_cells", "open_row", "pool_rows",
+           "scatter_errors", "stretch_end"]  # fmt: skip
 
 # The shift that leaves one of any number of lanes.
 SINGLE = 9
@@ -180,7 +182,7 @@ def pool_rows(call, thread, tile):
                 if (count > 0 and far == 0) or pool_kind(tile) == MEAN:
                     met = _stretch(fixed, window, row * OW + ow, last - ow, tile)
                 if met != 0 and pool_kind(tile) != MEAN:
-                    _exact_stretch(fixed, window, row * OW + ow, last - ow, tile)
+                    exact_stretch(fixed, window, row * OW + ow, last - ow, tile)
                 ow = last
 
 
@@ -198,7 +200,7 @@ def _stretch(fixed, window, q, pixels, tile):
         for chunk in range(0, C, lanes):
             c = min(chunk, C - lanes)
             met |= pool_reduce(
-                tile, (offsets, offsets + 8 * taps, count),
+                tile, 0, (offsets, offsets + 8 * taps, count),
                 (at + c * element, step * pixel, pixels - i), (to + c * element, pixel),
                 (winner + c * 8, C * 8), (cell + i * step, step), size,
             )  # fmt: skip
@@ -206,8 +208,8 @@ def _stretch(fixed, window, q, pixels, tile):
 
 
 @inner
-def _exact_stretch(fixed, window, q, pixels, tile):
-    """`_stretch` for maxima one at a time: the first NaN wins; -1 where a window has no cell."""
+def exact_stretch(fixed, window, q, pixels, tile):
+    """Pixels of a row, maxima one at a time: the first NaN wins; -1 where a window has no cell."""
     x, y, argmax, C, pixel, element, step, taps = fixed
     offsets, count, image, cell, _ = window
     for i in range(pixels):
