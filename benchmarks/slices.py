@@ -79,9 +79,7 @@ def make_case(m: int, image: Sequence[int], dtype: str, data_format: str, window
     H, W, C = image
     shape = (m, C, H, W) if data_format == "channels_first" else (m, H, W, C)
     x = rng.standard_normal(shape).astype(dtype)
-    y, argmax = fc.max_pool(
-        x, window, stride=stride, data_format=data_format, return_argmax=True
-    )
+    y, argmax = fc.max_pool(x, window, stride=stride, data_format=data_format, return_argmax=True)
     dy = rng.standard_normal(y.shape).astype(dtype)
     cols = rng.standard_normal((1,)).astype(dtype)
     if stride == 1:

@@ -34,6 +34,7 @@ from fastconv.engine.loops.fill import fill_rows
 from fastconv.engine.loops.image_means import image_means
 from fastconv.engine.loops.sweep import sweep
 from fastconv.engine.tables.tiles import Tile, cpu_lanes, dense_tile
+from fastconv.operands import computing_dtype
 from fastconv.threads import building
 
 __all__ = ["control_address", "loop_address", "pool_address", "program_address", "sweep_address"]
@@ -152,7 +153,8 @@ def pool_address(name: str, lanes: int, spacing: int, dtype: np.dtype) -> int:
     Else of one of `LINES`, for vectors of windows of which the next begins `spacing` cells later.
     """
     loop_of, kind = LINES[name] if spacing else POOLS[name]
-    tile = ((0,) * lanes, (0,) * kind, dtype.type(-np.inf), (0,) * spacing)
+    lowest = computing_dtype(dtype).type(-np.inf)
+    tile = ((0,) * lanes, (0,) * kind, lowest, (0,) * spacing, (0,) * (dtype.itemsize == 2))
 
     def works(address: int) -> bool:
         return pool_works(address, name, lanes, spacing, dtype)

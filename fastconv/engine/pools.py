@@ -1,6 +1,6 @@
 """Pooling of one geometry, ready to run: what plans call.
 
-Arrays are contiguous, in the machine's byte order, of the computing dtype; nothing is validated
+Arrays are contiguous, in the machine's byte order, of the plan's dtype; nothing is validated
 but the argmax of a gradient, whose every element would be an address.
 """
 
@@ -14,7 +14,6 @@ from fastconv.engine import words as s
 from fastconv.engine.call import Call
 from fastconv.engine.launch import start
 from fastconv.engine.tables.pool import PoolChoice, pool_table
-from fastconv.engine.tables.tiles import cpu_lanes
 from fastconv.engine.tables.workspace import address_of, workspace
 from fastconv.geometry import Geometry
 from fastconv.threads import parts
@@ -27,7 +26,10 @@ BLOCKS = 8
 
 
 class Pools:
-    """Max and average pooling, and their gradients, of one geometry and computing dtype.
+    """Max and average pooling, and their gradients, of one geometry and dtype.
+
+    Of float16, which is computed in float32, only what adds nothing up: `reduce`, and where no two
+    windows share a cell (`apart`) `spread` and `place`.
 
     Parameters
     ----------
@@ -60,6 +62,7 @@ class Pools:
         choice = PoolChoice(g, dtype, include_pad)
         self.dtype, self.m, self.rows = dtype, g.m, choice.rows
         self.lanes, self.spacing, self.pairs = choice.lanes, choice.spacing, choice.pairs
+        self.most = choice.most
         self.work, self.scratch_bytes = choice.work, choice.scratch_bytes
         self.apart, self.vectors = choice.apart, choice.vectors
         self._entry_of = entry_of
@@ -77,16 +80,24 @@ class Pools:
     def scatter(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
         """The gradient of "max"; False, and `dx` untouched, if an argmax is outside the image."""
         if self.apart and self.vectors:
-            bad = self.call(self._entry("place"), self.m, dx, dy, argmax)
-            if bad != s.ELSEWHERE:  # of such a winner, only the scatter finds the cell
-                return not bad
+            placed = self.place(dy, argmax, dx)
+            if placed is not None:
+                return placed
         return not self.call(self._entry("scatter"), self.m, dx, dy, argmax)
+
+    def place(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool | None:
+        """`scatter` where windows are `apart` and winners come in `vectors`.
+
+        None, and `dx` undefined, if a winner is in another window: only `scatter` finds the cell.
+        """
+        bad = self.call(self._entry("place"), self.m, dx, dy, argmax)
+        return None if bad == s.ELSEWHERE else not bad
 
     def _entry(self, name: str) -> int:
         if name == "scatter":
             return self._entry_of(name, 1, 0, self.dtype)
         if self.spacing and (self.pairs or name in ("max", "argmax", "mean")):
-            return self._entry_of(name, cpu_lanes(self.dtype), self.spacing, self.dtype)
+            return self._entry_of(name, self.most, self.spacing, self.dtype)
         return self._entry_of(name, self.lanes, 0, self.dtype)
 
     def call(self, entry: int, total: int, x: np.ndarray, y: np.ndarray,

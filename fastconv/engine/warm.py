@@ -6,12 +6,15 @@ import numpy as np
 
 from fastconv.engine.entries import LOOPS, loop_address, pool_address, sweep_address
 from fastconv.engine.tables.tiles import all_tiles, cpu_lanes
+from fastconv.operands import computing_dtype
 
 __all__ = ["compile_network", "compile_pools", "compile_tiles"]
 
 # Entries for vectors of channels; the call itself compiles those that take single elements.
 POOLS = {"max_pool": ("max", "argmax"), "avg_pool": ("mean",),
          "avg_pool_backward": ("spread", "fill")}  # fmt: skip
+# Those that take float16 as it is, and what spacings of windows side by side they take.
+WITHOUT_SUMS = {"max": (1, 2), "argmax": (1, 2), "mean": (1, 2), "fill": (2,)}
 
 
 def compile_tiles(dtype: np.dtype) -> None:
@@ -22,14 +25,13 @@ def compile_tiles(dtype: np.dtype) -> None:
 
 def compile_pools(op: str, dtype: np.dtype) -> None:
     """A pooling's entries for any number of channels: vectors of 1, 2, 4, ... of them."""
-    lanes = cpu_lanes(dtype)
-    while lanes:
-        for name in POOLS.get(op, ()):
-            pool_address(name, lanes, 0, dtype)
-        lanes //= 2
+    most = cpu_lanes(computing_dtype(dtype))
     for name in POOLS.get(op, ()):
-        for spacing in (1, 2) if name in ("max", "argmax", "mean") else (2,) * (name == "fill"):
-            pool_address(name, cpu_lanes(dtype), spacing, dtype)
+        if name in WITHOUT_SUMS or dtype != np.float16:
+            for lanes in (most >> shift for shift in range(most.bit_length())):
+                pool_address(name, lanes, 0, dtype)
+        for spacing in WITHOUT_SUMS.get(name, ()):
+            pool_address(name, most, spacing, dtype)
 
 
 def compile_network(dtype: np.dtype) -> None:

@@ -30,6 +30,8 @@ def boxes(g: Geometry, itemsize: int) -> Iterator[Box]:
     """Boxes of outputs, in scan order, whose cols fit COLS_NBYTES (or hold one pixel)."""
     room = COLS_NBYTES // (itemsize * g.T * g.C)
     sizes = (g.m, *g.y_size)
+    if math.prod(sizes) <= room:  # most often; cutting costs as much as a small image
+        return iter([tuple([slice(0, n) for n in sizes])] * (g.m > 0))
     steps = []
     for n in reversed(sizes):  # whole inner axes first, then a cut, then one by one
         steps.append(max(1, min(n, room)))
@@ -43,6 +45,8 @@ def boxes(g: Geometry, itemsize: int) -> Iterator[Box]:
 
 def grouped(array: np.ndarray, G: int) -> np.ndarray:
     """``(..., C)`` seen as ``(G, ..., C/G)``, without a copy."""
+    if G == 1:
+        return array[None]
     split = array.reshape(*array.shape[:-1], G, array.shape[-1] // G)
     return np.moveaxis(split, -2, 0)
 
@@ -58,8 +62,9 @@ def region_size(g: Geometry, box: Box) -> tuple[int, ...]:
 def gather_cols(x: np.ndarray, g: Geometry, box: Box, region: np.ndarray, cols: np.ndarray) -> None:
     """im2col of one box: ``x (G, m, H, W, C/G)`` into ``cols (G, n, OH, OW, KH, KW, C/G)``.
 
-    What the box's windows cover is copied into `region`, with zeros for padding; every window is
-    then a strided view of it, and one copy writes them all out.
+    Every window is a strided view of what the box's windows cover, and one copy writes them all
+    out. That is `x`; or `region`, which it is copied into first, with zeros for padding, where
+    there is some, or where channels do not lie one behind the other in the dtype of `cols`.
     """
     inside, seen = [], []
     for (n, _, s, _, lo, _), o, size in zip(g.axes, box[1:], region.shape[2:-1], strict=True):
@@ -67,16 +72,20 @@ def gather_cols(x: np.ndarray, g: Geometry, box: Box, region: np.ndarray, cols: 
         first, last = max(start, 0), min(start + size, n)
         seen.append(slice(first, max(first, last)))
         inside.append(slice(first - start, max(first, last) - start))
-    if any(lo or hi > 0 for lo, hi in g.pads):
-        region[...] = 0
-    region[:, :, *inside] = x[:, box[0], *seen]
-    groups, images, *steps, channel = region.strides
+    padded = any(lo or hi > 0 for lo, hi in g.pads)
+    source = x[:, box[0], *seen]
+    if padded or x.dtype != cols.dtype or (cols.shape[-1] > 1 and x.strides[-1] != x.itemsize):
+        if padded:
+            region[...] = 0
+        region[:, :, *inside] = source
+        source = region
+    groups, images, *steps, channel = source.strides
     by_output = [step * s for step, s in zip(steps, g.stride, strict=True)]
     by_tap = [step * d for step, d in zip(steps, g.dilation, strict=True)]
     strides = (groups, images, *by_output, *by_tap, channel)
-    windows = np.lib.stride_tricks.as_strided(region, cols.shape, strides)
+    windows = np.lib.stride_tricks.as_strided(source, cols.shape, strides)
     if cols.shape[-1] == 1:  # lines of outputs are longer than lines of taps: 4 times as fast
-        for tap in np.ndindex(g.window):
+        for tap in itertools.product(*map(range, g.window)):
             cols[..., *tap, 0] = windows[..., *tap, 0]
     else:
         cols[...] = windows

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastconv.geometry import Geometry
+from fastconv.operands import computing_dtype
 from fastconv.threads import building
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "compile_ahead",
     "compile_network",
     "engine",
+    "halves",
     "new_products",
     "pools",
     "products",
@@ -49,12 +51,21 @@ products = lru_cache(CACHED)(new_products)
 
 @lru_cache(CACHED)
 def pools(g: Geometry, dtype: np.dtype, include_pad: bool) -> Pools:
-    """The poolings of `g`, computed in `dtype`; kept for the next call."""
+    """The poolings of `g` over arrays of `dtype`; kept for the next call."""
     with building:
         from fastconv.engine import entries
         from fastconv.engine.pools import Pools
 
     return Pools(g, dtype, include_pad, entries.pool_address)
+
+
+@lru_cache(1)
+def halves() -> bool:
+    """Whether poolings that add nothing up take float16 as it is."""
+    with building:
+        from fastconv.engine.tables.tiles import cpu_halves
+
+    return cpu_halves()
 
 
 class Engine(NamedTuple):
@@ -103,9 +114,12 @@ def compile_ahead(op: str, dtype: np.dtype) -> None:
     with building:
         from fastconv.engine import warm
 
+    computing = computing_dtype(dtype)
     if op.startswith("conv"):
-        warm.compile_tiles(dtype)
-    warm.compile_pools(op, dtype)
+        warm.compile_tiles(computing)
+    warm.compile_pools(op, computing)
+    if dtype != computing and halves():
+        warm.compile_pools(op, dtype)
 
 
 def compile_network(dtype: np.dtype) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -18,11 +19,11 @@ from fastconv.engine.emit.pool import (
 )
 from fastconv.engine.emit.product import Operands, TileShape, emit_product
 from fastconv.engine.emit.sums import emit_mask, emit_plane_sums
-from fastconv.engine.emit.values import I64
+from fastconv.engine.emit.values import I64, PTR
 
 __all__ = [
-    "columns_of", "mask_elements", "plane_sums", "pool_errors", "pool_kind",
-    "pool_reduce", "pool_scatter", "product",
+    "columns_of", "mask_elements", "plane_sums", "pool_errors", "pool_kind", "pool_load",
+    "pool_reduce", "pool_scatter", "pool_store", "product",
 ]  # fmt: skip
 
 
@@ -83,7 +84,35 @@ def product(typingctx, tile, half, k, left, right, result, ending):
 def _pool_tile(context: Any, tile: Any, shift: Any) -> PoolTile:
     lanes = max(1, len(tile[0]) >> shift.literal_value)
     spacing = len(tile[3]) if lanes > 1 else 0
-    return PoolTile(lanes, context.get_value_type(tile[2]), len(tile[1]), spacing)
+    return PoolTile(
+        lanes, context.get_value_type(tile[2]), len(tile[1]), spacing, half=len(tile[4]) > 0
+    )
+
+
+@intrinsic
+def pool_load(typingctx, tile, at):
+    """The element at address `at`, in the computing dtype."""
+
+    def codegen(context, builder, signature, args):
+        at = builder.inttoptr(args[1], PTR)
+        element = context.get_value_type(tile[2])
+        if not len(tile[4]):
+            return builder.load(at, align=1, typ=element)
+        return builder.fpext(builder.load(at, align=1, typ=ir.HalfType()), element)
+
+    return tile[2](tile, types.int64), codegen
+
+
+@intrinsic
+def pool_store(typingctx, tile, at, value):
+    """Write an element of the computing dtype to address `at`, rounded if it is wider there."""
+
+    def codegen(context, builder, signature, args):
+        value = builder.fptrunc(args[2], ir.HalfType()) if len(tile[4]) else args[2]
+        builder.store(value, builder.inttoptr(args[1], PTR), align=1)
+        return context.get_dummy_value()
+
+    return types.void(tile, types.int64, value), codegen
 
 
 @intrinsic
@@ -93,8 +122,8 @@ def pool_reduce(typingctx, tile, shift, window, x, y, argmax, cell, size):
     Parameters
     ----------
     tile : tuple
-        VL zeros, as many zeros as the kind's number, minus infinity in the dtype, and as many zeros
-        as lanes are spaced apart.
+        VL zeros, as many zeros as the kind's number, minus infinity in the computing dtype, as many
+        zeros as lanes are spaced apart, and a zero if elements are of 16 bits in memory.
     shift : int
         A literal: the tile has max(1, VL >> shift) lanes.
     window, x, y, argmax, cell : tuple of int

@@ -37,6 +37,8 @@ PLACE tells of a winner that is neither negative nor in the window: the result i
   MAX and ARGMAX need a cell at least, ARGMAX and PLACE an image of less than 2**31 cells.
 - MAX and ARGMAX ignore NaN but tell of it: the result is 0 only if no operand was one.
 - Every access carries the alignment of one byte, and nothing is checked.
+- Elements of 16 bits in memory (`half`) are of 32 bits in registers: each is converted exactly
+  where it is loaded, and rounded to nearest where it is stored.
 """
 
 from __future__ import annotations
@@ -70,12 +72,14 @@ class PoolTile:
     """Lanes and LLVM element type of a vector, and what is computed.
 
     `spacing` is 0 where the lanes are channels; else elements from one window to the next, 1 or 2.
+    With `half`, elements are of 16 bits in memory.
     """
 
     lanes: int
     element: Any
     kind: int
     spacing: int = 0
+    half: bool = False
 
     @property
     def vector(self) -> Any:
@@ -84,8 +88,15 @@ class PoolTile:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of a vector."""
+        """Bytes of a vector in memory."""
+        if self.half:
+            return self.lanes * 2
         return self.lanes * (8 if isinstance(self.element, ir.DoubleType) else 4)
+
+    @property
+    def stored(self) -> Any:
+        """LLVM type of a vector in memory."""
+        return ir.VectorType(ir.HalfType(), self.lanes) if self.half else self.vector
 
     @property
     def integers(self) -> Any:
@@ -147,14 +158,15 @@ def emit_reduce(builder: Any, tile: PoolTile, ops: PoolOperands) -> Any:
         results, wheres, flags = _loop(builder, tile, ops, at, 1, start)
         met = _any(builder, tile, flags)
     for row, result in zip(rows, results, strict=True):
-        _store(builder, result, builder.add(ops.y, builder.mul(row, ops.y_step)))
+        _store(builder, tile, result, builder.add(ops.y, builder.mul(row, ops.y_step)))
     wide = ir.VectorType(I64, tile.lanes)
     for row, where in zip(rows, wheres, strict=False):
         cell = builder.add(ops.cell, builder.mul(row, ops.cell_step))
         index = where if where.type == wide else builder.sext(where, wide)
         index = builder.add(index, splat(builder, wide, cell))
         index = builder.add(index, _numbers(wide, tile.spacing))
-        _store(builder, index, builder.add(ops.argmax, builder.mul(row, ops.argmax_step)))
+        at_row = builder.add(ops.argmax, builder.mul(row, ops.argmax_step))
+        builder.store(index, builder.inttoptr(at_row, PTR), align=1)
     return met
 
 
@@ -258,7 +270,7 @@ def emit_errors(builder: Any, tile: PoolTile, ops: ErrorOperands) -> Any:
             new[u] = builder.select(here, error, ir.Constant(tile.vector, None))
             after = [builder.or_(after[0], builder.sext(here, tile.integers))]
     for vector in _in_turn(builder, new):
-        _store(builder, vector, at)
+        _store(builder, tile, vector, at)
         at = builder.add(at, I64(tile.nbytes))
     t_next = builder.add(t, I64(at_once))
     turn = builder.cbranch(builder.icmp_signed("<", t_next, ops.count), loop, done)
@@ -339,8 +351,10 @@ def _spaced(builder: Any, tile: PoolTile, at: Any, offset: Any) -> Any:
 
 def _load(builder: Any, tile: PoolTile, at: Any, offset: Any) -> Any:
     at = builder.gep(builder.inttoptr(at, PTR), [offset], source_etype=I8)
-    return builder.load(at, align=1, typ=tile.vector)
+    value = builder.load(at, align=1, typ=tile.stored)
+    return builder.fpext(value, tile.vector) if tile.half else value
 
 
-def _store(builder: Any, value: Any, at: Any) -> None:
+def _store(builder: Any, tile: PoolTile, value: Any, at: Any) -> None:
+    value = builder.fptrunc(value, tile.stored) if tile.half else value
     builder.store(value, builder.inttoptr(at, PTR), align=1)

@@ -15,11 +15,16 @@ import numpy as np
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import pool_errors, pool_kind, pool_reduce, pool_scatter
+from fastconv.engine.emit.intrinsics import (
+    pool_errors,
+    pool_kind,
+    pool_load,
+    pool_reduce,
+    pool_scatter,
+    pool_store,
+)
 from fastconv.engine.emit.memory import (
     add_one,
-    load_element,
-    store_element,
     store_word,
     wait_for,
     word,
@@ -217,10 +222,10 @@ def exact_stretch(fixed, window, q, pixels, tile):
         for c in range(C):
             best, where = tile[2], np.int64(-1)
             for t in range(count):
-                value = load_element(at + word(offsets, t) + c * element, tile[2])
+                value = pool_load(tile, at + word(offsets, t) + c * element)
                 if t == 0 or not (best >= value or best != best):
                     best, where = value, cell + i * step + word(offsets, taps + t)
-            store_element(y + (q + i) * pixel + c * element, best)
+            pool_store(tile, y + (q + i) * pixel + c * element, best)
             if pool_kind(tile) == ARGMAX:
                 store_word(argmax, (q + i) * C + c, where)
 

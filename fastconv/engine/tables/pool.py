@@ -13,22 +13,28 @@ from fastconv.engine.tables.table import Table
 from fastconv.engine.tables.tiles import cpu_lanes
 from fastconv.geometry import Geometry
 from fastconv.geometry.geometry import windows_with_cells
+from fastconv.operands import computing_dtype
 
 __all__ = ["PoolChoice", "pool_table"]
 
 
 @dataclass(frozen=True)
 class PoolChoice:
-    """What is decided for the poolings of a geometry, computed in a dtype."""
+    """What is decided for the poolings of a geometry; `dtype` is that of the arrays."""
 
     g: Geometry
     dtype: np.dtype
     include_pad: bool
 
     @property
+    def most(self) -> int:
+        """Elements of a vector register."""
+        return cpu_lanes(computing_dtype(self.dtype))
+
+    @property
     def lanes(self) -> int:
         """Channels of a vector: as many as a register holds, or half, a quarter, ... of them."""
-        lanes = cpu_lanes(self.dtype)
+        lanes = self.most
         while lanes > self.g.C:
             lanes //= 2
         return lanes
@@ -88,7 +94,7 @@ class PoolChoice:
     @property
     def vectors(self) -> bool:
         """Whether winners can be placed a whole vector at a time."""
-        return self.pairs or (self.lanes == cpu_lanes(self.dtype) and self.reach < 2**31)
+        return self.pairs or (self.lanes == self.most and self.reach < 2**31)
 
 
 def _end(axis: tuple[int, ...]) -> int:
