@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")  # see compare.py
@@ -246,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"WRONG  {row}")
             for threads in args.threads:
                 with fc.num_threads(threads):
-                    mine, times = ratio(lambda f=ours: f(case), lambda f=theirs: f(case))
+                    mine, times = ratio(partial(ours, case), partial(theirs, case))
                 text = f"{row} t{threads}"
                 seen[name] += 1
                 below[name] += times < 1

@@ -18,6 +18,7 @@ from fastconv.engine.known_loops import loop_works
 from fastconv.engine.known_plans import pool_works, product_works, program_works, sweep_works
 from fastconv.engine.loops import (
     batch_norm,
+    columns,
     conv,
     deltas,
     elementwise,
@@ -126,6 +127,7 @@ LOOPS = {
     "bias_grad": bias_grad,
     "bias_plane_sums": deltas.bias_plane_sums,
     "relu_delta": deltas.relu_delta,
+    "columns": columns.columns,
     "fill_rows": fill_rows,
     "image_means": image_means,
     "norm_statistics": norm_statistics.statistics,

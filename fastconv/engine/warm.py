@@ -37,4 +37,5 @@ def compile_pools(op: str, dtype: np.dtype) -> None:
 def compile_network(dtype: np.dtype) -> None:
     """The loops of layers, losses and optimizers, most of which no public function calls."""
     for name in LOOPS:
-        loop_address(name, dtype)
+        if name != "columns":  # which no layer needs
+            loop_address(name, dtype)

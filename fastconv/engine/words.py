@@ -231,6 +231,23 @@ def delta_words(
     return 0, 0, 0, element, dy, y, result, total, items, pixels, columns
 
 
+# ------------------------------------------------------------------------- a call of im2col
+(
+    COLUMNS_X,  # a view
+    COLUMNS_COLS,  # address of cols
+    COLUMNS_TOTAL,  # output rows in all, and into how many blocks they are cut
+    COLUMNS_ITEMS,
+    COLUMNS_CALL_WORDS,
+) = (SCRATCH, *range(SCRATCH + VIEW_WORDS, SCRATCH + VIEW_WORDS + 4))
+
+
+def columns_words(
+    *, table: int, x: Sequence[int], cols: int, total: int, items: int
+) -> tuple[int, ...]:
+    """The words of a call of im2col; `x` is a view."""
+    return 0, 0, 0, table, *x, cols, total, items
+
+
 # ------------------------------------------------------------------------- a program's call
 (
     STEPS,  # address of the table of steps

@@ -1,7 +1,7 @@
-"""im2col and col2im of a box of outputs: what the explicit products are made of.
+"""im2col; and im2col and col2im of a box of outputs: what the explicit products are made of.
 
-``cols`` is never whole: the output is cut into boxes (images x output ranges) whose part of it
-fits a fixed workspace, whatever the batch or the image.
+There ``cols`` is never whole: the output is cut into boxes (images x output ranges) whose part of
+it fits a fixed workspace, whatever the batch or the image.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 
 from fastconv import threads
 from fastconv.geometry import Geometry, effective
-from fastconv.plans.compiled import col2im_loops
+from fastconv.plans.compiled import col2im_loops, engine
 
-__all__ = ["Box", "add_col2im", "boxes", "extents", "gather_cols", "grouped", "region_size"]
+__all__ = ["Box", "add_col2im", "boxes", "extents", "fill_columns", "gather_cols", "grouped",
+           "region_size"]  # fmt: skip
 
 # Bytes of one box's cols: a share of the second-level cache, and still long products.
 COLS_NBYTES = 2 * 2**20
@@ -26,12 +27,23 @@ COL2IM_GRAIN = 200_000
 Box = tuple[slice, ...]  # images, then outputs on each spatial axis
 
 
+def fill_columns(x: np.ndarray, g: Geometry, cols: np.ndarray) -> None:
+    """im2col of the whole: ``x (m, H, W, C)``, of any strides, into ``cols (m, OH, OW, T*C)``."""
+    if not cols.size:
+        return
+    if x.dtype != cols.dtype:  # the other byte order
+        x = x.astype(cols.dtype)
+    if x.itemsize == 2:
+        x, cols = x.view(np.int16), cols.view(np.int16)
+    compiled = engine()
+    entry = compiled.loop("columns", x.dtype)
+    compiled.perform(compiled.columns.columns_call(entry, g, x, cols))
+
+
 def boxes(g: Geometry, itemsize: int) -> Iterator[Box]:
     """Boxes of outputs, in scan order, whose cols fit COLS_NBYTES (or hold one pixel)."""
     room = COLS_NBYTES // (itemsize * g.T * g.C)
     sizes = (g.m, *g.y_size)
-    if math.prod(sizes) <= room:  # most often; cutting costs as much as a small image
-        return iter([tuple([slice(0, n) for n in sizes])] * (g.m > 0))
     steps = []
     for n in reversed(sizes):  # whole inner axes first, then a cut, then one by one
         steps.append(max(1, min(n, room)))
@@ -45,8 +57,6 @@ def boxes(g: Geometry, itemsize: int) -> Iterator[Box]:
 
 def grouped(array: np.ndarray, G: int) -> np.ndarray:
     """``(..., C)`` seen as ``(G, ..., C/G)``, without a copy."""
-    if G == 1:
-        return array[None]
     split = array.reshape(*array.shape[:-1], G, array.shape[-1] // G)
     return np.moveaxis(split, -2, 0)
 
@@ -62,9 +72,8 @@ def region_size(g: Geometry, box: Box) -> tuple[int, ...]:
 def gather_cols(x: np.ndarray, g: Geometry, box: Box, region: np.ndarray, cols: np.ndarray) -> None:
     """im2col of one box: ``x (G, m, H, W, C/G)`` into ``cols (G, n, OH, OW, KH, KW, C/G)``.
 
-    Every window is a strided view of what the box's windows cover, and one copy writes them all
-    out. That is `x`; or `region`, which it is copied into first, with zeros for padding, where
-    there is some, or where channels do not lie one behind the other in the dtype of `cols`.
+    What the box's windows cover is copied into `region`, with zeros for padding; every window is
+    then a strided view of it, and one copy writes them all out.
     """
     inside, seen = [], []
     for (n, _, s, _, lo, _), o, size in zip(g.axes, box[1:], region.shape[2:-1], strict=True):
@@ -72,20 +81,16 @@ def gather_cols(x: np.ndarray, g: Geometry, box: Box, region: np.ndarray, cols: 
         first, last = max(start, 0), min(start + size, n)
         seen.append(slice(first, max(first, last)))
         inside.append(slice(first - start, max(first, last) - start))
-    padded = any(lo or hi > 0 for lo, hi in g.pads)
-    source = x[:, box[0], *seen]
-    if padded or x.dtype != cols.dtype or (cols.shape[-1] > 1 and x.strides[-1] != x.itemsize):
-        if padded:
-            region[...] = 0
-        region[:, :, *inside] = source
-        source = region
-    groups, images, *steps, channel = source.strides
+    if any(lo or hi > 0 for lo, hi in g.pads):
+        region[...] = 0
+    region[:, :, *inside] = x[:, box[0], *seen]
+    groups, images, *steps, channel = region.strides
     by_output = [step * s for step, s in zip(steps, g.stride, strict=True)]
     by_tap = [step * d for step, d in zip(steps, g.dilation, strict=True)]
     strides = (groups, images, *by_output, *by_tap, channel)
-    windows = np.lib.stride_tricks.as_strided(source, cols.shape, strides)
+    windows = np.lib.stride_tricks.as_strided(region, cols.shape, strides)
     if cols.shape[-1] == 1:  # lines of outputs are longer than lines of taps: 4 times as fast
-        for tap in itertools.product(*map(range, g.window)):
+        for tap in np.ndindex(g.window):
             cols[..., *tap, 0] = windows[..., *tap, 0]
     else:
         cols[...] = windows

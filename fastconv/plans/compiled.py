@@ -73,7 +73,7 @@ class Engine(NamedTuple):
 
     Attributes
     ----------
-    channels, deltas, elementwise, losses, optimizers : module
+    channels, columns, deltas, elementwise, losses, optimizers : module
         Of calls; each takes the address of its loop first.
     loop : callable
         ``loop(name, dtype)``: the address of a key of `engine.entries.LOOPS`.
@@ -82,6 +82,7 @@ class Engine(NamedTuple):
     """
 
     channels: Any
+    columns: Any
     deltas: Any
     elementwise: Any
     losses: Any
@@ -94,11 +95,18 @@ class Engine(NamedTuple):
 def engine() -> Engine:
     """The engine's calls of loops over arrays."""
     with building:
-        from fastconv.engine import channels, deltas, elementwise, losses, optimizers
+        from fastconv.engine import (
+            channels,
+            columns,
+            deltas,
+            elementwise,
+            losses,
+            optimizers,
+        )
         from fastconv.engine.call import perform
         from fastconv.engine.entries import loop_address
 
-    return Engine(channels, deltas, elementwise, losses, optimizers, loop_address, perform)
+    return Engine(channels, columns, deltas, elementwise, losses, optimizers, loop_address, perform)
 
 
 def col2im_loops() -> tuple[Any, Any]:
