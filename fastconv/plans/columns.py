@@ -6,6 +6,7 @@ it fits a fixed workspace, whatever the batch or the image.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import numpy as np
 from fastconv import threads
 from fastconv.geometry import Geometry, effective
 from fastconv.plans.compiled import col2im_loops, engine
+from fastconv.plans.layout import BLOCK
 
 __all__ = ["Box", "add_col2im", "boxes", "extents", "fill_columns", "gather_cols", "grouped",
            "region_size"]  # fmt: skip
@@ -37,7 +39,15 @@ def fill_columns(x: np.ndarray, g: Geometry, cols: np.ndarray) -> None:
         x, cols = x.view(np.int16), cols.view(np.int16)
     compiled = engine()
     entry = compiled.loop("columns", x.dtype)
-    compiled.perform(compiled.columns.columns_call(entry, g, x, cols))
+    if g.C == 1 or x.strides[-1] == x.itemsize:
+        compiled.perform(compiled.columns.columns_call(entry, g, x, cols))
+        return
+    # Channels are apart: to read them so for every tap would take several times as long.
+    step = max(1, BLOCK // math.prod(x.shape[1:]))
+    for n in range(0, g.m, step):
+        part = np.ascontiguousarray(x[n : n + step])
+        of_part = dataclasses.replace(g, m=len(part))
+        compiled.perform(compiled.columns.columns_call(entry, of_part, part, cols[n : n + step]))
 
 
 def boxes(g: Geometry, itemsize: int) -> Iterator[Box]:

@@ -1,7 +1,8 @@
 """im2col: every window of an array of any strides written out as a row.
 
-A thread takes blocks of output rows until none is left. In a row, taps are copied one after the
-other, of all its outputs; taps that lie one behind the other, with their channels, as one run.
+A thread takes blocks of output rows until none is left. Of an output, taps that lie one behind the
+other with their channels are copied as one run; where runs are short, or taps are apart or in the
+padding, one tap after the other is, of all outputs of the row.
 """
 
 from __future__ import annotations
@@ -59,42 +60,56 @@ def _row(call, table, row, kind):
     _, KD, d_step, d_apart, d_lo, _, _ = axis(table, s.D_AXIS)
     _, KH, h_step, h_apart, h_lo, _, _ = axis(table, s.H_AXIS)
     W, KW, step, apart, lo, OW, _ = axis(table, s.W_AXIS)
-    line = KW * word(table, s.POOL_PIXEL)
-    pixel = KD * KH * line
+    C, tap = words(table, s.POOL_C, 2)
+    pixel = KD * KH * KW * tap
     to = word(call, s.COLUMNS_COLS) + row * OW * pixel
     whole = taps[1] - taps[0] == KD and taps[3] - taps[2] == KH
     if not whole or lo > 0 or (OW - 1) * step - lo + (KW - 1) * apart >= W:
         zero_bytes(to, OW * pixel)
-    for u in range(taps[0], taps[1]):
-        for v in range(taps[2], taps[3]):
-            at = x + n * sn + (od * d_step - d_lo + u * d_apart) * sd
-            at += (oh * h_step - h_lo + v * h_apart) * sh
-            _line(table, to + (u * KH + v) * line, pixel, (at, sw, sc), kind)
+    at = x + n * sn + (od * d_step - d_lo) * sd + (oh * h_step - h_lo) * sh
+    begin, end = 0, 0  # outputs whose taps are all inside the line: they are copied as one run
+    if (C == 1 or sc == len(kind[2])) and apart == 1 and sw == tap and KW * tap >= RUN_BYTES:
+        begin, end = inside(table, 0)[0], inside(table, KW - 1)[1]
+    for ow in range(begin, end):
+        for u in range(taps[0], taps[1]):
+            for v in range(taps[2], taps[3]):
+                run = at + u * d_apart * sd + v * h_apart * sh + (ow * step - lo) * sw
+                _copy(to + ow * pixel + (u * KH + v) * KW * tap, run, KW * tap, kind)
+    if end - begin < OW:
+        for u in range(taps[0], taps[1]):
+            for v in range(taps[2], taps[3]):
+                line = to + (u * KH + v) * KW * tap
+                view = (at + u * d_apart * sd + v * h_apart * sh, sw, sc)
+                _taps(table, line, pixel, view, (begin, end), kind)
 
 
 @inner
-def _line(table, to, pixel, view, kind):
-    """The taps of a line of the input for all outputs of a row, which are `pixel` bytes apart."""
-    W, KW, step, apart, lo, OW, _ = axis(table, s.W_AXIS)
+def inside(table, t):
+    """First and end of the outputs of a row whose tap `t` is inside the line."""
+    W, _, step, apart, lo, OW, _ = axis(table, s.W_AXIS)
+    before, behind = max(0, lo - t * apart), max(0, W + lo - t * apart)
+    if step > 1:  # a division costs as much as ten taps
+        before, behind = (before + step - 1) // step, (behind + step - 1) // step
+    return min(OW, before), min(OW, behind)
+
+
+@inner
+def _taps(table, to, pixel, view, done, kind):
+    """The taps of a line of the input, for all outputs but those that are `done`.
+
+    Outputs are `pixel` bytes apart.
+    """
+    _, KW, step, apart, lo, _, _ = axis(table, s.W_AXIS)
     at, sw, sc = view
-    size, C = len(kind[2]), word(table, s.POOL_C)
-    tap = C * size
-    in_run = (C == 1 or sc == size) and apart == 1 and sw == tap and KW * tap >= RUN_BYTES
-    begin, end = 0, 0  # outputs whose taps are all inside, copied as one run
-    if in_run:
-        begin = min(OW, (max(0, lo) + step - 1) // step)
-        end = max(begin, min(OW, (W - KW + lo) // step + 1)) if W + lo >= KW else begin
-        for ow in range(begin, end):
-            _copy(to + ow * pixel, at + (ow * step - lo) * sw, KW * tap, kind)
+    C, tap = words(table, s.POOL_C, 2)
+    begin, end = done
     for t in range(KW):
-        before = max(0, lo - t * apart)
-        first, behind = min(OW, (before + step - 1) // step), W - 1 + lo - t * apart
-        last = max(first, min(OW, behind // step + 1)) if behind >= 0 else first
-        source = at + (t * apart - lo) * sw
-        if in_run:
-            _tap(to + t * tap, pixel, (source, step * sw, sc), (first, min(begin, last)), C, kind)
+        first, last = inside(table, t)
+        source = (at + (t * apart - lo) * sw, step * sw, sc)
+        if begin < end:
+            _tap(to + t * tap, pixel, source, (first, min(begin, last)), C, kind)
             first = max(first, end)
-        _tap(to + t * tap, pixel, (source, step * sw, sc), (first, last), C, kind)
+        _tap(to + t * tap, pixel, source, (first, last), C, kind)
 
 
 @inner
@@ -102,14 +117,20 @@ def _tap(to, pixel, view, outputs, C, kind):
     """One tap, of outputs ``outputs[0]`` to ``outputs[1]``."""
     at, step, sc = view
     size = len(kind[2])
+    to += outputs[0] * pixel
+    at += outputs[0] * step
     if sc == size and C * size >= RUN_BYTES:
-        for ow in range(outputs[0], outputs[1]):
-            _copy(to + ow * pixel, at + ow * step, C * size, kind)
+        for _ in range(outputs[0], outputs[1]):
+            _copy(to, at, C * size, kind)
+            to += pixel
+            at += step
         return
     for c in range(C):
-        for ow in range(outputs[0], outputs[1]):
-            value = load_element(at + ow * step + c * sc, kind[1])
-            store_element(to + ow * pixel + c * size, value)
+        target, source = to + c * size, at + c * sc
+        for _ in range(outputs[0], outputs[1]):
+            store_element(target, load_element(source, kind[1]))
+            target += pixel
+            source += step
 
 
 @inner
