@@ -10,11 +10,11 @@ from fastconv.operands import computing_dtype
 
 __all__ = ["compile_network", "compile_pools", "compile_tiles"]
 
-# Entries for vectors of channels; the call itself compiles those that take single elements.
-POOLS = {"max_pool": ("max", "argmax"), "avg_pool": ("mean",),
+# Entries for vectors; the call itself compiles those that take single elements.
+POOLS = {"max_pool": ("max", "argmax"), "max_pool_backward": ("place",), "avg_pool": ("mean",),
          "avg_pool_backward": ("spread", "fill")}  # fmt: skip
 # Those that take float16 as it is, and what spacings of windows side by side they take.
-WITHOUT_SUMS = {"max": (1, 2), "argmax": (1, 2), "mean": (1, 2), "fill": (2,)}
+WITHOUT_SUMS = {"max": (1, 2), "argmax": (1, 2), "mean": (1, 2), "fill": (2,), "place": (2,)}
 
 
 def compile_tiles(dtype: np.dtype) -> None:
@@ -24,12 +24,12 @@ def compile_tiles(dtype: np.dtype) -> None:
 
 
 def compile_pools(op: str, dtype: np.dtype) -> None:
-    """A pooling's entries for any number of channels: vectors of 1, 2, 4, ... of them."""
+    """A pooling's entries for any number of channels: vectors of 1, 2, 4, ... or of windows."""
     most = cpu_lanes(computing_dtype(dtype))
     for name in POOLS.get(op, ()):
         if name in WITHOUT_SUMS or dtype != np.float16:
-            for lanes in (most >> shift for shift in range(most.bit_length())):
-                pool_address(name, lanes, 0, dtype)
+            for shift in range(1 if name == "place" else most.bit_length()):
+                pool_address(name, most >> shift, 0, dtype)
         for spacing in WITHOUT_SUMS.get(name, ()):
             pool_address(name, most, spacing, dtype)
 
