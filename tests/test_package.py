@@ -183,9 +183,12 @@ def test_after_warmup_no_pooling_kernel_is_missing(dtype, monkeypatch):
     fc.warmup(["max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward"], dtypes=[dtype])
     ready = set(entries._others)
     for C in (1, 2, 3, 4, 7, 8, 16, 17):
-        x = np.ones((2, 9, 9, C), dtype)
-        for window, stride in ((3, 1), (2, 2), (3, 3)):
-            for data_format in ("channels_last", "channels_first"):
+        for shape, data_format in (
+            ((2, 9, 9, C), "channels_last"),
+            ((2, C, 9, 9), "channels_first"),
+        ):
+            x = np.ones(shape, dtype)
+            for window, stride in ((3, 1), (2, 2), (3, 3)):
                 options = {"stride": stride, "data_format": data_format}
                 fc.max_pool(x, window, **options)
                 y, argmax = fc.max_pool(x, window, return_argmax=True, **options)

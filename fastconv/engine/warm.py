@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.engine.entries import LOOPS, loop_address, pool_address, sweep_address
-from fastconv.engine.tables.tiles import all_tiles, cpu_lanes
+from fastconv.engine.tables.tiles import all_tiles, cpu_halves, cpu_lanes
 from fastconv.operands import computing_dtype
 
 __all__ = ["compile_network", "compile_pools", "compile_tiles"]
@@ -25,13 +25,14 @@ def compile_tiles(dtype: np.dtype) -> None:
 
 def compile_pools(op: str, dtype: np.dtype) -> None:
     """A pooling's entries for any number of channels: vectors of 1, 2, 4, ... or of windows."""
-    most = cpu_lanes(computing_dtype(dtype))
+    computing = computing_dtype(dtype)
+    most = cpu_lanes(computing)
     for name in POOLS.get(op, ()):
-        if name in WITHOUT_SUMS or dtype != np.float16:
-            for shift in range(1 if name == "place" else most.bit_length()):
-                pool_address(name, most >> shift, 0, dtype)
+        of = dtype if cpu_halves() and name in WITHOUT_SUMS else computing
+        for shift in range(1 if name == "place" else most.bit_length()):
+            pool_address(name, most >> shift, 0, of)
         for spacing in WITHOUT_SUMS.get(name, ()):
-            pool_address(name, most, spacing, dtype)
+            pool_address(name, most, spacing, of)
 
 
 def compile_network(dtype: np.dtype) -> None:

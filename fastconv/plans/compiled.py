@@ -122,12 +122,9 @@ def compile_ahead(op: str, dtype: np.dtype) -> None:
     with building:
         from fastconv.engine import warm
 
-    computing = computing_dtype(dtype)
     if op.startswith("conv"):
-        warm.compile_tiles(computing)
-    warm.compile_pools(op, computing)
-    if dtype != computing and halves():
-        warm.compile_pools(op, dtype)
+        warm.compile_tiles(computing_dtype(dtype))
+    warm.compile_pools(op, dtype)
 
 
 def compile_network(dtype: np.dtype) -> None:
