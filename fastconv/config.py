@@ -87,7 +87,7 @@ def warmup(
         if chosen is None:
             compile_network(computing_dtype(dtype))
         for op in known if chosen is None else chosen:
-            compile_ahead(op, computing_dtype(dtype))
+            compile_ahead(op, dtype)
             for count in {1, threads.get_num_threads()}:
                 with threads.num_threads(count):
                     calls[op]()

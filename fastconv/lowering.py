@@ -5,7 +5,7 @@
     input gradient   col2im(dy @ w.T)     [P x F] @ [F x K] -> [P x K] -> x
 
 The engine computes the same products without writing ``cols`` down; this is what it is checked
-against where the naive loops are too slow, and what `im2col` and `col2im` are made of.
+against where the naive loops are too slow.
 
 ``cols`` is never whole: the output is cut into boxes (images x output ranges) whose part of it
 fits a fixed workspace, whatever the batch or the image. Groups are a leading axis of every

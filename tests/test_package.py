@@ -173,21 +173,27 @@ def test_warmup():
         fc.warmup(5)
 
 
-def test_after_warmup_no_pooling_kernel_is_missing(monkeypatch):
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_after_warmup_no_pooling_kernel_is_missing(dtype, monkeypatch):
     """Windows apart and overlapping, whatever the number of channels."""
     from fastconv.engine import entries
 
     monkeypatch.setattr(entries, "_others", {})
     entries.pool_address.cache_clear()
-    fc.warmup(["max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward"])
+    fc.warmup(["max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward"], dtypes=[dtype])
     ready = set(entries._others)
     for C in (1, 2, 3, 4, 7, 8, 16, 17):
-        x = np.ones((2, 9, 9, C), "float32")
-        for stride in (1, 3):
-            fc.max_pool(x, 3, stride=stride)
-            y, argmax = fc.max_pool(x, 3, stride=stride, return_argmax=True)
-            fc.max_pool_backward(y, argmax, x.shape, 3, stride=stride)
-            fc.avg_pool_backward(fc.avg_pool(x, 3, stride=stride), x.shape, 3, stride=stride)
+        for shape, data_format in (
+            ((2, 9, 9, C), "channels_last"),
+            ((2, C, 9, 9), "channels_first"),
+        ):
+            x = np.ones(shape, dtype)
+            for window, stride in ((3, 1), (2, 2), (3, 3)):
+                options = {"stride": stride, "data_format": data_format}
+                fc.max_pool(x, window, **options)
+                y, argmax = fc.max_pool(x, window, return_argmax=True, **options)
+                fc.max_pool_backward(y, argmax, x.shape, window, **options)
+                fc.avg_pool_backward(fc.avg_pool(x, window, **options), x.shape, window, **options)
     assert set(entries._others) == ready
 
 

@@ -18,6 +18,7 @@ from fastconv.engine.known_loops import loop_works
 from fastconv.engine.known_plans import pool_works, product_works, program_works, sweep_works
 from fastconv.engine.loops import (
     batch_norm,
+    columns,
     conv,
     deltas,
     elementwise,
@@ -26,6 +27,7 @@ from fastconv.engine.loops import (
     norm_statistics,
     optimizers,
     pool,
+    pool_lines,
     program,
 )
 from fastconv.engine.loops.bias_grad import bias_grad
@@ -33,6 +35,7 @@ from fastconv.engine.loops.fill import fill_rows
 from fastconv.engine.loops.image_means import image_means
 from fastconv.engine.loops.sweep import sweep
 from fastconv.engine.tables.tiles import Tile, cpu_lanes, dense_tile
+from fastconv.operands import computing_dtype
 from fastconv.threads import building
 
 __all__ = ["control_address", "loop_address", "pool_address", "program_address", "sweep_address"]
@@ -110,12 +113,21 @@ POOLS = {
     "place": (pool.errors_to_cells, PLACE),
     "scatter": (pool.scatter_errors, MAX),
 }
+# Of images of one channel, with lanes that are windows side by side; FILL and PLACE of pairs.
+LINES = {
+    "max": (pool_lines.pool_lines, MAX),
+    "argmax": (pool_lines.pool_lines, ARGMAX),
+    "mean": (pool_lines.pool_lines, MEAN),
+    "fill": (pool_lines.errors_to_lines, FILL),
+    "place": (pool_lines.errors_to_lines, PLACE),
+}
 # Loops over arrays of one dtype, whatever their shape.
 LOOPS = {
     **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
     "bias_grad": bias_grad,
     "bias_plane_sums": deltas.bias_plane_sums,
     "relu_delta": deltas.relu_delta,
+    "columns": columns.columns,
     "fill_rows": fill_rows,
     "image_means": image_means,
     "norm_statistics": norm_statistics.statistics,
@@ -137,15 +149,20 @@ LOOPS = {
 
 
 @lru_cache(256)
-def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
-    """Address of a key of `POOLS` for vectors of so many channels."""
-    loop_of, kind = POOLS[name]
-    tile = ((0,) * lanes, (0,) * kind, dtype.type(-np.inf))
+def pool_address(name: str, lanes: int, spacing: int, dtype: np.dtype) -> int:
+    """Address of a key of `POOLS` for vectors of so many channels, where `spacing` is 0.
+
+    Else of one of `LINES`, for vectors of windows of which the next begins `spacing` cells later.
+    """
+    loop_of, kind = LINES[name] if spacing else POOLS[name]
+    lowest = computing_dtype(dtype).type(-np.inf)
+    tile = ((0,) * lanes, (0,) * kind, lowest, (0,) * spacing, (0,) * (dtype.itemsize == 2))
 
     def works(address: int) -> bool:
-        return pool_works(address, name, lanes, dtype)
+        return pool_works(address, name, lanes, spacing, dtype)
 
-    return _other(f"{name}_{dtype.name}_{lanes}", loop_of, tile, works)
+    apart = f"_every_{spacing}" if spacing else ""
+    return _other(f"{name}_{dtype.name}_{lanes}{apart}", loop_of, tile, works)
 
 
 @lru_cache(1)

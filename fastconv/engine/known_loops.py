@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastconv.engine import channels, deltas, elementwise, losses, optimizers
+from fastconv.engine import channels, columns, deltas, elementwise, losses, optimizers
 from fastconv.engine import words as s
 from fastconv.engine.call import perform
 from fastconv.engine.known_plans import integers
+from fastconv.geometry.resolve import window_geometry
 
 __all__ = ["loop_works"]
 
@@ -107,7 +108,20 @@ def _fill_rows_works(address: int, dtype: np.dtype) -> bool:
     return True
 
 
+def _columns_works(address: int, dtype: np.dtype) -> bool:
+    """Windows of 2 with a cell of padding: as runs, and one by one where channels are apart."""
+    for x in (integers(dtype, 2, 5, 23), integers(dtype, 23, 5, 2).T):
+        g = window_geometry(x.shape, 2, padding=((1, 0),))
+        cols, memory = _guarded(dtype, 2, 5, 46)
+        perform(columns.columns_call(address, g, x, cols))
+        before = np.concatenate([np.zeros_like(x[:, :1]), x[:, :-1]], axis=1)
+        if not np.array_equal(cols, np.concatenate([before, x], axis=2)) or memory[-1] != GUARD:
+            return False
+    return True
+
+
 OTHERS = {
+    "columns": _columns_works,
     "bias_grad": _bias_grad_works,
     "bias_plane_sums": _bias_plane_sums_works,
     "fill_rows": _fill_rows_works,

@@ -101,25 +101,32 @@ def product_works(entry: int, name: str, tile: Tile, sweep_of: Callable[[Tile], 
     return np.array_equal(y, np.einsum(subscripts, taps, w[:, 0] if depthwise else w) + b)
 
 
-def pool_works(address: int, name: str, lanes: int, dtype: np.dtype) -> bool:
+def pool_works(address: int, name: str, lanes: int, spacing: int, dtype: np.dtype) -> bool:
     """Whether an entry of pooling gives maxima, winners or means, or errors back to the cells.
 
     Channels are one less than two vectors: there is a rest, which a vector of half the lanes and
-    single elements make.
+    single elements make. Where lanes are windows side by side, so many are the windows of a row.
     """
     apart = name in ("fill", "place")  # one window an image, and cells that are in none
     C, windows = 2 * lanes - 1, CELLS[:1] if apart else CELLS
-    g = pool_geometry((*X_SIZE, C), 2, stride=1 + apart)
+    shape, step = (*X_SIZE, C), 1 + apart
+    if spacing:
+        width, C, step = (2 * lanes - 2) * spacing + 2, 1, spacing
+        shape = (2, 2, width, C)
+        windows = spacing * np.arange(2 * lanes - 1)[:, None] + [0, 1, width, width + 1]
+    g = pool_geometry(shape, 2, stride=step)
     pools = Pools(g, dtype, False, lambda *_: address)
-    x, dy = 4 * integers(dtype, 2, 6, C), 4 * integers(dtype, 2, len(windows), C)
+    inside = shape[1] * shape[2]
+    x, dy = 4 * integers(dtype, 2, inside, C), 4 * integers(dtype, 2, len(windows), C)
     seen = x[:, windows]  # (images, windows, cells, C)
     winners = windows[np.arange(len(windows))[:, None], seen.argmax(2)]
     y, argmax, dx = np.full_like(dy, -77), np.full_like(winners, -77), np.full_like(x, -77)
     if name in ("scatter", "place"):
-        wrong = np.where(np.arange(C) < C - 1, winners, 6)
+        wrong = winners.copy()
+        wrong[:, -1, -1] = inside
         if pools.call(address, 2, dx, dy, wrong) != s.OUTSIDE or (dx != -77).any():
             return False  # it has not seen the wrong winner, or not before it began
-    elsewhere = np.full_like(winners, 2)
+    elsewhere = np.full_like(winners, 2)  # of the first window
     if name == "place" and pools.call(address, 2, dx, dy, elsewhere) != s.ELSEWHERE:
         return False
     if name in ("spread", "scatter", "fill", "place"):

@@ -1,6 +1,6 @@
 """Pooling of one geometry, ready to run: what plans call.
 
-Arrays are contiguous, in the machine's byte order, of the computing dtype; nothing is validated
+Arrays are contiguous, in the machine's byte order, of the plan's dtype; nothing is validated
 but the argmax of a gradient, whose every element would be an address.
 """
 
@@ -26,7 +26,10 @@ BLOCKS = 8
 
 
 class Pools:
-    """Max and average pooling, and their gradients, of one geometry and computing dtype.
+    """Max and average pooling, and their gradients, of one geometry and dtype.
+
+    Of float16, which is computed in float32, only what adds nothing up: `reduce`, and where no two
+    windows share a cell (`apart`) `spread` and `place`.
 
     Parameters
     ----------
@@ -35,7 +38,8 @@ class Pools:
     include_pad : bool
         Whether means count the padding.
     entry_of : callable
-        ``entry_of(name, lanes, dtype)``: the address of a compiled loop, a key of `entries.POOLS`.
+        ``entry_of(name, lanes, spacing, dtype)``: the address of a compiled loop, a key of
+        `entries.POOLS`.
 
     Examples
     --------
@@ -53,10 +57,12 @@ class Pools:
         g: Geometry,
         dtype: np.dtype,
         include_pad: bool,
-        entry_of: Callable[[str, int, np.dtype], int],
+        entry_of: Callable[[str, int, int, np.dtype], int],
     ) -> None:
         choice = PoolChoice(g, dtype, include_pad)
-        self.dtype, self.lanes, self.m, self.rows = dtype, choice.lanes, g.m, choice.rows
+        self.dtype, self.m, self.rows = dtype, g.m, choice.rows
+        self.lanes, self.spacing, self.pairs = choice.lanes, choice.spacing, choice.pairs
+        self.most = choice.most
         self.work, self.scratch_bytes = choice.work, choice.scratch_bytes
         self.apart, self.vectors = choice.apart, choice.vectors
         self._entry_of = entry_of
@@ -74,13 +80,25 @@ class Pools:
     def scatter(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
         """The gradient of "max"; False, and `dx` untouched, if an argmax is outside the image."""
         if self.apart and self.vectors:
-            bad = self.call(self._entry("place"), self.m, dx, dy, argmax)
-            if bad != s.ELSEWHERE:  # of such a winner, only the scatter finds the cell
-                return not bad
+            placed = self.place(dy, argmax, dx)
+            if placed is not None:
+                return placed
         return not self.call(self._entry("scatter"), self.m, dx, dy, argmax)
 
+    def place(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool | None:
+        """`scatter` where windows are `apart` and winners come in `vectors`.
+
+        None, and `dx` undefined, if a winner is in another window: only `scatter` finds the cell.
+        """
+        bad = self.call(self._entry("place"), self.m, dx, dy, argmax)
+        return None if bad == s.ELSEWHERE else not bad
+
     def _entry(self, name: str) -> int:
-        return self._entry_of(name, 1 if name == "scatter" else self.lanes, self.dtype)
+        if name == "scatter":
+            return self._entry_of(name, 1, 0, self.dtype)
+        if self.spacing and (self.pairs or name in ("max", "argmax", "mean")):
+            return self._entry_of(name, self.most, self.spacing, self.dtype)
+        return self._entry_of(name, self.lanes, 0, self.dtype)
 
     def call(self, entry: int, total: int, x: np.ndarray, y: np.ndarray,
              argmax: np.ndarray | None) -> int:  # fmt: skip

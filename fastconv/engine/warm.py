@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.engine.entries import LOOPS, loop_address, pool_address, sweep_address
-from fastconv.engine.tables.tiles import all_tiles, cpu_lanes
+from fastconv.engine.tables.tiles import all_tiles, cpu_halves, cpu_lanes
+from fastconv.operands import computing_dtype
 
 __all__ = ["compile_network", "compile_pools", "compile_tiles"]
 
-# Entries for vectors of channels; the call itself compiles those that take single elements.
-POOLS = {"max_pool": ("max", "argmax"), "avg_pool": ("mean",),
+# Entries for vectors; the call itself compiles those that take single elements.
+POOLS = {"max_pool": ("max", "argmax"), "max_pool_backward": ("place",), "avg_pool": ("mean",),
          "avg_pool_backward": ("spread", "fill")}  # fmt: skip
+# Those that take float16 as it is, and what spacings of windows side by side they take.
+WITHOUT_SUMS = {"max": (1, 2), "argmax": (1, 2), "mean": (1, 2), "fill": (2,), "place": (2,)}
 
 
 def compile_tiles(dtype: np.dtype) -> None:
@@ -21,15 +24,19 @@ def compile_tiles(dtype: np.dtype) -> None:
 
 
 def compile_pools(op: str, dtype: np.dtype) -> None:
-    """A pooling's entries for any number of channels: vectors of 1, 2, 4, ... of them."""
-    lanes = cpu_lanes(dtype)
-    while lanes:
-        for name in POOLS.get(op, ()):
-            pool_address(name, lanes, dtype)
-        lanes //= 2
+    """A pooling's entries for any number of channels: vectors of 1, 2, 4, ... or of windows."""
+    computing = computing_dtype(dtype)
+    most = cpu_lanes(computing)
+    for name in POOLS.get(op, ()):
+        of = dtype if cpu_halves() and name in WITHOUT_SUMS else computing
+        for shift in range(1 if name == "place" else most.bit_length()):
+            pool_address(name, most >> shift, 0, of)
+        for spacing in WITHOUT_SUMS.get(name, ()):
+            pool_address(name, most, spacing, of)
 
 
 def compile_network(dtype: np.dtype) -> None:
     """The loops of layers, losses and optimizers, most of which no public function calls."""
     for name in LOOPS:
-        loop_address(name, dtype)
+        if name != "columns":  # which no layer needs
+            loop_address(name, dtype)

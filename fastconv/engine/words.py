@@ -175,12 +175,13 @@ D_AXIS, H_AXIS, W_AXIS = range(3)
     POOL_ROWS,  # output rows of an image
     POOL_PADDED,  # 1: means count the padding
     POOL_FAR,  # 1: an image has 2**31 cells or more
-    POOL_STRETCH_END,  # end of the pixels of a row whose windows reach no high padding
+    POOL_ROWS_END,  # end of the rows, and of a row's pixels, whose windows reach no high padding
+    POOL_STRETCH_END,
     POOL_COVERED,  # 1: every cell is in one window
     POOL_SCRATCH,  # bytes of scratch of one thread
     POOL_LEAST,  # the least argmax: 0, or -1 where a window has no cell
     POOL_WORDS,
-) = (0, *range(3 * AXIS_WORDS, 3 * AXIS_WORDS + 13))
+) = (0, *range(3 * AXIS_WORDS, 3 * AXIS_WORDS + 14))
 
 # ------------------------------------------------------------------------- a pooling call
 (
@@ -228,6 +229,23 @@ def delta_words(
 ) -> tuple[int, ...]:  # fmt: skip
     """The words of a call of deltas."""
     return 0, 0, 0, element, dy, y, result, total, items, pixels, columns
+
+
+# ------------------------------------------------------------------------- a call of im2col
+(
+    COLUMNS_X,  # a view
+    COLUMNS_COLS,  # address of cols
+    COLUMNS_TOTAL,  # output rows in all, and into how many blocks they are cut
+    COLUMNS_ITEMS,
+    COLUMNS_CALL_WORDS,
+) = (SCRATCH, *range(SCRATCH + VIEW_WORDS, SCRATCH + VIEW_WORDS + 4))
+
+
+def columns_words(
+    *, table: int, x: Sequence[int], cols: int, total: int, items: int
+) -> tuple[int, ...]:
+    """The words of a call of im2col; `x` is a view."""
+    return 0, 0, 0, table, *x, cols, total, items
 
 
 # ------------------------------------------------------------------------- a program's call

@@ -14,7 +14,7 @@ from fastconv.operands import (
     same_dtype,
     user_shape,
 )
-from fastconv.plans.columns import add_col2im, boxes, gather_cols, grouped, region_size
+from fastconv.plans.columns import add_col2im, fill_columns
 from fastconv.typing import Array, ArrayLike, DataFormat, Int, Padding, Shape
 
 __all__ = ["col2im", "im2col"]
@@ -72,11 +72,7 @@ def im2col(
         name="x",
     )
     cols = np.empty((g.m, *g.y_size, g.T * g.C), same_dtype(x=x))
-    images = grouped(channels_last(x, data_format), 1)
-    for box in boxes(g, cols.itemsize):
-        part = cols[box]
-        region = np.empty((1, len(part), *region_size(g, box), g.C), cols.dtype)
-        gather_cols(images, g, box, region, part.reshape(1, *part.shape[:-1], *g.window, g.C))
+    fill_columns(channels_last(x, data_format), g, cols)
     return cols
 
 

@@ -1,11 +1,12 @@
-"""im2col and col2im of a box of outputs: what the explicit products are made of.
+"""im2col; and im2col and col2im of a box of outputs: what the explicit products are made of.
 
-``cols`` is never whole: the output is cut into boxes (images x output ranges) whose part of it
-fits a fixed workspace, whatever the batch or the image.
+There ``cols`` is never whole: the output is cut into boxes (images x output ranges) whose part of
+it fits a fixed workspace, whatever the batch or the image.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ import numpy as np
 
 from fastconv import threads
 from fastconv.geometry import Geometry, effective
-from fastconv.plans.compiled import col2im_loops
+from fastconv.plans.compiled import col2im_loops, engine
+from fastconv.plans.layout import BLOCK
 
-__all__ = ["Box", "add_col2im", "boxes", "extents", "gather_cols", "grouped", "region_size"]
+__all__ = ["Box", "add_col2im", "boxes", "extents", "fill_columns", "gather_cols", "grouped",
+           "region_size"]  # fmt: skip
 
 # Bytes of one box's cols: a share of the second-level cache, and still long products.
 COLS_NBYTES = 2 * 2**20
@@ -24,6 +27,27 @@ COLS_NBYTES = 2 * 2**20
 COL2IM_GRAIN = 200_000
 
 Box = tuple[slice, ...]  # images, then outputs on each spatial axis
+
+
+def fill_columns(x: np.ndarray, g: Geometry, cols: np.ndarray) -> None:
+    """im2col of the whole: ``x (m, H, W, C)``, of any strides, into ``cols (m, OH, OW, T*C)``."""
+    if not cols.size:
+        return
+    if x.dtype != cols.dtype:  # the other byte order
+        x = x.astype(cols.dtype)
+    if x.itemsize == 2:
+        x, cols = x.view(np.int16), cols.view(np.int16)
+    compiled = engine()
+    entry = compiled.loop("columns", x.dtype)
+    if g.C == 1 or x.strides[-1] == x.itemsize:
+        compiled.perform(compiled.columns.columns_call(entry, g, x, cols))
+        return
+    # Channels are apart: to read them so for every tap would take several times as long.
+    step = max(1, BLOCK // math.prod(x.shape[1:]))
+    for n in range(0, g.m, step):
+        part = np.ascontiguousarray(x[n : n + step])
+        of_part = dataclasses.replace(g, m=len(part))
+        compiled.perform(compiled.columns.columns_call(entry, of_part, part, cols[n : n + step]))
 
 
 def boxes(g: Geometry, itemsize: int) -> Iterator[Box]:

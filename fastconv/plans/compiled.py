@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastconv.geometry import Geometry
+from fastconv.operands import computing_dtype
 from fastconv.threads import building
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "compile_ahead",
     "compile_network",
     "engine",
+    "halves",
     "new_products",
     "pools",
     "products",
@@ -49,7 +51,7 @@ products = lru_cache(CACHED)(new_products)
 
 @lru_cache(CACHED)
 def pools(g: Geometry, dtype: np.dtype, include_pad: bool) -> Pools:
-    """The poolings of `g`, computed in `dtype`; kept for the next call."""
+    """The poolings of `g` over arrays of `dtype`; kept for the next call."""
     with building:
         from fastconv.engine import entries
         from fastconv.engine.pools import Pools
@@ -57,12 +59,21 @@ def pools(g: Geometry, dtype: np.dtype, include_pad: bool) -> Pools:
     return Pools(g, dtype, include_pad, entries.pool_address)
 
 
+@lru_cache(1)
+def halves() -> bool:
+    """Whether poolings that add nothing up take float16 as it is."""
+    with building:
+        from fastconv.engine.tables.tiles import cpu_halves
+
+    return cpu_halves()
+
+
 class Engine(NamedTuple):
     """What makes calls of compiled loops, now or as lines of a program.
 
     Attributes
     ----------
-    channels, deltas, elementwise, losses, optimizers : module
+    channels, columns, deltas, elementwise, losses, optimizers : module
         Of calls; each takes the address of its loop first.
     loop : callable
         ``loop(name, dtype)``: the address of a key of `engine.entries.LOOPS`.
@@ -71,6 +82,7 @@ class Engine(NamedTuple):
     """
 
     channels: Any
+    columns: Any
     deltas: Any
     elementwise: Any
     losses: Any
@@ -83,11 +95,18 @@ class Engine(NamedTuple):
 def engine() -> Engine:
     """The engine's calls of loops over arrays."""
     with building:
-        from fastconv.engine import channels, deltas, elementwise, losses, optimizers
+        from fastconv.engine import (
+            channels,
+            columns,
+            deltas,
+            elementwise,
+            losses,
+            optimizers,
+        )
         from fastconv.engine.call import perform
         from fastconv.engine.entries import loop_address
 
-    return Engine(channels, deltas, elementwise, losses, optimizers, loop_address, perform)
+    return Engine(channels, columns, deltas, elementwise, losses, optimizers, loop_address, perform)
 
 
 def col2im_loops() -> tuple[Any, Any]:
@@ -104,7 +123,7 @@ def compile_ahead(op: str, dtype: np.dtype) -> None:
         from fastconv.engine import warm
 
     if op.startswith("conv"):
-        warm.compile_tiles(dtype)
+        warm.compile_tiles(computing_dtype(dtype))
     warm.compile_pools(op, dtype)
 
 

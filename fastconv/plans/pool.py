@@ -19,7 +19,7 @@ from fastconv.geometry.geometry import windows_with_cells
 from fastconv.geometry.memo import remembered
 from fastconv.geometry.resolve import pool_geometry
 from fastconv.operands import channels_last, computing_dtype, put, user_shape
-from fastconv.plans.compiled import pools
+from fastconv.plans.compiled import halves, pools
 from fastconv.plans.layout import blocks, contiguous, in_place, native
 from fastconv.typing import Int
 
@@ -48,27 +48,43 @@ class Pooling:
 
     def max_pool(self, x: np.ndarray, y: np.ndarray, argmax: np.ndarray | None) -> None:
         """Maximum of every window, and the winner's flat spatial index if `argmax` is given."""
-        for plan, (x_part, y_part, winners) in self._parts((x,), (y, argmax)):
-            plan.reduce("max" if winners is None else "argmax", x_part, y_part, winners)
+        name = "max" if argmax is None else "argmax"
+        if plan := self._of_halves(x, y, x if argmax is None else argmax):
+            plan.reduce(name, x, y, argmax)
+            return
+        for plan, arrays in self._parts((x,), (y, argmax)):
+            plan.reduce(name, *arrays)
 
     def max_pool_backward(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
         """Every error to its window's winner; False, and `dx` untouched, if one is no cell."""
         cells, celled = math.prod(self.geometry.x_size), self._celled
+        if celled is not None and np.any((argmax == -1) & celled):
+            return False
+        plan = self._of_halves(dy, argmax, dx)
+        if plan and plan.apart and plan.vectors:
+            placed: bool | None = plan.place(dy, argmax, dx)
+            if placed is not None:
+                return placed
         in_parts = argmax.size and not in_place(dy, argmax, dx)  # all are checked before the first
         least = 0 if celled is None else -1
         if in_parts and not least <= argmax.min() <= argmax.max() < cells:
-            return False
-        if celled is not None and np.any((argmax == -1) & celled):
             return False
         return all(plan.scatter(*arrays) for plan, arrays in self._parts((dy, argmax), (dx,)))
 
     def avg_pool(self, x: np.ndarray, y: np.ndarray) -> None:
         """Mean of every window."""
+        if plan := self._of_halves(x, y):
+            plan.reduce("mean", x, y, None)
+            return
         for plan, arrays in self._parts((x,), (y,)):
             plan.reduce("mean", *arrays, None)
 
     def avg_pool_backward(self, dy: np.ndarray, dx: np.ndarray) -> None:
         """Every error spread evenly over its window."""
+        plan = self._of_halves(dy, dx)
+        if plan and plan.apart:
+            plan.spread(dy, dx)
+            return
         for plan, arrays in self._parts((dy,), (dx,)):
             plan.spread(*arrays)
 
@@ -91,6 +107,17 @@ class Pooling:
         """The plan for channels whose pixels do."""
         g = self.geometry
         return _plan(_part(g, g.m * g.C, 1), self.dtype, self._include_pad)
+
+    def _of_halves(self, *arrays: np.ndarray) -> Any:
+        """The plan that takes contiguous arrays of float16, and winners, as they are, or None."""
+        if self.dtype != np.float16 or not self.geometry.m or not halves():
+            return None
+        for a in arrays:
+            if not (a.flags.c_contiguous and a.dtype.isnative):
+                return None
+        g = self.geometry
+        one_channel = self.data_format == "channels_first"
+        return pools(_part(g, g.m * g.C, 1) if one_channel else g, self.dtype, self._include_pad)
 
     def _parts(
         self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray | None]

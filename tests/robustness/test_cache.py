@@ -5,7 +5,6 @@ Each test has a cache of its own with one kernel in it, `col2im_rows`, which com
 
 import compileall
 import ctypes
-import itertools
 import os
 import platform
 import shutil
@@ -255,12 +254,17 @@ def test_the_engine_gives_its_known_plans():
             address = entries.loop_address(name, np.dtype(dtype))
             assert known_loops.loop_works(address, name, np.dtype(dtype)), name
             assert not known_loops.loop_works(nothing, name, np.dtype(dtype)), name
-        for name, lanes in itertools.product(
-            entries.POOLS, (1, 2, tiles.cpu_lanes(np.dtype(dtype)))
-        ):
-            address = entries.pool_address(name, lanes, np.dtype(dtype))
-            assert known_plans.pool_works(address, name, lanes, np.dtype(dtype)), name
-            assert not known_plans.pool_works(nothing, name, lanes, np.dtype(dtype)), name
+    for dtype in map(np.dtype, ("float16", "float32", "float64")):
+        most = tiles.cpu_lanes(dtype if dtype.itemsize > 2 else np.dtype("float32"))
+        pools = [(name, lanes, 0) for name in entries.POOLS for lanes in (1, 2, most)]
+        pools += [(name, most, 2) for name in entries.LINES]
+        pools += [(name, most, 1) for name in ("max", "argmax", "mean")]
+        for name, lanes, spacing in pools:
+            if dtype == "float16" and (name in ("spread", "scatter") or not tiles.cpu_halves()):
+                continue
+            address = entries.pool_address(name, lanes, spacing, dtype)
+            assert known_plans.pool_works(address, name, lanes, spacing, dtype), name
+            assert not known_plans.pool_works(nothing, name, lanes, spacing, dtype), name
     for name in ("convolve", "kernel_gradient"):
         tile = tiles.dense_tile(8, 16, np.dtype("float32"))
         address = entries.control_address(name)

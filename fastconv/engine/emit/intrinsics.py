@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -18,11 +19,11 @@ from fastconv.engine.emit.pool import (
 )
 from fastconv.engine.emit.product import Operands, TileShape, emit_product
 from fastconv.engine.emit.sums import emit_mask, emit_plane_sums
-from fastconv.engine.emit.values import I64
+from fastconv.engine.emit.values import I64, PTR
 
 __all__ = [
-    "columns_of", "mask_elements", "plane_sums", "pool_errors", "pool_kind",
-    "pool_reduce", "pool_scatter", "product",
+    "columns_of", "mask_elements", "plane_sums", "pool_errors", "pool_kind", "pool_load",
+    "pool_reduce", "pool_scatter", "pool_store", "product",
 ]  # fmt: skip
 
 
@@ -80,45 +81,80 @@ def product(typingctx, tile, half, k, left, right, result, ending):
     return types.void(tile, half, types.int64, *groups), codegen
 
 
-def _pool_tile(context: Any, tile: Any, lanes: int) -> PoolTile:
-    return PoolTile(lanes, context.get_value_type(tile[2]), len(tile[1]))
+def _pool_tile(context: Any, tile: Any, shift: Any) -> PoolTile:
+    lanes = max(1, len(tile[0]) >> shift.literal_value)
+    spacing = len(tile[3]) if lanes > 1 else 0
+    return PoolTile(
+        lanes, context.get_value_type(tile[2]), len(tile[1]), spacing, half=len(tile[4]) > 0
+    )
 
 
 @intrinsic
-def pool_reduce(typingctx, tile, window, x, y, argmax, cell, size):
+def pool_load(typingctx, tile, at):
+    """The element at address `at`, in the computing dtype."""
+
+    def codegen(context, builder, signature, args):
+        at = builder.inttoptr(args[1], PTR)
+        element = context.get_value_type(tile[2])
+        if not len(tile[4]):
+            return builder.load(at, align=1, typ=element)
+        return builder.fpext(builder.load(at, align=1, typ=ir.HalfType()), element)
+
+    return tile[2](tile, types.int64), codegen
+
+
+@intrinsic
+def pool_store(typingctx, tile, at, value):
+    """Write an element of the computing dtype to address `at`, rounded if it is wider there."""
+
+    def codegen(context, builder, signature, args):
+        value = builder.fptrunc(args[2], ir.HalfType()) if len(tile[4]) else args[2]
+        builder.store(value, builder.inttoptr(args[1], PTR), align=1)
+        return context.get_dummy_value()
+
+    return types.void(tile, types.int64, value), codegen
+
+
+@intrinsic
+def pool_reduce(typingctx, tile, shift, window, x, y, argmax, cell, size):
     """One tile of a pooling by `emit.pool.emit_reduce`; not 0 if a NaN was met.
 
     Parameters
     ----------
     tile : tuple
-        VL zeros, as many zeros as the kind's number, and minus infinity in the dtype.
+        VL zeros, as many zeros as the kind's number, minus infinity in the computing dtype, as many
+        zeros as lanes are spaced apart, and a zero if elements are of 16 bits in memory.
+    shift : int
+        A literal: the tile has max(1, VL >> shift) lanes.
     window, x, y, argmax, cell : tuple of int
         ``(offsets, cells, count)``, ``(x, x_step, left)``, ``(y, y_step)``,
         ``(argmax, argmax_step)`` and ``(cell, cell_step)``.
     size : int
         Divisor of means.
     """
+    if not isinstance(shift, types.IntegerLiteral):
+        return None
     groups = [types.UniTuple(types.int64, n) for n in (3, 3, 2, 2, 2)]
 
     def codegen(context, builder, signature, args):
-        shape = _pool_tile(context, tile, len(tile[0]))
+        shape = _pool_tile(context, tile, shift)
         (offsets, cells, count), (at, at_step, left), *others = (
             cgutils.unpack_tuple(builder, group, len(kind))
-            for group, kind in zip(args[1:6], groups, strict=True)
+            for group, kind in zip(args[2:7], groups, strict=True)
         )
-        size = builder.sitofp(args[6], shape.element)
+        size = builder.sitofp(args[7], shape.element)
         (y, y_step), (winner, winner_step), (first, step) = others
         return emit_reduce(builder, shape, PoolOperands(
             count, offsets, cells, at, at_step, left, y, y_step, winner, winner_step, first, step,
             size,
         ))  # fmt: skip
 
-    return types.int64(tile, *groups, types.int64), codegen
+    return types.int64(tile, shift, *groups, types.int64), codegen
 
 
 @intrinsic
 def pool_errors(typingctx, tile, shift, window, dy, dx, argmax, cell, size):
-    """One vector of a pixel's errors by `emit.pool.emit_errors`, of max(1, VL >> shift) channels.
+    """One vector of errors by `emit.pool.emit_errors`, of max(1, VL >> shift) lanes.
 
     `shift` is a literal, `window` is ``(offsets, cells, count)``.
     """
@@ -127,7 +163,7 @@ def pool_errors(typingctx, tile, shift, window, dy, dx, argmax, cell, size):
     triple = types.UniTuple(types.int64, 3)
 
     def codegen(context, builder, signature, args):
-        shape = _pool_tile(context, tile, max(1, len(tile[0]) >> shift.literal_value))
+        shape = _pool_tile(context, tile, shift)
         offsets, cells, count = cgutils.unpack_tuple(builder, args[2], 3)
         size = builder.sitofp(args[7], shape.element)
         return emit_errors(builder, shape, ErrorOperands(count, offsets, cells, *args[3:7], size))

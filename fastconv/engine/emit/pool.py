@@ -12,6 +12,11 @@ Contract
     y[j]       VL elements at  y + j*y_step
     argmax[j]  VL 64-bit integers at  argmax + j*argmax_step
 
+The lanes of images of one channel are windows that lie side by side, and j counts rows of windows::
+
+    x[j, t]    VL elements, `spacing` apart, from  x + j*x_step + offsets[t]  on
+    argmax[j]  cell + j*cell_step + cells[t] + i*spacing  in lane i
+
 ``emit_errors`` computes, for VL channels of one pixel, over the window's cells::
 
     SPREAD   dx[t] = dx[t] + dy / size
@@ -20,6 +25,11 @@ Contract
 
     dx[t]   VL elements at  dx + offsets[t]
 
+or, for windows of two cells a row that lie side by side (`spacing` is 2, FILL and PLACE only), with
+``cells[t] + 2*i`` in lane i::
+
+    dx[t], dx[t + 1]   2*VL elements in turn at  dx + offsets[t],  for even t
+
 PLACE tells of a winner that is neither negative nor in the window: the result is then not 0.
 
 - Of pixels j >= left the last one that is left is computed again: there is no test for rows here.
@@ -27,6 +37,8 @@ PLACE tells of a winner that is neither negative nor in the window: the result i
   MAX and ARGMAX need a cell at least, ARGMAX and PLACE an image of less than 2**31 cells.
 - MAX and ARGMAX ignore NaN but tell of it: the result is 0 only if no operand was one.
 - Every access carries the alignment of one byte, and nothing is checked.
+- Elements of 16 bits in memory (`half`) are of 32 bits in registers: each is converted exactly
+  where it is loaded, and rounded to nearest where it is stored.
 """
 
 from __future__ import annotations
@@ -36,7 +48,16 @@ from typing import Any
 
 from llvmlite import ir
 
-from fastconv.engine.emit.values import I8, I32, I64, PTR, not_unrolled, splat, word
+from fastconv.engine.emit.values import (
+    I8,
+    I32,
+    I64,
+    PTR,
+    not_unrolled,
+    shuffle,
+    splat,
+    word,
+)
 
 __all__ = ["ARGMAX", "FILL", "MAX", "MEAN", "PLACE", "ROWS", "SPREAD", "ErrorOperands",
            "PoolOperands", "PoolTile", "emit_errors", "emit_reduce", "emit_scatter"]  # fmt: skip
@@ -48,16 +69,34 @@ ROWS = 4
 
 @dataclass(frozen=True)
 class PoolTile:
-    """Lanes and LLVM element type of a vector of channels, and what is computed."""
+    """Lanes and LLVM element type of a vector, and what is computed.
+
+    `spacing` is 0 where the lanes are channels; else elements from one window to the next, 1 or 2.
+    With `half`, elements are of 16 bits in memory.
+    """
 
     lanes: int
     element: Any
     kind: int
+    spacing: int = 0
+    half: bool = False
 
     @property
     def vector(self) -> Any:
         """LLVM type of a vector of channels."""
         return ir.VectorType(self.element, self.lanes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a vector in memory."""
+        if self.half:
+            return self.lanes * 2
+        return self.lanes * (8 if isinstance(self.element, ir.DoubleType) else 4)
+
+    @property
+    def stored(self) -> Any:
+        """LLVM type of a vector in memory."""
+        return ir.VectorType(ir.HalfType(), self.lanes) if self.half else self.vector
 
     @property
     def integers(self) -> Any:
@@ -112,20 +151,22 @@ def emit_reduce(builder: Any, tile: PoolTile, ops: PoolOperands) -> Any:
         size = splat(builder, tile.vector, ops.size)
         results, wheres, met = [builder.fdiv(total, size) for total in sums], [], I64(0)
     else:
-        first = [_load(builder, tile, a, word(builder, ops.offsets, I64(0))) for a in at]
+        first = [_spaced(builder, tile, a, word(builder, ops.offsets, I64(0))) for a in at]
         where = splat(builder, tile.integers, _cell(builder, tile, ops.cells, I64(0)))
         found = [where] * ROWS if tile.kind == ARGMAX else []
         start = (first, found, _unordered(builder, tile, first))
         results, wheres, flags = _loop(builder, tile, ops, at, 1, start)
         met = _any(builder, tile, flags)
     for row, result in zip(rows, results, strict=True):
-        _store(builder, result, builder.add(ops.y, builder.mul(row, ops.y_step)))
+        _store(builder, tile, result, builder.add(ops.y, builder.mul(row, ops.y_step)))
     wide = ir.VectorType(I64, tile.lanes)
     for row, where in zip(rows, wheres, strict=False):
         cell = builder.add(ops.cell, builder.mul(row, ops.cell_step))
         index = where if where.type == wide else builder.sext(where, wide)
         index = builder.add(index, splat(builder, wide, cell))
-        _store(builder, index, builder.add(ops.argmax, builder.mul(row, ops.argmax_step)))
+        index = builder.add(index, _numbers(wide, tile.spacing))
+        at_row = builder.add(ops.argmax, builder.mul(row, ops.argmax_step))
+        builder.store(index, builder.inttoptr(at_row, PTR), align=1)
     return met
 
 
@@ -140,7 +181,7 @@ def _loop(builder: Any, tile: PoolTile, ops: PoolOperands, at: Any, first: int, 
     t = builder.phi(I64)
     phis = tuple([builder.phi(value.type) for value in group] for group in start)
     offset = word(builder, ops.offsets, t)
-    new = [_load(builder, tile, a, offset) for a in at]
+    new = [_spaced(builder, tile, a, offset) for a in at]
     after = _step(builder, tile, ops, t, new, phis)
     t_next = builder.add(t, I64(1))
     turn = builder.cbranch(builder.icmp_signed("<", t_next, ops.count), loop, done)
@@ -202,6 +243,7 @@ def emit_errors(builder: Any, tile: PoolTile, ops: ErrorOperands) -> Any:
         at = builder.inttoptr(ops.argmax, PTR)
         argmax = builder.load(at, align=1, typ=wide)
         winner = builder.sub(argmax, splat(builder, wide, ops.cell))
+        winner = builder.sub(winner, _numbers(wide, tile.spacing))
         winner = winner if wide == tile.integers else builder.trunc(winner, tile.integers)
         none = builder.icmp_signed("<", argmax, ir.Constant(wide, None))
         found = [builder.sext(none, tile.integers)]
@@ -209,6 +251,7 @@ def emit_errors(builder: Any, tile: PoolTile, ops: ErrorOperands) -> Any:
         error = builder.fdiv(error, splat(builder, tile.vector, ops.size))
     if tile.kind != SPREAD:  # as if added to zero: no -0.0
         error = builder.fadd(error, ir.Constant(tile.vector, None))
+    at_once = tile.spacing or 1
     before = builder.block
     loop = builder.append_basic_block("cells")
     done = builder.append_basic_block("errors")
@@ -217,16 +260,19 @@ def emit_errors(builder: Any, tile: PoolTile, ops: ErrorOperands) -> Any:
     t = builder.phi(I64)
     phis = [builder.phi(tile.integers) for _ in found]
     at = builder.add(ops.dx, word(builder, ops.offsets, t))
-    new, after = error, []
+    new, after = [error] * at_once, phis
     if tile.kind == SPREAD:
-        new = builder.fadd(_load(builder, tile, at, I64(0)), error)
+        new = [builder.fadd(_load(builder, tile, at, I64(0)), error)]
     elif tile.kind == PLACE:
-        cell = splat(builder, tile.integers, _cell(builder, tile, ops.cells, t))
-        here = builder.icmp_signed("==", winner, cell)
-        new = builder.select(here, error, ir.Constant(tile.vector, None))
-        after = [builder.or_(phis[0], builder.sext(here, tile.integers))]
-    _store(builder, new, at)
-    t_next = builder.add(t, I64(1))
+        for u in range(at_once):
+            cell = _cell(builder, tile, ops.cells, builder.add(t, I64(u)))
+            here = builder.icmp_signed("==", winner, splat(builder, tile.integers, cell))
+            new[u] = builder.select(here, error, ir.Constant(tile.vector, None))
+            after = [builder.or_(after[0], builder.sext(here, tile.integers))]
+    for vector in _in_turn(builder, new):
+        _store(builder, tile, vector, at)
+        at = builder.add(at, I64(tile.nbytes))
+    t_next = builder.add(t, I64(at_once))
     turn = builder.cbranch(builder.icmp_signed("<", t_next, ops.count), loop, done)
     turn.set_metadata("llvm.loop", not_unrolled(builder.module))
     t.add_incoming(I64(0), before)
@@ -279,10 +325,36 @@ def _cell(builder: Any, tile: PoolTile, cells: Any, t: Any) -> Any:
     return cell if tile.integers.element == I64 else builder.trunc(cell, I32)
 
 
+def _numbers(wide: Any, spacing: int) -> Any:
+    """`spacing` times the number of the lane."""
+    return ir.Constant(wide, [I64(spacing * lane) for lane in range(wide.count)])
+
+
+def _in_turn(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Two vectors whose lanes are those of two given ones in turn; one vector as it is."""
+    if len(vectors) == 1:
+        return vectors
+    lanes = vectors[0].type.count
+    order = [lane + lanes * other for lane in range(lanes) for other in (0, 1)]
+    return [shuffle(builder, *vectors, order[half:][:lanes]) for half in (0, lanes)]
+
+
+def _spaced(builder: Any, tile: PoolTile, at: Any, offset: Any) -> Any:
+    """VL elements, `spacing` apart: nothing behind the last of them is read."""
+    if tile.spacing <= 1 or tile.lanes == 1:
+        return _load(builder, tile, at, offset)
+    behind = builder.add(offset, I64((tile.lanes - 1) * tile.nbytes // tile.lanes))
+    low, high = _load(builder, tile, at, offset), _load(builder, tile, at, behind)
+    order = [2 * i + (2 * i >= tile.lanes) for i in range(tile.lanes)]
+    return shuffle(builder, low, high, order)
+
+
 def _load(builder: Any, tile: PoolTile, at: Any, offset: Any) -> Any:
     at = builder.gep(builder.inttoptr(at, PTR), [offset], source_etype=I8)
-    return builder.load(at, align=1, typ=tile.vector)
+    value = builder.load(at, align=1, typ=tile.stored)
+    return builder.fpext(value, tile.vector) if tile.half else value
 
 
-def _store(builder: Any, value: Any, at: Any) -> None:
+def _store(builder: Any, tile: PoolTile, value: Any, at: Any) -> None:
+    value = builder.fptrunc(value, tile.stored) if tile.half else value
     builder.store(value, builder.inttoptr(at, PTR), align=1)

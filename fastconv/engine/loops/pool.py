@@ -15,11 +15,16 @@ import numpy as np
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.intrinsics import pool_errors, pool_kind, pool_reduce, pool_scatter
+from fastconv.engine.emit.intrinsics import (
+    pool_errors,
+    pool_kind,
+    pool_load,
+    pool_reduce,
+    pool_scatter,
+    pool_store,
+)
 from fastconv.engine.emit.memory import (
     add_one,
-    load_element,
-    store_element,
     store_word,
     wait_for,
     word,
@@ -28,7 +33,9 @@ from fastconv.engine.emit.memory import (
 )
 from fastconv.engine.emit.pool import ARGMAX, MEAN, PLACE, ROWS, SPREAD
 
-__all__ = ["errors_to_cells", "pool_rows", "scatter_errors"]
+__all__ = ["SINGLE", "axis_field", "block_of", "check_winners", "clip", "constants", "divisor",
+           "errors_to_cells", "exact_stretch", "list_cells", "open_row", "pool_rows",
+           "scatter_errors", "stretch_end"]  # fmt: skip
 
 # The shift that leaves one of any number of lanes.
 SINGLE = 9
@@ -180,7 +187,7 @@ def pool_rows(call, thread, tile):
                 if (count > 0 and far == 0) or pool_kind(tile) == MEAN:
                     met = _stretch(fixed, window, row * OW + ow, last - ow, tile)
                 if met != 0 and pool_kind(tile) != MEAN:
-                    _exact_stretch(fixed, window, row * OW + ow, last - ow, tile)
+                    exact_stretch(fixed, window, row * OW + ow, last - ow, tile)
                 ow = last
 
 
@@ -198,7 +205,7 @@ def _stretch(fixed, window, q, pixels, tile):
         for chunk in range(0, C, lanes):
             c = min(chunk, C - lanes)
             met |= pool_reduce(
-                tile, (offsets, offsets + 8 * taps, count),
+                tile, 0, (offsets, offsets + 8 * taps, count),
                 (at + c * element, step * pixel, pixels - i), (to + c * element, pixel),
                 (winner + c * 8, C * 8), (cell + i * step, step), size,
             )  # fmt: skip
@@ -206,8 +213,8 @@ def _stretch(fixed, window, q, pixels, tile):
 
 
 @inner
-def _exact_stretch(fixed, window, q, pixels, tile):
-    """`_stretch` for maxima one at a time: the first NaN wins; -1 where a window has no cell."""
+def exact_stretch(fixed, window, q, pixels, tile):
+    """Pixels of a row, maxima one at a time: the first NaN wins; -1 where a window has no cell."""
     x, y, argmax, C, pixel, element, step, taps = fixed
     offsets, count, image, cell, _ = window
     for i in range(pixels):
@@ -215,10 +222,10 @@ def _exact_stretch(fixed, window, q, pixels, tile):
         for c in range(C):
             best, where = tile[2], np.int64(-1)
             for t in range(count):
-                value = load_element(at + word(offsets, t) + c * element, tile[2])
+                value = pool_load(tile, at + word(offsets, t) + c * element)
                 if t == 0 or not (best >= value or best != best):
                     best, where = value, cell + i * step + word(offsets, taps + t)
-            store_element(y + (q + i) * pixel + c * element, best)
+            pool_store(tile, y + (q + i) * pixel + c * element, best)
             if pool_kind(tile) == ARGMAX:
                 store_word(argmax, (q + i) * C + c, where)
 

@@ -13,25 +13,45 @@ from fastconv.engine.tables.table import Table
 from fastconv.engine.tables.tiles import cpu_lanes
 from fastconv.geometry import Geometry
 from fastconv.geometry.geometry import windows_with_cells
+from fastconv.operands import computing_dtype
 
 __all__ = ["PoolChoice", "pool_table"]
 
 
 @dataclass(frozen=True)
 class PoolChoice:
-    """What is decided for the poolings of a geometry, computed in a dtype."""
+    """What is decided for the poolings of a geometry; `dtype` is that of the arrays."""
 
     g: Geometry
     dtype: np.dtype
     include_pad: bool
 
     @property
+    def most(self) -> int:
+        """Elements of a vector register."""
+        return cpu_lanes(computing_dtype(self.dtype))
+
+    @property
     def lanes(self) -> int:
         """Channels of a vector: as many as a register holds, or half, a quarter, ... of them."""
-        lanes = cpu_lanes(self.dtype)
+        lanes = self.most
         while lanes > self.g.C:
             lanes //= 2
         return lanes
+
+    @property
+    def spacing(self) -> int:
+        """Cells from a window to the next, where lanes are windows side by side; else 0.
+
+        Windows further apart are taken one by one: most that a vector reads is between them.
+        """
+        step = self.g.axes3[s.W_AXIS][2]
+        return step if self.g.C == 1 and step <= 2 and self.reach < 2**31 else 0
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the windows of a row are pairs of cells, one behind the other."""
+        return self.apart and self.spacing == 2 and self.g.axes3[s.W_AXIS][1:4] == (2, 2, 1)
 
     @property
     def rows(self) -> int:
@@ -74,7 +94,13 @@ class PoolChoice:
     @property
     def vectors(self) -> bool:
         """Whether winners can be placed a whole vector at a time."""
-        return self.lanes == cpu_lanes(self.dtype) and self.reach < 2**31
+        return self.pairs or (self.lanes == self.most and self.reach < 2**31)
+
+
+def _end(axis: tuple[int, ...]) -> int:
+    """The end of the windows of an axis that reach no high padding."""
+    n, k, step, d, lo, o = axis
+    return min(o, (n - 1 - (k - 1) * d + lo) // step + 1)
 
 
 def pool_table(choice: PoolChoice) -> Table:
@@ -82,7 +108,6 @@ def pool_table(choice: PoolChoice) -> Table:
     g, size = choice.g, choice.dtype.itemsize
     highs = [0] * (3 - g.rank) + [hi for _, hi in g.pads]
     axes = [(*a, hi) for a, hi in zip(g.axes3, highs, strict=True)]
-    ends = [min(o, (n - 1 - (k - 1) * d + lo) // step + 1) for n, k, step, d, lo, o in g.axes]
     table = Table(s.POOL_WORDS)
     table.set(s.POOL_AXES, *(n for axis in axes for n in axis))
     table.set(s.POOL_C, g.C)
@@ -93,7 +118,8 @@ def pool_table(choice: PoolChoice) -> Table:
     table.set(s.POOL_ROWS, choice.rows)
     table.set(s.POOL_PADDED, choice.include_pad)
     table.set(s.POOL_FAR, choice.reach >= 2**31)
-    table.set(s.POOL_STRETCH_END, ends[-1])
+    table.set(s.POOL_ROWS_END, _end(g.axes3[s.H_AXIS]))
+    table.set(s.POOL_STRETCH_END, _end(g.axes3[s.W_AXIS]))
     table.set(s.POOL_COVERED, choice.covered)
     table.set(s.POOL_SCRATCH, choice.scratch_bytes)
     everywhere = all(axis.all() for axis in windows_with_cells(g))

@@ -20,6 +20,7 @@ from fastconv.geometry import Geometry
 __all__ = [
     "Tile",
     "all_tiles",
+    "cpu_halves",
     "cpu_isa",
     "cpu_lanes",
     "dense_tile",
@@ -102,15 +103,27 @@ def cpu_isa() -> str:
     ``NUMBA_CPU_FEATURES`` and ``NUMBA_CPU_NAME`` are honoured, so that the code of smaller
     machines can be tested on a larger one.
     """
+    return "neon" if _is_arm() else isa_of(_cpu_features())
+
+
+@lru_cache(1)
+def cpu_halves() -> bool:
+    """Whether this processor turns vectors of float16 into float32, and back, by itself."""
+    return _is_arm() or "+f16c" in _cpu_features().split(",")
+
+
+def _is_arm() -> bool:
+    return platform.machine().lower() in ("aarch64", "arm64")
+
+
+def _cpu_features() -> str:
+    """LLVM's features of an x86-64 processor, as Numba will compile for it."""
     from numba.core import config
     from numba.core.codegen import get_host_cpu_features
 
-    if platform.machine().lower() in ("aarch64", "arm64"):
-        return "neon"
-    features = config.CPU_FEATURES
-    if features is None:
-        features = "" if config.CPU_NAME == "generic" else get_host_cpu_features()
-    return isa_of(features)
+    if config.CPU_FEATURES is not None:
+        return str(config.CPU_FEATURES)
+    return "" if config.CPU_NAME == "generic" else str(get_host_cpu_features())
 
 
 def cpu_lanes(dtype: np.dtype) -> int:
