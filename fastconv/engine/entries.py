@@ -14,7 +14,7 @@ import numpy as np
 
 from fastconv.compiler.entry import obtain
 from fastconv.engine.emit.pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
-from fastconv.engine.known_loops import loop_works
+from fastconv.engine.known_loops import finish_works, loop_works
 from fastconv.engine.known_plans import pool_works, product_works, program_works, sweep_works
 from fastconv.engine.loops import (
     batch_norm,
@@ -30,12 +30,14 @@ from fastconv.engine.loops import (
 )
 from fastconv.engine.loops.bias_grad import bias_grad
 from fastconv.engine.loops.fill import fill_rows
+from fastconv.engine.loops.finish import finish
 from fastconv.engine.loops.image_means import image_means
 from fastconv.engine.loops.sweep import sweep
 from fastconv.engine.tables.tiles import Tile, cpu_lanes, dense_tile
 from fastconv.threads import building
 
-__all__ = ["control_address", "loop_address", "pool_address", "program_address", "sweep_address"]
+__all__ = ["control_address", "finish_address", "loop_address", "pool_address", "program_address",
+           "sweep_address"]  # fmt: skip
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -146,6 +148,17 @@ def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
         return pool_works(address, name, lanes, dtype)
 
     return _other(f"{name}_{dtype.name}_{lanes}", loop_of, tile, works)
+
+
+@lru_cache(32)
+def finish_address(lanes: int, dtype: np.dtype) -> int:
+    """Address of the loop that finishes boxes of results, for vectors of so many channels."""
+    kind = ((0,) * lanes, dtype.type(0), (0,) * dtype.itemsize)
+
+    def works(address: int) -> bool:
+        return finish_works(address, lanes, dtype)
+
+    return _other(f"finish_{dtype.name}_{lanes}", finish, kind, works)
 
 
 @lru_cache(1)

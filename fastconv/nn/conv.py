@@ -9,10 +9,12 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_input, plain, positive_int, quiet
+from fastconv.nn.fusing import Behind
 from fastconv.nn.init import Init, initial_weights, parameter_dtype
 from fastconv.nn.lowering import Lowered, like, parameter
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.program.finish import can_finish, finished_convolution, result_of
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import Convolution, bias_grad, relu_backward
 from fastconv.typing import Activation, DTypeLike, Int, Padding
@@ -84,7 +86,7 @@ class _ConvBase(Layer):
         """Both passes, as operations; `relu`: the next layer is one, and part of this."""
         check_input(self, like(x), AXES[len(self.window)], self.channels, self.dtype)
         relu = relu or graph.setting(self, "activation") == "relu"
-        settings = {**graph.setting(self, "settings"), "groups": graph.setting(self, "groups")}
+        settings = self._settings(graph)
         w, dw = parameter(graph, self.w)
         b, db = (None, None) if self.b is None else parameter(graph, self.b)
         transposed = isinstance(self, ConvTranspose)
@@ -99,6 +101,10 @@ class _ConvBase(Layer):
             return conv.input_grad(dy) if need else None
 
         return conv.y, backward
+
+    def _settings(self, graph: Graph) -> dict[str, Any]:
+        """What the functions take besides arrays."""
+        return {**graph.setting(self, "settings"), "groups": graph.setting(self, "groups")}
 
     def _run(self, function: Any, x: Array) -> Array:
         check_input(self, x, AXES[len(self.window)], self.channels, self.dtype)
@@ -183,7 +189,29 @@ class Conv(_ConvBase):
         build |= {"init": init, "rng": rng, "dtype": dtype}
         super().__init__(channels, filters, window, settings, build)
 
-    lower = _ConvBase._lowered
+    def lower(
+        self, graph: Graph, x: Value, relu: bool = False, behind: Behind | None = None
+    ) -> Lowered:
+        """Both passes, as operations.
+
+        `relu`: the next layer is one, and part of this; `behind`: layers that may be, too, where
+        there is no backward pass.
+        """
+        if behind is None or not graph.inference:
+            return self._lowered(graph, x, relu)
+        check_input(self, like(x), AXES[len(self.window)], self.channels, self.dtype)
+        settings = self._settings(graph)
+        y = result_of(x, self.w.shape, **settings)
+        relu = relu or graph.setting(self, "activation") == "relu"
+        found = behind.find(
+            graph, y, relu, lambda pool: can_finish(x, self.w.shape, pool, **settings)
+        )
+        if found.plain:
+            return self._lowered(graph, x, found.relu)
+        w, _ = parameter(graph, self.w)
+        b = None if self.b is None else parameter(graph, self.b)[0]
+        y = finished_convolution(graph, x, w, b, **found._asdict(), **settings)
+        return y, lambda dy, need: None
 
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self.window, self.channels // self.groups, self.filters)

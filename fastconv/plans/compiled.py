@@ -17,6 +17,7 @@ from fastconv.threads import building
 
 if TYPE_CHECKING:
     from fastconv.engine.call import Call
+    from fastconv.engine.finished import FinishedConvolution
     from fastconv.engine.pools import Pools
     from fastconv.engine.products import Products
 
@@ -26,6 +27,7 @@ __all__ = [
     "compile_ahead",
     "compile_network",
     "engine",
+    "finished",
     "new_products",
     "pools",
     "products",
@@ -45,6 +47,22 @@ def new_products(g: Geometry, dtype: np.dtype) -> Products:
 
 
 products = lru_cache(CACHED)(new_products)
+
+
+@lru_cache(CACHED)
+def finished(g: Geometry, dtype: np.dtype, pool: bool) -> FinishedConvolution | None:
+    """The forward product of `g` with what follows it; None where another loop must do that."""
+    choice = products(g, dtype).product("forward").choice
+    with building:
+        from fastconv.engine import entries
+        from fastconv.engine.finished import FinishedConvolution
+        from fastconv.engine.tables.finish import finished_choice
+
+        found = finished_choice(choice, pool)
+        if found is None:
+            return None
+        entry, sweep = entries.control_address("convolve"), entries.sweep_address(found.tile)
+        return FinishedConvolution(found, entry, sweep, entries.finish_address(found.lanes, dtype))
 
 
 @lru_cache(CACHED)
