@@ -14,7 +14,8 @@ import numpy as np
 
 from fastconv.compiler.entry import obtain
 from fastconv.engine.emit.pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
-from fastconv.engine.known_loops import finish_works, loop_works
+from fastconv.engine.known_finishes import finish_works, winners_backward_works, winners_works
+from fastconv.engine.known_loops import loop_works
 from fastconv.engine.known_plans import pool_works, product_works, program_works, sweep_works
 from fastconv.engine.loops import (
     batch_norm,
@@ -27,6 +28,7 @@ from fastconv.engine.loops import (
     optimizers,
     pool,
     program,
+    winners,
 )
 from fastconv.engine.loops.bias_grad import bias_grad
 from fastconv.engine.loops.fill import fill_rows
@@ -150,15 +152,20 @@ def pool_address(name: str, lanes: int, dtype: np.dtype) -> int:
     return _other(f"{name}_{dtype.name}_{lanes}", loop_of, tile, works)
 
 
-@lru_cache(32)
-def finish_address(lanes: int, dtype: np.dtype) -> int:
-    """Address of the loop that finishes boxes of results, for vectors of so many channels."""
+# What follows a product, for vectors of so many channels.
+FINISHES = {
+    "finish": (finish, finish_works),
+    "finish_winners": (winners.finish_winners, winners_works),
+    "winners_backward": (winners.winners_backward, winners_backward_works),
+}
+
+
+@lru_cache(64)
+def finish_address(name: str, lanes: int, dtype: np.dtype) -> int:
+    """Address of a key of `FINISHES` for vectors of so many channels."""
     kind = ((0,) * lanes, dtype.type(0), (0,) * dtype.itemsize)
-
-    def works(address: int) -> bool:
-        return finish_works(address, lanes, dtype)
-
-    return _other(f"finish_{dtype.name}_{lanes}", finish, kind, works)
+    loop_of, proof = FINISHES[name]
+    return _other(f"{name}_{dtype.name}_{lanes}", loop_of, kind, lambda at: proof(at, lanes, dtype))
 
 
 @lru_cache(1)

@@ -6,7 +6,6 @@ is taken; numbers of elements that are no whole number of vectors; and a guard b
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 
 import numpy as np
@@ -15,9 +14,8 @@ from fastconv.engine import channels, deltas, elementwise, losses, optimizers
 from fastconv.engine import words as s
 from fastconv.engine.call import perform
 from fastconv.engine.known_plans import integers
-from fastconv.engine.tables.finish import finish_words
 
-__all__ = ["finish_works", "loop_works"]
+__all__ = ["loop_works"]
 
 EACH: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "add": lambda a, b: a + b,
@@ -219,40 +217,3 @@ def _loss_works(address: int, name: str, dtype: np.dtype) -> bool:
         return fine and np.allclose(dz, answer, rtol=1e-6, atol=0)
     perform(losses.loss_call(address, name, z, wrong, np.empty_like(z), parts, result))
     return fine and np.array_equal(dz, answer) and result[2] == (name[0] == "s")
-
-
-def finish_works(address: int, lanes: int, dtype: np.dtype) -> bool:
-    """Whether boxes of results are finished: normalised, added to, without what is negative.
-
-    Then of a vector and a half, and of two thirds of one, the largest of each 2x2.
-    """
-    entry = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(address)
-
-    def finished(C: int, **options: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        pool, plain = options["pool"], not options["pool"]
-        memory = np.zeros(2 * 4 * 4 * C + lanes, dtype)  # what lies behind is read, too
-        x = memory[: 32 * C].reshape(2, 4, 4, C)
-        x[:] = integers(dtype, *x.shape)
-        other = x[::-1].copy()
-        rows = [integers(dtype, C)[::-1], np.full(C, 2), np.full(C, 0.5), integers(dtype, C)]
-        table = np.zeros((7, C + lanes), dtype)
-        table[:4, :C] = rows
-        y, guarded = _guarded(dtype, *(2, 2, 2, C) if pool else x.shape)
-        words = np.array(
-            finish_words(y, table=table, added=other if plain else None, relu=plain, pool=pool)
-        )
-        box = np.array((0, 0, 0, 0, 2, 1, 4, 4, x.ctypes.data, *x.strides[:3]))
-        entry(words.ctypes.data, box.ctypes.data)
-        right = (x - table[0, :C]) * 2 * dtype.type(0.5) + table[3, :C]
-        if pool:
-            right = right.reshape(2, 2, 2, 2, 2, C).max((2, 4))
-        else:
-            right = np.maximum(right + other, 0)
-        return y, right, guarded
-
-    cases = [(lanes + lanes // 2, False), (lanes + lanes // 2, True), (-(-2 * lanes // 3), True)]
-    for C, pool in cases:
-        y, right, guarded = finished(C, pool=pool)
-        if not np.array_equal(y, right) or guarded[-1] != GUARD:
-            return False
-    return True

@@ -97,8 +97,26 @@ def call_words(
     FINISH_RELU,  # 1: what is negative becomes 0
     FINISH_POOL,  # 1: of 2x2 pixels, which all exist, only the largest is wanted
     FINISH_C,
+    FINISH_WINNERS,  # address of which of the four it is, a byte each, like the result; or 0
     FINISH_WORDS,
-) = (0, 4, 6, 7, 8, 9, 10)
+) = (0, 4, 6, 7, 8, 9, 10, 11)
+
+# ------------------------------------------------------------------------- errors of 2x2 maxima
+(
+    WINNERS_DY,  # addresses: error, result and winners (m, H, W, C), and the error before
+    WINNERS_Y,
+    WINNERS_AT,
+    WINNERS_DX,
+    WINNERS_ROWS,  # of all results, and of an image's; pixels of one
+    WINNERS_H,
+    WINNERS_W,
+    WINNERS_BEFORE_H,  # rows and pixels of the error before: twice as many, or one more
+    WINNERS_BEFORE_W,
+    WINNERS_C,
+    WINNERS_RELU,  # 1: a result that is not positive passes no error
+    WINNERS_ITEMS,
+    WINNERS_CALL_WORDS,
+) = range(TABLE, TABLE + 13)
 
 # ------------------------------------------------------------------------- a table: boxes
 _next = iter(range(0, 1000))

@@ -116,7 +116,8 @@ class Sequential(Layer):
             end = i + 1 + behind.taken
             if not graph.inference:
                 for passed in self.layers[i:end]:
-                    passed.output_shape = x.shape[1:]
+                    passed.output_shape = behind.between or x.shape[1:]
+                self.layers[end - 1].output_shape = x.shape[1:]
             i = end
 
         parts = [layer for (_, _, layer), _ in steps]

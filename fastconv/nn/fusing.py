@@ -1,7 +1,7 @@
-"""What a convolution takes over from the layers behind it, where there is no backward pass.
+"""What a convolution takes over from the layers behind it.
 
-Batch normalisation, a residual's sum and ReLU, or 2x2 maxima, are then done to its results while
-these are in the cache. No bit changes.
+ReLU and 2x2 maxima, and in inference batch normalisation or a residual's sum, are then done to its
+results while these are in the cache. No bit changes.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Rest:
     def __init__(self, added: Value, relu: bool) -> None:
         self.added, self.relu, self.done = added, relu, False
 
-    def fits(self, y: Value) -> bool:
-        """Whether it can be added to a value."""
-        return (self.added.shape, self.added.dtype) == (y.shape, y.dtype)
+    def fits(self, graph: Graph, y: Value) -> bool:
+        """Whether it can be added to a value at once."""
+        return graph.inference and (self.added.shape, self.added.dtype) == (y.shape, y.dtype)
 
 
 class Finish(NamedTuple):
@@ -62,10 +62,13 @@ class Behind:
     ----------
     taken : int
         How many of them are a part of its lowering.
+    between : tuple of int, or None
+        The shape of an image before the last of them, where it is another than behind it.
     """
 
     def __init__(self, layers: Sequence[Layer], rest: Rest | None = None) -> None:
         self.taken = 0
+        self.between: tuple[int, ...] | None = None
         self._layers, self._rest = layers, rest
 
     def find(self, graph: Graph, y: Value, relu: bool, can: Callable[[bool], bool]) -> Finish:
@@ -87,7 +90,7 @@ class Behind:
                 found = found._replace(relu=True)
             return found
         layer = self._next
-        if layer is not None and marked(layer, graph, "normalises"):
+        if graph.inference and layer is not None and marked(layer, graph, "normalises"):
             norm: Any = layer
             if (norm.channels, norm.dtype) == (y.shape[-1], y.dtype):
                 found = found._replace(norm=norm.lowered_numbers(graph))
@@ -101,9 +104,9 @@ class Behind:
         if layer is not None and marked(layer, graph, "subsamples"):
             pool: Any = layer
             if pool.halves(graph) and can(True):
-                self.taken += 1
+                self.taken, self.between = self.taken + 1, y.shape[1:]
                 return found._replace(pool=True)
-        elif layer is None and rest is not None and rest.fits(y) and not found.relu_after:
+        elif layer is None and rest is not None and rest.fits(graph, y) and not found.relu_after:
             rest.done = True
             return found._replace(added=rest.added, relu_after=rest.relu)
         return found
@@ -128,7 +131,7 @@ def taken_over(
     Returned are how many layers (known when it has been lowered), and the options of its `lower`.
     """
     behind, options = Behind(layers, rest), dict[str, Any]()
-    if graph.inference and takes(layer, graph, "behind"):
+    if takes(layer, graph, "behind"):
         options = {"behind": behind}
     elif not layers and takes(layer, graph, "rest"):
         options = {"rest": rest}

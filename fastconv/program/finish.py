@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.geometry.resolve import conv_geometry
-from fastconv.plans.compiled import engine, finished
+from fastconv.plans.compiled import engine, finished, finished_choice
 from fastconv.program.graph import Graph, Value
 
-__all__ = ["Normalisation", "can_finish", "finished_convolution", "result_of"]
+__all__ = ["Normalisation", "can_finish", "finished_convolution", "maxima_backward", "result_of",
+           "winners_of"]  # fmt: skip
 
 # Words of a call that finishes; see `engine.words.FINISH_WORDS`, which may be fewer.
 CALL_WORDS = 16
@@ -37,20 +38,20 @@ def result_of(x: Value, w_shape: Sequence[int], **options: Any) -> Value:
 
 def can_finish(x: Value, w_shape: Sequence[int], pool: bool, **options: Any) -> bool:
     """Whether a convolution of `x` can be followed at once; arguments are right."""
-    return finished(conv_geometry(x.shape, w_shape, **options), x.dtype, pool) is not None
+    return finished_choice(conv_geometry(x.shape, w_shape, **options), x.dtype, pool) is not None
 
 
 def finished_convolution(
     graph: Graph, x: Value, w: Value, b: Value | None, relu: bool, *, pool: bool = False,
     norm: Normalisation | None = None, added: Value | None = None, relu_after: bool = False,
-    **options: Any,
+    winners: Value | None = None, **options: Any,
 ) -> Value:  # fmt: skip
     """``y``: convolution, bias, ReLU; normalisation, sum, ReLU; 2x2 maxima: what is asked for.
 
     Parameters
     ----------
     graph : Graph
-        Of inference: kernels are packed, and statistics taken, once.
+        In inference kernels are packed, and statistics taken, once.
     x, w, b : Value
         As of `layers.Convolution`.
     relu, relu_after : bool
@@ -58,38 +59,63 @@ def finished_convolution(
     pool : bool
         Whether maxima are taken; of a sum they are not.
     norm, added : optional
-        The second has the shape of the result.
+        The second has the shape of the result. Statistics are taken in inference alone.
+    winners : Value of uint8, optional
+        Takes which of four each maximum is, if nothing else follows.
     options
         stride, padding, dilation, groups, as of :func:`fastconv.conv`.
     """
     g = conv_geometry(x.shape, w.shape, names=("x", "w"), **options)
-    product, most = finished(g, x.dtype, pool), graph.most
-    assert product is not None  # who lowers has asked `can_finish`
+    product, most = finished(g, x.dtype, pool, winners is not None), graph.most
     shape = g.y_shape if not pool else (g.m, *(n // 2 for n in g.y_size), g.F)
     y = graph.value(shape, x.dtype)
     table = None if norm is None else _table(graph, g.y_shape, norm)
     others = {"w": w, "b": b, "table": table, "added": added}
     given = {name: value for name, value in others.items() if value is not None}
-    kept = (
-        graph.value((product.shared_nbytes,), np.uint8, kept=True),
-        graph.value((CALL_WORDS,), np.int64, kept=True),
-    )
+    writes = {
+        "target": y, "winners": winners, "memory": graph.value((CALL_WORDS,), np.int64, kept=True),
+        "packed": graph.value((product.shared_nbytes,), np.uint8, kept=True)
+        if graph.inference else None,
+    }  # fmt: skip
+    written = {name: value for name, value in writes.items() if value is not None}
 
-    def make(scratch: int, source: np.ndarray, *arrays: np.ndarray) -> Sequence[Any]:
-        operands: dict[str, Any] = dict(zip(given, arrays, strict=False))
-        target, packed, memory = arrays[len(given) :]
+    def make(scratch: int, *arrays: np.ndarray) -> Sequence[Any]:
+        found: dict[str, Any] = dict(zip(("x", *given, *written), arrays, strict=True))
+        packed = found["packed"].ctypes.data if "packed" in found else 0
         return (product.finished_call(
-            scratch, source, operands["w"], operands.get("b"), relu, target, most,
-            packed.ctypes.data, memory, operands.get("table"), operands.get("added"), relu_after,
+            scratch, found["x"], found["w"], found.get("b"), relu, found["target"], most, packed,
+            found["memory"], found.get("table"), found.get("added"), relu_after,
+            found.get("winners"),
         ),)  # fmt: skip
 
     parts = {"norm": norm, "sum": added, "ReLU": relu_after, "maxima": pool}
     label = " + ".join(["forward", *(name for name, part in parts.items() if part)])
     graph.call(
-        label, make, (x, *given.values()), (y, *kept),
+        label, make, (x, *given.values()), tuple(written.values()),
         scratch=product.scratch_nbytes(most), flops=product.flops,
     )  # fmt: skip
     return y
+
+
+def winners_of(graph: Graph, shape: Sequence[int]) -> Value:
+    """Room for the winners of 2x2 maxima of results of a shape."""
+    m, H, W, C = shape
+    return graph.value((m, H // 2, W // 2, C), np.uint8)
+
+
+def maxima_backward(
+    graph: Graph, dy: Value, y: Value, winners: Value, shape: Sequence[int], relu: bool
+) -> Value:
+    """The error before 2x2 maxima `y`, and before a ReLU before them, in the shape of results."""
+    dx, finish = graph.value(shape, dy.dtype), engine().finished
+    lanes = finish.winners_lanes(shape[-1], dy.dtype)
+    entry = engine().finish_loop("winners_backward", lanes, dy.dtype)
+
+    def make(_: int, *arrays: np.ndarray) -> Sequence[Any]:
+        return (finish.winners_backward_call(entry, *arrays, relu),)
+
+    graph.call("maxima and mask" if relu else "maxima", make, (dy, y, winners), (dx,))
+    return dx
 
 
 def _table(graph: Graph, shape: Sequence[int], norm: Normalisation) -> Value:

@@ -20,7 +20,7 @@ from fastconv.engine.tables.workspace import address_of
 __all__ = ["FinishedChoice", "finish_words", "finished_choice"]
 
 # Bytes of a box, source and results: these lie in scratch until they are finished.
-BOX_BYTES = 192 * 1024
+BOX_BYTES = 384 * 1024
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,12 @@ def _cut_short(lattice: Lattice, ends: tuple[int, int, int]) -> Lattice:
 
 def finish_words(
     target: np.ndarray, *, table: np.ndarray | None = None, added: np.ndarray | None = None,
-    relu: bool = False, pool: bool = False,
+    relu: bool = False, pool: bool = False, winners: np.ndarray | None = None,
 ) -> tuple[int, ...]:  # fmt: skip
     """The words of what finishes the results that go to `target` (m, [OH,] OW, C), contiguous.
 
-    `table` is one of a normalisation (see `engine.channels`), `added` an array like `target`.
+    `table` is one of a normalisation (see `engine.channels`), `added` an array like `target`,
+    `winners` one of bytes.
     """
     width, C, size = target.shape[-2], target.shape[-1], target.itemsize
     height = target.shape[1] if target.ndim == 4 else 1
@@ -93,5 +94,6 @@ def finish_words(
     if table is not None:
         found[s.FINISH_TABLE : s.FINISH_ADDED] = address_of(table), table.shape[1] * size
     found[s.FINISH_ADDED] = 0 if added is None else address_of(added)
+    found[s.FINISH_WINNERS] = 0 if winners is None else address_of(winners)
     found[s.FINISH_RELU], found[s.FINISH_POOL], found[s.FINISH_C] = relu, pool, C
     return tuple(found)

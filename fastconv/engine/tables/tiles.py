@@ -9,7 +9,7 @@ cycles, two a cycle).
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -206,9 +206,11 @@ def all_tiles(dtype: np.dtype) -> list[Tile]:
     nbytes, dense, depthwise = TILES[cpu_isa()]
     lanes = nbytes // dtype.itemsize
     dots = (dot_tile(columns, dtype) for columns in range(1, len(DOT_ROWS[cpu_isa()]) + 1))
-    narrow = dense_tile(1, 1, dtype, narrow_lanes(1, dtype))
-    pairs = (pair_tile(columns, 2, dtype) for columns in {lanes, narrow.lanes})
-    special = (*dots, *pairs, twin_tile(1, dtype), narrow if narrow.lanes < lanes else None)
+    few = narrow_lanes(1, dtype)
+    special = [*dots, pair_tile(lanes, 2, dtype), twin_tile(1, dtype)]
+    if few < lanes:
+        one = (dense_tile(1, 1, dtype), pair_tile(1, 2, dtype), twin_tile(1, dtype))
+        special += [tile and replace(tile, lanes=few) for tile in one]
     return [
         *(Tile(rows, vectors, lanes, dtype) for rows, vectors, _ in dense),
         *(Tile(rows, vectors, lanes, dtype, ELEMENTWISE) for rows, vectors in depthwise),
