@@ -29,6 +29,8 @@ class Call(NamedTuple):
     first : int
         What the counters ``words.NEXT_FIRST`` and ``words.DONE`` say when what must be done first
         has been done for good, such as packing a kernel; 0 where it is done at every call.
+    once : bool
+        Whether the whole call need not be made again until what it reads has changed.
     """
 
     entry: int
@@ -37,6 +39,7 @@ class Call(NamedTuple):
     work: int
     grain: int
     first: int = 0
+    once: bool = False
 
 
 @cache

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastconv.compiler.entry import obtain
 from fastconv.engine.emit.pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
+from fastconv.engine.known_finishes import finish_works, winners_backward_works, winners_works
 from fastconv.engine.known_loops import loop_works
 from fastconv.engine.known_plans import pool_works, product_works, program_works, sweep_works
 from fastconv.engine.loops import (
@@ -29,16 +30,19 @@ from fastconv.engine.loops import (
     pool,
     pool_lines,
     program,
+    winners,
 )
 from fastconv.engine.loops.bias_grad import bias_grad
 from fastconv.engine.loops.fill import fill_rows
+from fastconv.engine.loops.finish import finish
 from fastconv.engine.loops.image_means import image_means
 from fastconv.engine.loops.sweep import sweep
 from fastconv.engine.tables.tiles import Tile, cpu_lanes, dense_tile
 from fastconv.operands import computing_dtype
 from fastconv.threads import building
 
-__all__ = ["control_address", "loop_address", "pool_address", "program_address", "sweep_address"]
+__all__ = ["control_address", "finish_address", "loop_address", "pool_address", "program_address",
+           "sweep_address"]  # fmt: skip
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -163,6 +167,22 @@ def pool_address(name: str, lanes: int, spacing: int, dtype: np.dtype) -> int:
 
     apart = f"_every_{spacing}" if spacing else ""
     return _other(f"{name}_{dtype.name}_{lanes}{apart}", loop_of, tile, works)
+
+
+# What follows a product, for vectors of so many channels.
+FINISHES = {
+    "finish": (finish, finish_works),
+    "finish_winners": (winners.finish_winners, winners_works),
+    "winners_backward": (winners.winners_backward, winners_backward_works),
+}
+
+
+@lru_cache(64)
+def finish_address(name: str, lanes: int, dtype: np.dtype) -> int:
+    """Address of a key of `FINISHES` for vectors of so many channels."""
+    kind = ((0,) * lanes, dtype.type(0), (0,) * dtype.itemsize)
+    loop_of, proof = FINISHES[name]
+    return _other(f"{name}_{dtype.name}_{lanes}", loop_of, kind, lambda at: proof(at, lanes, dtype))
 
 
 @lru_cache(1)

@@ -50,8 +50,10 @@ def kind_of(dtype: Any, computing: np.dtype) -> int:
     RESULT,  # kernel gradient: address of dw
     SWEEP,  # address of the tile's sweep
     IN_LINE,  # 1: result pixels lie one behind the other
+    FINISH,  # entry that takes every box of results from scratch, or 0; and its call
+    FINISH_CALL,
     CALL_WORDS,
-) = (SOURCE + VIEW_WORDS, *range(SOURCE + 2 * VIEW_WORDS, SOURCE + 2 * VIEW_WORDS + 11))
+) = (SOURCE + VIEW_WORDS, *range(SOURCE + 2 * VIEW_WORDS, SOURCE + 2 * VIEW_WORDS + 13))
 
 CALL = struct.Struct(f"{CALL_WORDS}q")
 
@@ -59,11 +61,12 @@ CALL = struct.Struct(f"{CALL_WORDS}q")
 def call_words(
     *, table: int, scratch: int, source: Sequence[int], target: Sequence[int], sweep: int,
     kernel: int = 0, packed: int = 0, bias: int = 0, prior: int = 0, relu: int = 0,
-    direct: int = 0, partial: int = 0, result: int = 0, in_line: int = 0,
+    direct: int = 0, partial: int = 0, result: int = 0, in_line: int = 0, finish: int = 0,
+    finish_call: int = 0,
 ) -> tuple[int, ...]:  # fmt: skip
     """The words of a call of a product; `source` and `target` are views."""
     return (0, 0, 0, table, scratch, *source, *target, kernel, packed, bias, prior, relu, direct,
-            partial, result, sweep, in_line)  # fmt: skip
+            partial, result, sweep, in_line, finish, finish_call)  # fmt: skip
 
 
 # ------------------------------------------------------------------------- a task of a sweep
@@ -77,6 +80,43 @@ def call_words(
     TASK_WIDE,  # rows that may be stored NR wide
     TASK_WORDS,
 ) = (0, 1, 2, 5, 7, 10, 13, 14)
+
+# ------------------------------------------------------------------------- a box to finish
+(
+    BOX_FIRST,  # n, d, h, w: the first pixel, and how many
+    BOX_EXTENT,
+    BOX_RESULT,  # address of the results; bytes from one to the next along n, h, w
+    BOX_WORDS,
+) = (0, 4, 8, 12)
+
+# ------------------------------------------------------------------------- a call that finishes
+(
+    FINISH_TARGET,  # address of the result, contiguous; bytes from pixel to pixel along n, h, w
+    FINISH_TABLE,  # address of a normalisation's table, or 0; bytes of a row
+    FINISH_ADDED,  # address of what is added, like the result, or 0
+    FINISH_RELU,  # 1: what is negative becomes 0
+    FINISH_POOL,  # 1: of 2x2 pixels, which all exist, only the largest is wanted
+    FINISH_C,
+    FINISH_WINNERS,  # address of which of the four it is, a byte each, like the result; or 0
+    FINISH_WORDS,
+) = (0, 4, 6, 7, 8, 9, 10, 11)
+
+# ------------------------------------------------------------------------- errors of 2x2 maxima
+(
+    WINNERS_DY,  # addresses: error, result and winners (m, H, W, C), and the error before
+    WINNERS_Y,
+    WINNERS_AT,
+    WINNERS_DX,
+    WINNERS_ROWS,  # of all results, and of an image's; pixels of one
+    WINNERS_H,
+    WINNERS_W,
+    WINNERS_BEFORE_H,  # rows and pixels of the error before: twice as many, or one more
+    WINNERS_BEFORE_W,
+    WINNERS_C,
+    WINNERS_RELU,  # 1: a result that is not positive passes no error
+    WINNERS_ITEMS,
+    WINNERS_CALL_WORDS,
+) = range(TABLE, TABLE + 13)
 
 # ------------------------------------------------------------------------- a table: boxes
 _next = iter(range(0, 1000))

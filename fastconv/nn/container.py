@@ -20,13 +20,14 @@ from fastconv.nn.checks import (
     quiet,
     shown,
 )
+from fastconv.nn.fusing import Rest, taken_over
 from fastconv.nn.inference import InferencePlan, forward_of, plan_inference
-from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu, wants_gradient
+from fastconv.nn.lowering import Backward, Lowered, lowered, wants_gradient
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import built, described, register
 from fastconv.nn.storage import load_model, save_model
 from fastconv.program.graph import Graph, Value
-from fastconv.program.layers import each
+from fastconv.program.layers import each, relu_backward
 from fastconv.program.naive import elementwise as naive_elementwise
 from fastconv.program.ops import elementwise
 from fastconv.typing import DTypeLike
@@ -96,16 +97,15 @@ class Sequential(Layer):
 
     # The two passes -----------------------------------------------------------------------------
 
-    def lower(self, graph: Graph, x: Value) -> Lowered:
-        """Both passes, as operations: those of all layers."""
+    def lower(self, graph: Graph, x: Value, rest: Rest | None = None) -> Lowered:
+        """Both passes, as operations: those of all layers; and of the `rest`, if they can."""
         steps: list[tuple[tuple[str, str, Layer], Backward]] = []
         graph.setting(self, "layers")
         i = 0
         while i < len(self.layers):
-            layer, options, name = self.layers[i], {}, str(i)
+            layer, name = self.layers[i], str(i)
             place = (f"{i} {type(layer).__name__}", name, layer)
-            if i + 1 < len(self.layers) and takes_relu(layer, graph):
-                options = {"relu": True} if is_relu(self.layers[i + 1], graph) else {}
+            behind, options = taken_over(layer, self.layers[i + 1 :], graph, rest)
             try:
                 with graph.inside(*place):
                     x, back = lowered(layer, graph, x, **options)
@@ -113,10 +113,12 @@ class Sequential(Layer):
                 locate(error, name, layer)
                 raise
             steps.append((place, back))
-            for passed in self.layers[i : i + 1 + len(options)]:
-                if not graph.inference:
-                    passed.output_shape = x.shape[1:]
-            i += 1 + len(options)
+            end = i + 1 + behind.taken
+            if not graph.inference:
+                for passed in self.layers[i:end]:
+                    passed.output_shape = behind.between or x.shape[1:]
+                self.layers[end - 1].output_shape = x.shape[1:]
+            i = end
 
         parts = [layer for (_, _, layer), _ in steps]
 
@@ -383,19 +385,25 @@ class Residual(Layer):
         """Rebuild the layers inside, with zero weights."""
         return cls(**{name: item and built(item) for name, item in config.items()})
 
-    def lower(self, graph: Graph, x: Value) -> Lowered:
-        """Both passes, as operations."""
+    def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
+        """Both passes, as operations; `relu`: the next layer is one, and part of this."""
         body, shortcut = graph.setting(self, "body"), graph.setting(self, "shortcut")
-        with graph.inside("body", "body", body):
-            y, back = lowered(body, graph, x)
         side, side_back = x, None
-        if shortcut is not None:
+        if shortcut is not None:  # first, so that the body's last layer may add it
             with graph.inside("shortcut", "shortcut", shortcut):
                 side, side_back = lowered(shortcut, graph, x)
+        rest = Rest(side, relu)
+        _, options = taken_over(body, (), graph, rest)
+        with graph.inside("body", "body", body):
+            y, back = lowered(body, graph, x, **options)
         if y.shape != side.shape or y.dtype != side.dtype:
             raise self._apart(y, side)
+        if not rest.done:
+            y = each(graph, "forward", "add_relu" if relu else "add", y, side)
 
         def backward(dy: Value, need: bool) -> Value | None:
+            if relu:
+                dy = relu_backward(graph, dy, y)
             side_dx: Value | None = dy
             if side_back is not None:
                 with graph.inside("shortcut", "shortcut", shortcut):
@@ -406,7 +414,7 @@ class Residual(Layer):
                 return None
             return each(graph, "backward", "add", dx, side_dx)
 
-        return each(graph, "forward", "add", y, side), backward
+        return y, backward
 
     @quiet
     def forward(self, x: Array) -> Array:
@@ -468,8 +476,9 @@ def predict(model: Layer, x: Array, batch_size: int = 256) -> Array:
         raise ValueError(f"x: images (m, ...) are needed, got shape {x.shape}")
     starts = range(0, max(len(x), 1), batch_size)  # one empty batch where m = 0
     batches = [x[i : i + batch_size] for i in starts]
-    forwards = [forward_of(model, batch) for batch in (batches[0], batches[-1])]
-    first, last = forwards
+    first = last = forward_of(model, batches[0])
+    if len(batches[-1]) != len(batches[0]):
+        last = forward_of(model, batches[-1])
     if first is None or last is None:
         run = runner(model)
         return np.concatenate([run(batch) for batch in batches])

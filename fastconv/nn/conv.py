@@ -9,10 +9,18 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_input, plain, positive_int, quiet
+from fastconv.nn.fusing import Behind
 from fastconv.nn.init import Init, initial_weights, parameter_dtype
 from fastconv.nn.lowering import Lowered, like, parameter
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.program.finish import (
+    can_finish,
+    finished_convolution,
+    maxima_backward,
+    result_of,
+    winners_of,
+)
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import Convolution, bias_grad, relu_backward
 from fastconv.typing import Activation, DTypeLike, Int, Padding
@@ -84,21 +92,41 @@ class _ConvBase(Layer):
         """Both passes, as operations; `relu`: the next layer is one, and part of this."""
         check_input(self, like(x), AXES[len(self.window)], self.channels, self.dtype)
         relu = relu or graph.setting(self, "activation") == "relu"
-        settings = {**graph.setting(self, "settings"), "groups": graph.setting(self, "groups")}
-        w, dw = parameter(graph, self.w)
-        b, db = (None, None) if self.b is None else parameter(graph, self.b)
-        transposed = isinstance(self, ConvTranspose)
-        conv = Convolution(graph, x, w, b, relu, transposed, **settings)
+        conv = self._product(graph, x, relu)
 
         def backward(dy: Value, need: bool) -> Value | None:
             if relu:
                 dy = relu_backward(graph, dy, conv.y)
-            conv.kernel_grad(dy, dw)
-            if db is not None:
-                bias_grad(graph, dy, db)
-            return conv.input_grad(dy) if need else None
+            return self._lowered_gradients(graph, conv, dy, need)
 
         return conv.y, backward
+
+    def _product(
+        self, graph: Graph, x: Value, relu: bool, backward_only: bool = False
+    ) -> Convolution:
+        """The convolution, as operations."""
+        w, b = self._operands(graph)
+        transposed = isinstance(self, ConvTranspose)
+        settings = self._settings(graph)
+        return Convolution(graph, x, w, b, relu, transposed, backward_only, **settings)
+
+    def _operands(self, graph: Graph) -> tuple[Value, Value | None]:
+        """Kernel and bias."""
+        b = None if self.b is None else parameter(graph, self.b)[0]
+        return parameter(graph, self.w)[0], b
+
+    def _lowered_gradients(
+        self, graph: Graph, conv: Convolution, dy: Value, need: bool
+    ) -> Value | None:
+        """The gradients for the error of the convolution itself."""
+        conv.kernel_grad(dy, parameter(graph, self.w)[1])
+        if self.b is not None:
+            bias_grad(graph, dy, parameter(graph, self.b)[1])
+        return conv.input_grad(dy) if need else None
+
+    def _settings(self, graph: Graph) -> dict[str, Any]:
+        """What the functions take besides arrays."""
+        return {**graph.setting(self, "settings"), "groups": graph.setting(self, "groups")}
 
     def _run(self, function: Any, x: Array) -> Array:
         check_input(self, x, AXES[len(self.window)], self.channels, self.dtype)
@@ -183,7 +211,36 @@ class Conv(_ConvBase):
         build |= {"init": init, "rng": rng, "dtype": dtype}
         super().__init__(channels, filters, window, settings, build)
 
-    lower = _ConvBase._lowered
+    def lower(
+        self, graph: Graph, x: Value, relu: bool = False, behind: Behind | None = None
+    ) -> Lowered:
+        """Both passes, as operations.
+
+        `relu`: the next layer is one, and part of this; `behind`: layers that may be, too.
+        """
+        if behind is None:
+            return self._lowered(graph, x, relu)
+        check_input(self, like(x), AXES[len(self.window)], self.channels, self.dtype)
+        settings = self._settings(graph)
+        result = result_of(x, self.w.shape, **settings)
+        relu = relu or graph.setting(self, "activation") == "relu"
+        found = behind.find(
+            graph, result, relu, lambda pool: can_finish(x, self.w.shape, pool, **settings)
+        )
+        if found.plain:
+            return self._lowered(graph, x, found.relu)
+        w, b = self._operands(graph)
+        winners = None if graph.inference else winners_of(graph, result.shape)
+        y = finished_convolution(graph, x, w, b, **found._asdict(), winners=winners, **settings)
+        if winners is None:
+            return y, lambda dy, need: None
+        conv, where = self._product(graph, x, found.relu, backward_only=True), winners
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            dy = maxima_backward(graph, dy, y, where, result.shape, found.relu)
+            return self._lowered_gradients(graph, conv, dy, need)
+
+        return y, backward
 
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self.window, self.channels // self.groups, self.filters)

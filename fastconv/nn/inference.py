@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from fastconv.nn.lowering import lowered
 from fastconv.nn.programs import dtype_of, images_shape, kept, new_program, programs, table
 from fastconv.program.graph import Graph, Value
 from fastconv.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from fastconv.program.machine import Program
 
 __all__ = ["Forward", "InferencePlan", "forward_of", "plan_inference"]
 
@@ -57,6 +60,15 @@ class _Copies(Graph):
             np.copyto(copied, array)
 
 
+class _Ready(NamedTuple):
+    """A program that nobody runs now: of which version, its images and its results."""
+
+    program: Program
+    version: int
+    x: Array
+    y: Array
+
+
 class Forward:
     """The forward pass of a model on batches of one shape; several threads may run it at once.
 
@@ -69,9 +81,20 @@ class Forward:
         self.x = graph.value(x_shape, dtype, kept=True)
         self.y, _ = lowered(model, graph, self.x)
         self.y.root.kept = True
+        # only the interpreter's own arithmetic warns
+        self._quiet = any(operation.make is None for operation in graph.operations)
         self._versions = itertools.count(1)
         self.version = 0
-        self.free = [(new_program(graph), self.version)]
+        self.free = [self._ready(self.version)]
+
+    def _ready(self, version: int) -> _Ready:
+        program = new_program(self.graph)
+        return _Ready(program, version, program.array(self.x), program.array(self.y))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one program."""
+        return self.free[0].program.nbytes
 
     def renew(self) -> None:
         """Have all runs that begin from now on pack kernels anew; no number comes twice."""
@@ -81,17 +104,28 @@ class Forward:
         """Compute ``out`` for as many images as there are, or fewer."""
         now = self.version
         try:
-            program, version = self.free.pop()
+            ready = self.free.pop()
         except IndexError:  # all are in use
-            program, version = new_program(self.graph), now
+            ready = self._ready(now)
+        program, version, images, results = ready
         try:
             if version != now:
                 program.pack_anew()
-            program.array(self.x)[: len(x)] = x
-            program.run()
-            out[...] = program.array(self.y)[: len(x)]
+            if len(x) < len(images):
+                images, results = images[: len(x)], results[: len(x)]
+            np.copyto(images, x)
+            if self._quiet:
+                _run_quietly(program)
+            else:
+                program.run()
+            np.copyto(out, results)
         finally:
-            self.free.append((program, now))
+            self.free.append(ready if version == now else ready._replace(version=now))
+
+
+@quiet
+def _run_quietly(program: Program) -> None:
+    program.run()
 
 
 class InferencePlan:
@@ -116,7 +150,6 @@ class InferencePlan:
         self._forward = Forward(self._model, self._graph, self.x_shape, self.dtype)
         self.y_shape = self._forward.y.shape
 
-    @quiet
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Outputs for `x`.
 
@@ -132,15 +165,10 @@ class InferencePlan:
         ValueError, TypeError
             If `x` or `out` does not fit.
         """
-        check_array("x", x)
-        if x.dtype != self.dtype:
-            raise TypeError(f"x: expected dtype {self.dtype}, got {x.dtype}")
-        m = len(x) if x.ndim else 0
-        if x.ndim == 0 or x.shape[1:] != self.x_shape[1:] or m > self.x_shape[0]:
-            raise ValueError(
-                f"x: expected {self.x_shape}, as planned, or fewer images, got {x.shape}"
-            )
-        shape, dtype = (m, *self.y_shape[1:]), self._forward.y.dtype
+        shape = self.y_shape
+        if type(x) is not np.ndarray or x.dtype is not self.dtype or x.shape != self.x_shape:
+            shape = (self._checked(x), *shape[1:])
+        dtype = self._forward.y.dtype
         if out is None:
             out = np.empty(shape, dtype)
         elif not isinstance(out, np.ndarray):
@@ -152,6 +180,18 @@ class InferencePlan:
             )
         self._forward.run(x, out)
         return out
+
+    def _checked(self, x: Array) -> int:
+        """Images of a batch that fits."""
+        check_array("x", x)
+        if x.dtype != self.dtype:
+            raise TypeError(f"x: expected dtype {self.dtype}, got {x.dtype}")
+        m = len(x) if x.ndim else 0
+        if x.ndim == 0 or x.shape[1:] != self.x_shape[1:] or m > self.x_shape[0]:
+            raise ValueError(
+                f"x: expected {self.x_shape}, as planned, or fewer images, got {x.shape}"
+            )
+        return m
 
     def refresh(self) -> None:
         """Take the model's weights as they are now.
@@ -208,7 +248,7 @@ def forward_of(model: Layer, x: Array) -> Forward | None:
             found = Forward(model, Graph(inference=True), x.shape, x.dtype)
         except (ValueError, TypeError):  # raised again by the plain pass, as a user knows it
             return None
-        if found.free[0][0].nbytes <= KEPT_BYTES:
+        if found.nbytes <= KEPT_BYTES:
             own.forwards = kept(own.forwards, key, found)
     found.renew()  # the weights may be others
     return found

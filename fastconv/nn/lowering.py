@@ -30,9 +30,10 @@ __all__ = [
     "is_relu",
     "like",
     "lowered",
+    "marked",
     "overrides",
     "parameter",
-    "takes_relu",
+    "takes",
     "trains",
     "wants_gradient",
     "watch",
@@ -114,17 +115,22 @@ def trains(graph: Graph, layer: Layer) -> bool:
     return not graph.inference and bool(graph.setting(layer, "training"))
 
 
-def takes_relu(layer: Layer, graph: Graph) -> bool:
-    """Whether a ReLU behind the layer can be a part of its lowering."""
+def takes(layer: Layer, graph: Graph, name: str) -> bool:
+    """Whether something behind the layer, as "relu", can be a part of its lowering."""
     if not _knows_programs(layer, graph):
         return False
-    return "relu" in signature(layer.lower).parameters  # type: ignore[attr-defined]
+    return name in signature(layer.lower).parameters  # type: ignore[attr-defined]
 
 
 def is_relu(layer: Layer, graph: Graph) -> bool:
     """Whether the layer is ReLU and nothing else."""
+    return marked(layer, graph, "rectifies")
+
+
+def marked(layer: Layer, graph: Graph, name: str) -> bool:
+    """Whether the layer says of itself what the attribute means, and has no passes but its own."""
     watch(graph, layer)
-    return bool(getattr(layer, "rectifies", False)) and _knows_programs(layer, graph)
+    return bool(getattr(layer, name, False)) and _knows_programs(layer, graph)
 
 
 def overrides(thing: Any, kind: type, *names: str) -> bool:

@@ -22,6 +22,7 @@ from fastconv.nn.lowering import Lowered, like, parameter, trains
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
 from fastconv.program import layers
+from fastconv.program.finish import Normalisation
 from fastconv.program.graph import Graph, Value
 from fastconv.program.naive import batch_norm as naive_batch_norm
 from fastconv.program.ops import batch_norm
@@ -68,6 +69,8 @@ class BatchNorm(Layer):
     >>> BatchNorm(4).forward(np.ones((2, 3, 3, 4), np.float32)).shape
     (2, 3, 3, 4)
     """
+
+    normalises = True  # so that a convolution before it may do its work (see `nn.fusing`)
 
     def __init__(
         self,
@@ -132,24 +135,28 @@ class BatchNorm(Layer):
     def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
         """Both passes, as operations; `relu`: the next layer is one, and part of this."""
         self._check(like(x))
-        scale, scale_grad = parameter(graph, self.scale)
-        shift, shift_grad = parameter(graph, self.shift)
-        running = (
-            graph.array(graph.setting(self, name)) for name in ("running_mean", "running_variance")
-        )
+        *channels, epsilon = self.lowered_numbers(graph)
+        scale_grad, shift_grad = (parameter(graph, p)[1] for p in (self.scale, self.shift))
         training = trains(graph, self)
         if training and math.prod(x.shape[:-1]) == 1:
             raise self._one_value(x.shape)
         norm = layers.BatchNorm(
-            graph, x, scale, shift, *running, momentum=graph.setting(self, "momentum"),
-            epsilon=graph.setting(self, "epsilon"), relu=relu,
-            frozen=not training,
+            graph, x, *channels, momentum=graph.setting(self, "momentum"), epsilon=epsilon,
+            relu=relu, frozen=not training,
         )  # fmt: skip
 
         def backward(dy: Value, need: bool) -> Value | None:
             return norm.backward(dy, scale_grad, shift_grad, need)
 
         return norm.y, backward
+
+    def lowered_numbers(self, graph: Graph) -> Normalisation:
+        """The arrays of the channels, as values, and epsilon."""
+        scale, shift = (parameter(graph, p)[0] for p in (self.scale, self.shift))
+        mean, variance = (
+            graph.array(graph.setting(self, name)) for name in ("running_mean", "running_variance")
+        )
+        return Normalisation(scale, shift, mean, variance, graph.setting(self, "epsilon"))
 
     @quiet
     def backward(self, dy: Array) -> Array:

@@ -75,6 +75,15 @@ class MaxPool(_Pool):
         super().__init__(window, stride, padding, ceil_mode)
         self._cache: tuple[tuple[int, ...], Array, Array] | None = None
 
+    subsamples = True  # so that a convolution before it may do its work (see `nn.fusing`)
+
+    def halves(self, graph: Graph) -> bool:
+        """Whether windows are 2x2, touch, and lie in the image."""
+        window, settings = graph.setting(self, "window"), graph.setting(self, "settings")
+        stride, padding = settings["stride"] or window, settings["padding"]
+        pairs = [[n, n] if isinstance(n, int) else list(n) for n in (window, stride)]
+        return pairs == [[2, 2], [2, 2]] and padding == 0 and not settings["ceil_mode"]
+
     @property
     def argmax(self) -> Array:
         """Flat spatial index (h*W + w) of each window's winner in the last forward pass."""

@@ -18,8 +18,10 @@ from fastconv.threads import building
 
 if TYPE_CHECKING:
     from fastconv.engine.call import Call
+    from fastconv.engine.finished import FinishedConvolution
     from fastconv.engine.pools import Pools
     from fastconv.engine.products import Products
+    from fastconv.engine.tables.finish import FinishedChoice
 
 __all__ = [
     "Engine",
@@ -27,6 +29,8 @@ __all__ = [
     "compile_ahead",
     "compile_network",
     "engine",
+    "finished",
+    "finished_choice",
     "halves",
     "new_products",
     "pools",
@@ -47,6 +51,37 @@ def new_products(g: Geometry, dtype: np.dtype) -> Products:
 
 
 products = lru_cache(CACHED)(new_products)
+
+
+@lru_cache(CACHED)
+def finished_choice(g: Geometry, dtype: np.dtype, pool: bool) -> FinishedChoice | None:
+    """What is decided for the forward product of `g` with what follows it; None where it cannot.
+
+    With `pool` maxima are taken.
+    """
+    choice = products(g, dtype).product("forward").choice
+    with building:
+        from fastconv.engine.tables import finish
+
+    return finish.finished_choice(choice, pool)
+
+
+@lru_cache(CACHED)
+def finished(
+    g: Geometry, dtype: np.dtype, pool: bool, winners: bool = False
+) -> FinishedConvolution:
+    """The product of `finished_choice`; with `winners` it says which of four a maximum is."""
+    choice = finished_choice(g, dtype, pool)
+    if choice is None:
+        raise ValueError("what follows the product must be done by another loop")
+    with building:
+        from fastconv.engine import entries
+        from fastconv.engine.finished import FinishedConvolution
+
+        entry, sweep = entries.control_address("convolve"), entries.sweep_address(choice.tile)
+        name = "finish_winners" if winners else "finish"
+        finish = entries.finish_address(name, choice.lanes, dtype)
+        return FinishedConvolution(choice, entry, sweep, finish)
 
 
 @lru_cache(CACHED)
@@ -73,10 +108,12 @@ class Engine(NamedTuple):
 
     Attributes
     ----------
-    channels, columns, deltas, elementwise, losses, optimizers : module
+    channels, columns, deltas, elementwise, finished, losses, optimizers : module
         Of calls; each takes the address of its loop first.
     loop : callable
         ``loop(name, dtype)``: the address of a key of `engine.entries.LOOPS`.
+    finish_loop : callable
+        ``finish_loop(name, lanes, dtype)``: the address of a key of `engine.entries.FINISHES`.
     perform : callable
         ``perform(call)``: make it now.
     """
@@ -85,9 +122,11 @@ class Engine(NamedTuple):
     columns: Any
     deltas: Any
     elementwise: Any
+    finished: Any
     losses: Any
     optimizers: Any
     loop: Callable[[str, np.dtype], int]
+    finish_loop: Callable[[str, int, np.dtype], int]
     perform: Callable[[Call], list[int]]
 
 
@@ -100,13 +139,17 @@ def engine() -> Engine:
             columns,
             deltas,
             elementwise,
+            finished,
             losses,
             optimizers,
         )
         from fastconv.engine.call import perform
-        from fastconv.engine.entries import loop_address
+        from fastconv.engine.entries import finish_address, loop_address
 
-    return Engine(channels, columns, deltas, elementwise, losses, optimizers, loop_address, perform)
+    return Engine(
+        channels, columns, deltas, elementwise, finished, losses, optimizers, loop_address,
+        finish_address, perform,
+    )  # fmt: skip
 
 
 def col2im_loops() -> tuple[Any, Any]:

@@ -47,20 +47,24 @@ class Convolution:
     relu : bool
         Whether ReLU follows.
     transposed : bool
+    backward_only : bool
+        Whether another operation has the result already, or more of it.
     options
         stride, padding, dilation, groups, as of :func:`fastconv.conv`.
     """
 
     def __init__(
         self, graph: Graph, x: Value, w: Value, b: Value | None, relu: bool,
-        transposed: bool = False, **options: Any,
+        transposed: bool = False, backward_only: bool = False, **options: Any,
     ) -> None:  # fmt: skip
         resolve = transpose_geometry if transposed else conv_geometry
         self.g: Geometry = resolve(x.shape, w.shape, names=("x", "w"), **options)
         self._graph, self._x, self._w, self._transposed = graph, x, w, transposed
         self._plan = products(self.g, x.dtype)
         self.y = graph.value(self.g.x_shape if transposed else self.g.y_shape, x.dtype)
-        self._multiply("forward", "input_grad" if transposed else "forward", x, self.y, b, relu)
+        kind = "input_grad" if transposed else "forward"
+        if not backward_only:
+            self._multiply("forward", kind, x, self.y, b, relu)
 
     def kernel_grad(self, dy: Value, dw: Value) -> None:
         """``dw``, into an array of the caller's."""

@@ -58,7 +58,8 @@ class _Segment:
         self.template[s.STEPS] = self.address + 8 * header
         self.template[s.STEP_COUNT] = len(steps)
         self.threads = 1
-        self._first: list[tuple[int, int]] = []  # words of the counters that may be kept, and what
+        # words that change when what is done once has been done: before, and after
+        self._once: list[tuple[int, int, int]] = []
         self._checked = [checked for _, checked in steps if checked is not None]
         for i, ((call, checked), at) in enumerate(zip(steps, starts, strict=True)):
             limit = max(1, min(call.work // call.grain, call.items, most))
@@ -70,8 +71,11 @@ class _Segment:
             )  # fmt: skip
             self.template[at + s.TABLE : at + s.TABLE + len(call.words)] = call.words
             if call.first:
-                self._first.append((at, call.first))
-        self._kept = not self._first
+                counters = at + s.NEXT_FIRST, at + s.DONE
+                self._once += [(counter, 0, call.first) for counter in counters]
+            if call.once:  # nobody takes part in it any more
+                self._once.append((step + s.STEP_THREADS, limit, 0))
+        self._kept = not self._once
         self._entry = program_address()
 
     def __call__(self, most: int) -> bool:
@@ -84,8 +88,8 @@ class _Segment:
 
     def keep(self, done: bool) -> None:
         """Whether what must be done once has been done, and is not done again."""
-        for at, first in self._first:
-            self.template[[at + s.NEXT_FIRST, at + s.DONE]] = first if done else 0
+        for at, before, after in self._once:
+            self.template[at] = after if done else before
         self._kept = done
 
 
@@ -141,7 +145,10 @@ class Program:
     def run(self) -> bool:
         """Run all operations; False if a checked number was not finite, and the rest was left."""
         most = min(self.most, threads.get_num_threads())
-        return all(piece(most) for piece in self._pieces)
+        for piece in self._pieces:  # noqa: SIM110 - `all` with a generator takes twice as long
+            if not piece(most):
+                return False
+        return True
 
     def pack_anew(self) -> None:
         """Have the next run pack kernels that are packed once: they have changed."""

@@ -280,7 +280,7 @@ def test_many_threads_on_one_plan(planned):
             assert all(same_bits(y, right[i]) for y in found)
             assert same_bits(predicted, right[i])
     # none has more scratch, or uses more threads, than the plan was made for
-    assert {program.most for program, _ in run._forward.free} == {planned}
+    assert {ready.program.most for ready in run._forward.free} == {planned}
 
 
 def test_versions_of_packed_kernels_never_come_again():
@@ -333,7 +333,7 @@ def test_predict_while_training():
 
 def test_what_it_says_of_itself():
     run = small().plan_inference((4, *SHAPE))
-    program = run._forward.free[0][0]
+    program = run._forward.free[0].program
     assert run.workspace_nbytes == program.nbytes == program._memory.nbytes
     assert "0 Conv forward" in str(run)
     assert repr(run) == "InferencePlan(x=(4, 8, 8, 2), y=(4, 3), float32)"

@@ -149,7 +149,7 @@ def test_a_program_may_not_use_more_threads_than_its_scratch_is_for():
     with fc.num_threads(8):
         other = Program(run._graph)
         assert other.most == 1
-        assert other.nbytes == run._forward.free[0][0].nbytes
+        assert other.nbytes == run._forward.nbytes
         assert same_bits(run(x), model.infer(x))
 
 

@@ -26,9 +26,26 @@ from numba.extending import intrinsic
 
 from fastconv.engine.emit.values import PTR
 
-__all__ = ["call_overloaded", "choose", "fma", "largest", "load", "load_first", "magnitude",
-           "narrow", "plain", "root", "spread", "store", "store_first", "total",
-           "widen"]  # fmt: skip
+__all__ = [
+    "call_overloaded",
+    "choose",
+    "fma",
+    "largest",
+    "load",
+    "load_bytes",
+    "load_first",
+    "magnitude",
+    "narrow",
+    "plain",
+    "root",
+    "spread",
+    "store",
+    "store_bytes",
+    "store_first",
+    "store_first_bytes",
+    "total",
+    "widen",
+]  # fmt: skip
 
 ARITHMETIC = {
     operator.add: "fadd",
@@ -271,6 +288,48 @@ def narrow(typingctx, a, like):
         return args[0] if kind == a else builder.fptrunc(args[0], context.get_value_type(kind))
 
     return kind(a, like), codegen
+
+
+@intrinsic
+def load_bytes(typingctx, at, like):
+    """Whole numbers of a byte each at address `at`, as a vector like `like`."""
+
+    def codegen(context, builder, signature, args):
+        kind = args[1].type
+        short = ir.VectorType(ir.IntType(8), kind.count)
+        found = builder.load(builder.inttoptr(args[0], PTR), align=1, typ=short)
+        return builder.uitofp(found, kind)
+
+    return like(types.int64, like), codegen
+
+
+@intrinsic
+def store_bytes(typingctx, to, value):
+    """Write the elements of a vector, whole numbers of 0 to 255, to address `to`, a byte each."""
+
+    def codegen(context, builder, signature, args):
+        short = ir.VectorType(ir.IntType(8), args[1].type.count)
+        builder.store(builder.fptoui(args[1], short), builder.inttoptr(args[0], PTR), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, value), codegen
+
+
+@intrinsic
+def store_first_bytes(typingctx, to, count, value):
+    """`store_bytes` of the first `count` elements."""
+
+    def codegen(context, builder, signature, args):
+        to, count, value = args
+        for i in range(value.type.count):
+            wanted = builder.icmp_signed("<", ir.IntType(64)(i), count)
+            with builder.if_then(wanted):
+                one = builder.extract_element(value, ir.IntType(32)(i))
+                at = builder.inttoptr(builder.add(to, ir.IntType(64)(i)), PTR)
+                builder.store(builder.fptoui(one, ir.IntType(8)), at, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, value), codegen
 
 
 def _halved(builder: Any, value: Any, join: Any) -> Any:

@@ -15,7 +15,15 @@ from __future__ import annotations
 
 from fastconv.compiler.inner import inner
 from fastconv.engine import words as s
-from fastconv.engine.emit.memory import add_one, call_sweep, store_word, store_words, word, words
+from fastconv.engine.emit.memory import (
+    add_one,
+    call_entry,
+    call_sweep,
+    store_word,
+    store_words,
+    word,
+    words,
+)
 from fastconv.engine.loops.boxes import (
     box_extent,
     box_of,
@@ -61,6 +69,21 @@ def convolve(call, thread):
                 again = part == laid and word(table, s.PHASES) == 1
                 _phase(call, table, phase, scratch, base, first, begin, part, again)
                 laid = part
+        if word(call, s.FINISH) != 0:
+            box = scratch + word(table, s.AT_TASK) + 8 * s.TASK_WORDS
+            store_words(box, s.BOX_FIRST, first)
+            store_words(box, s.BOX_EXTENT, extent)
+            at, n, _, h, w = _results(table, scratch)
+            store_words(box, s.BOX_RESULT, (at, n, h, w))
+            call_entry(word(call, s.FINISH), word(call, s.FINISH_CALL), box)
+
+
+@inner
+def _results(table, scratch):
+    """Where the results of a box lie that another entry finishes: address, and steps."""
+    _, d, h, w = words(table, s.BOX, 4)
+    line = word(table, s.COLUMNS) * word(table, s.GROUPS) * word(table, s.BYTES)
+    return scratch + word(table, s.AT_RESULT), d * h * w * line, h * w * line, w * line, line
 
 
 @inner
@@ -76,6 +99,9 @@ def _phase(call, table, phase, scratch, base, box, first, extent, again):
         lay_out(rows, extent, steps, repeats)
     view = call + 8 * s.TARGET
     at, sn, sd, sh, sw = words(view, 0, 5)
+    if word(call, s.FINISH) != 0:
+        at, sn, sd, sh, sw = _results(table, scratch)
+        at -= box[0] * sn + box[1] * sd + box[2] * sh + box[3] * sw
     jump_d, jump_h, jump_w = words(table, s.OUT_STEP, 3)
     start_d, start_h, start_w = words(phase, s.PHASE_START, 3)
     at += first[0] * sn + (start_d + first[1] * jump_d) * sd

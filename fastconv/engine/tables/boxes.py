@@ -32,7 +32,7 @@ def cut(m: int, lattice: Lattice, box: Sequence[int]) -> list[int]:
 
 def choose_box(
     m: int, lattice: Lattice, cell_bytes: int, pixel_bytes: int, boxes: int, limit: int = BOX_BYTES,
-    threads: int = 1,
+    threads: int = 1, unit: int = 1,
 ) -> tuple[int, ...]:  # fmt: skip
     """``(n, d, h, w)``: pixels of a box. Whole images, else whole rows, else a piece of one row.
 
@@ -49,6 +49,8 @@ def choose_box(
         Bytes of a box.
     threads : int
         Boxes are made smaller, down to half, where the busiest thread then computes less.
+    unit : int
+        Rows, and pixels of a row, that stay together; it divides all there are.
 
     Examples
     --------
@@ -66,22 +68,23 @@ def choose_box(
         return nbytes <= limit and pixels <= min(BOX_PIXELS, wanted)
 
     box = [m, *count]
-    for axis in range(4):
-        low, high = 1, box[axis]
+    for axis, apart in enumerate((1, 1, unit, unit)):
+        low, high = 1, box[axis] // apart
         while low < high:  # the most that fits; 1 where nothing does, and the next axis is cut
             middle = (low + high + 1) // 2
-            box[axis] = middle
+            box[axis] = middle * apart
             low, high = (middle, high) if fits(box) else (low, middle - 1)
-        box[axis] = low
+        box[axis] = low * apart
         if low > 1 or fits(box):
             break
-    axis_length, outer = (m, *count)[axis], math.prod((m, *count)[:axis])
+    axis_length, outer = (m, *count)[axis] // apart, math.prod((m, *count)[:axis])
 
     def longest(n: int) -> int:
         """What the busiest thread computes, with boxes of `n`."""
         return -(-outer * -(-axis_length // n) // threads) * n
 
     if threads > 1:
-        box[axis] = min(range(box[axis], box[axis] // 2, -1), key=longest)
-    box[axis] = -(-axis_length // -(-axis_length // box[axis]))  # boxes of about equal size
+        low = min(range(low, low // 2, -1), key=longest)
+    # boxes of about equal size
+    box[axis] = -(-axis_length // -(-axis_length // low)) * apart
     return tuple(box)

@@ -27,6 +27,7 @@ from fastconv.engine.tables.tiles import (
     depthwise_tile,
     dot_tile,
     is_depthwise,
+    narrow_lanes,
     pair_tile,
 )
 from fastconv.engine.tables.workspace import lines
@@ -81,6 +82,8 @@ class Choice:
     size: tuple[int, ...]
     tile: Tile
     lattice: Lattice
+
+    behind = 0  # bytes that may be read behind a box of results in scratch
 
     @property
     def panels(self) -> int:
@@ -234,7 +237,8 @@ def _choice(
     else:
         dot = dot_tile(columns, dtype) if groups == 1 else None
         pair = pair_tile(columns, reduce, dtype)
-        tile = dot or pair or dense_tile(g.m * math.prod(size), columns, dtype)
+        lanes = narrow_lanes(columns, dtype)
+        tile = dot or pair or dense_tile(g.m * math.prod(size), columns, dtype, lanes)
     tap, channel, column, group = (step * dtype.itemsize for step in w_steps)
     choice = Choice(
         g,
@@ -310,7 +314,9 @@ def conv_table(choice: Choice, in_place: bool, threads: int) -> Table:
     table.set(s.EVERY, tile.every)
     pixels = math.prod(box)
     offsets = (pixels + tile.rows) * 8
-    starts = lines(s.TASK_WORDS * 8, offsets, offsets, source.nbytes, pixels * columns * size)
+    results = pixels * columns * size + choice.behind
+    task = (s.TASK_WORDS + s.BOX_WORDS) * 8
+    starts = lines(task, offsets, offsets, source.nbytes, results)
     table.set(s.AT_TASK, *starts[:5])
     table.set(s.SCRATCH_BYTES, starts[-1])
     _set_phases(table, choice, source)

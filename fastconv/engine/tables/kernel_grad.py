@@ -17,7 +17,14 @@ from fastconv.engine.emit.kinds import TWIN
 from fastconv.engine.tables.boxes import choose_box, cut
 from fastconv.engine.tables.lattice import Lattice, Phase, forward_lattice
 from fastconv.engine.tables.table import Source, Table
-from fastconv.engine.tables.tiles import Tile, dense_tile, depthwise_tile, is_depthwise, twin_tile
+from fastconv.engine.tables.tiles import (
+    Tile,
+    dense_tile,
+    depthwise_tile,
+    is_depthwise,
+    narrow_lanes,
+    twin_tile,
+)
 from fastconv.engine.tables.workspace import lines
 from fastconv.geometry import Geometry
 
@@ -70,6 +77,9 @@ class KernelChoice:
     lattice : Lattice
         Which cells of x meet which pixels of dy.
     tile : Tile
+    cut_for : Tile
+        The tile by which the sum over pixels is cut: of whole vectors, so that its order does not
+        depend on whether they are narrow.
     """
 
     g: Geometry
@@ -82,6 +92,7 @@ class KernelChoice:
     reduce: int
     lattice: Lattice
     tile: Tile
+    cut_for: Tile
 
     @property
     def size(self) -> int:
@@ -103,10 +114,15 @@ class KernelChoice:
         """Bytes of a part of the result."""
         return self.groups * self.part_rows * self.panels * self.tile.columns * self.size
 
+    @cached_property
+    def uncut(self) -> KernelChoice:
+        """The choice of the tile by which sums are cut."""
+        return replace(self, tile=self.cut_for)
+
     @property
     def halved(self) -> bool:
         """Whether two parts would be too large: columns and rows are shared among threads then."""
-        return 2 * self.part_bytes > PARTS_BYTES and self.groups == 1
+        return 2 * self.uncut.part_bytes > PARTS_BYTES and self.groups == 1
 
     @property
     def column_groups(self) -> int:
@@ -147,13 +163,14 @@ class KernelChoice:
     def box(self) -> tuple[int, ...]:
         """``(n, d, h, w)``: pixels of a box."""
         cell_bytes = -(-self.row_channels // self.block) * self.block * self.size
-        return choose_box(self.g.m, self.lattice, cell_bytes, self.dy_bytes, BOXES, BOX_BYTES)
+        dy_bytes = self.uncut.dy_bytes
+        return choose_box(self.g.m, self.lattice, cell_bytes, dy_bytes, BOXES, BOX_BYTES)
 
     @cached_property
     def parts(self) -> int:
         """Into how many parts the sum over pixels is split: by the shape alone."""
         boxes = math.prod(cut(self.g.m, self.lattice, self.box))
-        return max(1, min(PARTS, boxes, PARTS_BYTES // self.part_bytes))
+        return max(1, min(PARTS, boxes, PARTS_BYTES // self.uncut.part_bytes))
 
     @cached_property
     def shared_nbytes(self) -> int:
@@ -221,13 +238,18 @@ def kernel_choice(g: Geometry, dtype: np.dtype) -> KernelChoice:
     sizes = (1, g.T, g.C, 1) if depthwise else (g.G, g.K, g.F // g.G, g.C // g.G)
     groups, k, columns, reduce = sizes
     dense = depthwise_tile(g.C, dtype) if depthwise else dense_tile(k, columns, dtype)
-    choice = KernelChoice(g, dtype, depthwise, split, groups, k, columns, reduce, lattice, dense)
-    twin = None if depthwise else twin_tile(columns, dtype)
+    choice = KernelChoice(
+        g, dtype, depthwise, split, groups, k, columns, reduce, lattice, dense, dense
+    )
+    if depthwise:
+        return choice
+    lanes = narrow_lanes(columns, dtype)
+    twin = twin_tile(columns, dtype)
     if twin is not None:
-        narrow = replace(choice, tile=twin)
-        if narrow.parts > 1:  # else there is no room for the rows of no element
-            return narrow
-    return choice
+        few = replace(choice, tile=replace(twin, lanes=lanes), cut_for=twin)
+        if few.parts > 1:  # else there is no room for the rows of no element
+            return few
+    return replace(choice, tile=dense_tile(k, columns, dtype, lanes))
 
 
 def _lattice(g: Geometry, depthwise: bool) -> tuple[Lattice, bool]:
