@@ -31,6 +31,7 @@ from fastconv.engine.loops import (
 from fastconv.engine.loops.bias_grad import bias_grad
 from fastconv.engine.loops.fill import fill_rows
 from fastconv.engine.loops.image_means import image_means
+from fastconv.engine.loops.rmsprop import rmsprop
 from fastconv.engine.loops.sweep import sweep
 from fastconv.engine.tables.tiles import Tile, cpu_lanes, dense_tile
 from fastconv.threads import building
@@ -133,6 +134,7 @@ LOOPS = {
     "mean_squared_error": losses.mean_squared_error,
     "sgd": optimizers.sgd,
     "adam": optimizers.adam,
+    "rmsprop": rmsprop,
 }
 
 

@@ -36,7 +36,7 @@ def loop_works(address: int, name: str, dtype: np.dtype) -> bool:
         return _each_works(address, name, dtype)
     if name in OTHERS:
         return OTHERS[name](address, dtype)
-    if name in ("sgd", "adam"):
+    if name in ("sgd", "adam", "rmsprop"):
         return _update_works(address, name, dtype)
     if name.startswith("norm"):
         # rows of one pixel, and rows of several with a rest
@@ -177,6 +177,15 @@ def _update_works(address: int, name: str, dtype: np.dtype) -> bool:
             np.array_equal(v, w - (4 + w / 2) / 4 - (8 + w / 2) / 8)
             and np.array_equal(f, 8 + w / 2)
             for v, f, w in zip(value, first, start, strict=True)
+        )
+    if name == "rmsprop":
+        # square = 16 / 4 + 16 * 3 / 4 = 16; 4 / (4 + 4) = 1 / 2; velocity = 16 / 2 + 1 / 2
+        scalars = np.array([2.0, 0.25, 0.75, 4.0, 0.5, 0.0])
+        of = optimizers.pieces(value, grad, [second, [q.copy() for q in second]])
+        perform(optimizers.update_call(address, of, scalars))
+        return all(
+            np.array_equal(v, np.arange(v.size) - 17.0) and (q == 16).all()
+            for v, q in zip(value, second, strict=True)
         )
     # mean = 8 / 2 + 4 / 2 = 6; square = 16 * 3 / 4 + 16 / 4 = 16; w / 2 - 6 / (4 / 2 + 1) * 2
     scalars = np.array([0.5, 0.5, 0.75, 0.25, 0.5, 1.0, 2.0, 0.5])

@@ -70,9 +70,10 @@ def _share_memory(arrays: Sequence[np.ndarray]) -> bool:
 
 
 def update_call(entry: int, of: Pieces, scalars: np.ndarray) -> Call:
-    """A step, by the entry of "sgd" or "adam".
+    """A step, by the entry of "sgd", "adam" or "rmsprop".
 
-    The doubles `scalars` (``words.SGD_LR`` and ``words.ADAM_KEEP1`` on) are read at each call.
+    The doubles `scalars` (``words.SGD_LR``, ``words.ADAM_KEEP1``, ``words.RMS_LR`` on) are read at
+    each call.
     """
     size = of.dtype.itemsize
     words = (size, address_of(of.table), of.items, address_of(scalars))

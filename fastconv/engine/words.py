@@ -294,6 +294,7 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     ADAM_DECAY,  # 1 - lr * weight_decay
     ADAM_SCALARS,
 ) = range(9)
+RMS_LR, RMS_KEEP, RMS_NEW, RMS_EPSILON, RMS_MOMENTUM, RMS_DECAY, RMS_SCALARS = range(7)
 
 # ------------------------------------------------------------------------- an elementwise call
 (

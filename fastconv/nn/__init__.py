@@ -19,30 +19,44 @@ Examples
 """
 
 from fastconv.nn.activations import Dropout, ReLU, Sigmoid, Tanh, sigmoid
+from fastconv.nn.averages import ParameterAverage
 from fastconv.nn.base import Layer, Parameter
 from fastconv.nn.checkpoint import Checkpoint, load_checkpoint, previous_path, save_checkpoint
 from fastconv.nn.container import Residual, Sequential, evaluating
 from fastconv.nn.conv import Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten
-from fastconv.nn.history import EarlyStopping, ExponentialDecay, FitState, History
+from fastconv.nn.history import EarlyStopping, FitState, History
 from fastconv.nn.inference import InferencePlan
+from fastconv.nn.logs import CSVLog, TensorBoard
 from fastconv.nn.losses import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fastconv.nn.normalisation import BatchNorm
-from fastconv.nn.optimizers import SGD, Adam, Optimizer
+from fastconv.nn.optimizer import Optimizer
+from fastconv.nn.optimizers import SGD, Adam, AdamW, RMSprop
 from fastconv.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
 from fastconv.nn.registry import register
+from fastconv.nn.schedules import (
+    CosineDecay,
+    ExponentialDecay,
+    OneCycle,
+    ReduceOnPlateau,
+    Schedule,
+    StepDecay,
+)
 from fastconv.nn.step import StepPlan, plan_step
 from fastconv.nn.training import evaluate, fit, train_step
 
 __all__ = [
     "SGD",
     "Adam",
+    "AdamW",
     "AvgPool",
     "BatchNorm",
     "BinaryCrossEntropy",
+    "CSVLog",
     "Checkpoint",
     "Conv",
     "ConvTranspose",
+    "CosineDecay",
     "Dense",
     "Dropout",
     "EarlyStopping",
@@ -56,15 +70,22 @@ __all__ = [
     "Loss",
     "MaxPool",
     "MeanSquaredError",
+    "OneCycle",
     "Optimizer",
     "Parameter",
+    "ParameterAverage",
+    "RMSprop",
     "ReLU",
+    "ReduceOnPlateau",
     "Residual",
+    "Schedule",
     "Sequential",
     "Sigmoid",
     "SoftmaxCrossEntropy",
+    "StepDecay",
     "StepPlan",
     "Tanh",
+    "TensorBoard",
     "evaluate",
     "evaluating",
     "fit",

@@ -10,14 +10,14 @@ from fastconv.nn.base import Layer
 from fastconv.nn.checks import cut
 from fastconv.nn.describe import PYTHON, describe, describe_object, full_name, without_defaults
 from fastconv.nn.history import FitState
-from fastconv.nn.optimizers import Optimizer
+from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.registry import registered
 
 # Attributes that every layer, loss and optimizer has: state of the run, or described otherwise.
 OF_LAYERS = {"training", "output_shape", "_ops", "_parameters", "_buffers", "_generators"}
 OF_LAYERS |= {"_unseeded", "_cache", "_programs", "_written"}
 OF_LOSSES = {"_dz", "_written"}
-OF_OPTIMIZERS = {"parameters", "lr", "settings", "steps", "_slots", "_update"}
+OF_OPTIMIZERS = {"parameters", "groups", "lr", "settings", "steps", "_slots", "_update"}
 SHOWN = 75  # characters of one value in a message
 
 
@@ -96,6 +96,11 @@ def optimizer_identity(optimizer: Any, model: Layer) -> dict[str, Any]:
     paths = {id(parameter): path for path, parameter in model.named_parameters().items()}
     moved = [paths[id(parameter)] for parameter in optimizer.parameters]
     found["parameters"] = "all" if moved == list(paths.values()) else moved
+    if groups := getattr(optimizer, "groups", ()):
+        found["groups"] = [
+            {"parameters": [paths[id(p)] for p in group.parameters], **group.settings}
+            for group in groups
+        ]
     leave_out = OF_OPTIMIZERS | set(found)
     if not isinstance(optimizer, Optimizer) or type(optimizer).state is not Optimizer.state:
         # What it saves itself moves with every step.

@@ -20,7 +20,7 @@ from fastconv.nn.checks import Array, check_array, positive_int, quiet
 from fastconv.nn.fit_arguments import check_loss, check_model, check_optimizer
 from fastconv.nn.losses import Loss
 from fastconv.nn.lowering import Labels, lowered
-from fastconv.nn.optimizers import Optimizer
+from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.programs import KEPT, dtype_of, images_shape, kept, new_program, programs, table
 from fastconv.program.graph import Graph, Timing
 

@@ -14,15 +14,19 @@ import numpy as np
 
 from fastconv.nn import fit_arguments as arguments
 from fastconv.nn import identity, trial
+from fastconv.nn.averages import ParameterAverage, averaged
 from fastconv.nn.base import Layer
+from fastconv.nn.best import BestModel, held_out
 from fastconv.nn.checkpoint import Checkpoint, capture, load_checkpoint, restore, save_checkpoint
 from fastconv.nn.checks import LONGEST, Array, cut, positive_int, quiet
+from fastconv.nn.clipping import clipped, limit
 from fastconv.nn.container import Sequential, predict
 from fastconv.nn.describe import describe, fingerprint
 from fastconv.nn.history import EarlyStopping, FitState, History
 from fastconv.nn.losses import Loss
 from fastconv.nn.normalisation import OneValueError
-from fastconv.nn.optimizers import Optimizer
+from fastconv.nn.optimizer import Optimizer
+from fastconv.nn.progress import progress_of
 from fastconv.nn.step import forget, step_of
 from fastconv.nn.stopping import Stopper
 
@@ -139,6 +143,11 @@ def fit(
     callbacks: Iterable[Any] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    verbose: bool | int | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    validation_fraction: float | None = None,
+    best_checkpoint: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train a model.
 
@@ -168,7 +177,9 @@ def fit(
     callbacks : iterable of objects
         Any of the methods on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end, on_fit_end,
         each called with the `FitState`. One that influences the training should have a method
-        `settings()`, which a resumed run compares, and no state of its own.
+        `settings()`, which a resumed run compares; what it learns on the way goes into checkpoints
+        if it has `state()`, a dictionary of arrays, and `load_state(state)`, which is called before
+        on_fit_begin of a resumed run.
     checkpoint : path, optional
         Written before the first epoch and after every one (after on_epoch_end).
     resume : bool
@@ -176,6 +187,20 @@ def fit(
         `epochs` may be larger than it was; everything else must be equal: data, layers, loss,
         optimizer and `augment`, by class, attributes and (of functions, and of classes of your
         own) code. An object with a method `settings()` is compared by what that returns.
+    verbose : bool or int, optional
+        Progress on standard error: True or 1 is a bar, or a line an epoch where there is no
+        terminal; 2 is a line an epoch; None, False and 0 are silent.
+    clip_norm : float, optional
+        Where the root of the sum of all gradients' squares is larger, they are scaled down to it
+        before the optimizer's step.
+    clip_value : float, optional
+        Elements of the gradients beyond it, up or down, become it (before `clip_norm`).
+    validation_fraction : float, optional
+        Share of the images, drawn by `seed`, that is held out as validation data.
+    best_checkpoint : path, optional
+        The model is saved there after every epoch that is better than all before, by val_loss
+        (loss without validation data) or the `monitor` of `early_stopping`; `Sequential.load`
+        reads it.
 
     Returns
     -------
@@ -206,11 +231,15 @@ def fit(
     arguments.check_model(model)
     options = {"batch_size": batch_size, "shuffle": bool(shuffle), "seed": seed}
     run = _Run(model, loss, optimizer, x, y, epochs, options)
+    run.clip(clip_norm, clip_value)
+    if validation_fraction is not None:
+        validation = run.hold_out(validation_fraction, validation)
     run.prepare(validation, augment, early_stopping, callbacks)
+    run.watch(verbose, best_checkpoint)
     try:
         return run.train(checkpoint, resume)
     finally:
-        run.set_modes()
+        run.close()
 
 
 class _Run:
@@ -240,6 +269,41 @@ class _Run:
         self.generator = np.random.default_rng(self.seed)
         self.modes = [(layer, layer.training) for _, layer in model.walk()]
         self.written: trial.Written = {}
+
+    def clip(self, clip_norm: float | None, clip_value: float | None) -> None:
+        """Check and keep the limits of the gradients."""
+        self.limits = {
+            "clip_norm": limit("clip_norm", clip_norm),
+            "clip_value": limit("clip_value", clip_value),
+        }
+        self.stepper = clipped(self.optimizer, **self.limits)
+
+    def hold_out(self, fraction: float, validation: Any) -> tuple[Array, Array]:
+        """Take a share of the images away, as validation data."""
+        if validation is not None:
+            raise ValueError("validation_fraction: validation is given, too; one of them is needed")
+        train, held = held_out(fraction, len(self.x), self.seed)
+        pair = self.x[held], self.y[held]
+        self.x, self.y = self.x[train], self.y[train]
+        self.state.images = len(self.x)
+        self.state.steps_per_epoch = -(-len(self.x) // self.batch_size)
+        return pair
+
+    def watch(self, verbose: Any, best_checkpoint: Any) -> None:
+        """Check and keep what only looks on."""
+        self.best = None
+        if best_checkpoint is not None:
+            validated = self.validation is not None
+            self.best = BestModel(best_checkpoint, self.model, self.stopper.rule, validated)
+        self.progress = progress_of(verbose)
+        if self.progress is not None:
+            self.callbacks.append(self.progress)
+
+    def close(self) -> None:
+        """Leave the layers' modes and the terminal as they were when `fit` began."""
+        self.set_modes()
+        if self.progress is not None:
+            self.progress.close()
 
     def prepare(
         self,
@@ -316,6 +380,9 @@ class _Run:
             raise
         finally:
             forget(self.model)  # the memory of its steps
+        for callback in self.callbacks:
+            if isinstance(callback, ParameterAverage):
+                callback.use(self.model)
         self.stopper.finish()
         self._call("on_fit_end")
         return state.history
@@ -332,16 +399,23 @@ class _Run:
         self._batches()
         seconds = time.perf_counter() - start
         row = {"epoch": state.epoch, **state.metrics, "val_loss": None, "val_accuracy": None}
+        row |= {"lr": self.optimizer.lr, "seconds": seconds}
+        row["images_per_second"] = state.images / max(seconds, 1e-9)
+        with averaged(self.callbacks, self.model):
+            self._judge(row)
+        state.metrics = row
+        state.history.epochs.append(row)
+        self.due = self.checkpoint is not None
+
+    def _judge(self, row: dict[str, Any]) -> None:
+        """Validate, and let early stopping and the best model's file see the epoch's figures."""
         if self.validation is not None:
             size = max(self.batch_size, 256)
             found = evaluate(self.model, self.loss, *self.validation, size)
             row["val_loss"], row["val_accuracy"] = found
-        row |= {"lr": self.optimizer.lr, "seconds": seconds}
-        row["images_per_second"] = state.images / max(seconds, 1e-9)
-        state.metrics = row
         self.stopper.update(row)
-        state.history.epochs.append(row)
-        self.due = self.checkpoint is not None
+        if self.best is not None:
+            self.best.update(row, self.state.history.epochs)
 
     def _batches(self) -> None:
         state = self.state
@@ -355,7 +429,7 @@ class _Run:
                 x = self.augment(x, self.generator)
             if not self.tried:
                 self._try_augmented(x, y)
-            value, z = train_step(self.model, self.loss, self.optimizer, x, y)
+            value, z = train_step(self.model, self.loss, self.stepper, x, y)
             state.step += 1
             if not math.isfinite(value):
                 raise FloatingPointError(
@@ -406,12 +480,27 @@ class _Run:
             "augment": describe(self.augment, model),
             "early_stopping": describe(self.stopper.rule, model),
             "callbacks": [describe(callback, model) for callback in self._comparable()],
+            **self.limits,
         }
         return identity.as_json(settings)
 
     def _comparable(self) -> list[Any]:
         """Callbacks with `settings()`; the others only look on: a progress bar may come and go."""
         return [c for c in self.callbacks if callable(getattr(c, "settings", None))]
+
+    def _with_state(self) -> dict[str, Any]:
+        """Callbacks that learn on the way, by the prefix of their arrays in a checkpoint."""
+        found = {f"callback{i}/": callback for i, callback in enumerate(self._comparable())}
+        return {k: c for k, c in found.items() if hasattr(c, "state") and hasattr(c, "load_state")}
+
+    def _callback_arrays(self) -> dict[str, Array]:
+        if not self.state.epoch:  # they begin with on_fit_begin
+            return {}
+        return {
+            f"{prefix}{name}": np.asarray(array)
+            for prefix, callback in self._with_state().items()
+            for name, array in callback.state().items()
+        }
 
     def _save_if_due(self) -> None:
         if not self.due:
@@ -424,7 +513,7 @@ class _Run:
             history=self.state.history.epochs,
             random=random,
             stopping=self.stopper.state(),
-            arrays=arrays | self.stopper.arrays(),
+            arrays=arrays | self.stopper.arrays() | self._callback_arrays(),
         )
         save_checkpoint(self.checkpoint, found)
         self.due = False
@@ -444,5 +533,9 @@ class _Run:
             raise ValueError(cut(text, LONGEST))
         restore(found, self.model, self.optimizer, self.generator)
         self.stopper.load(found.stopping, found.arrays)
+        for prefix, callback in self._with_state().items() if found.epoch else ():
+            arrays = {k.removeprefix(prefix): a for k, a in found.arrays.items()
+                      if k.startswith(prefix)}  # fmt: skip
+            callback.load_state(arrays)
         self.state.epoch = found.epoch
         self.state.history.epochs[:] = found.history

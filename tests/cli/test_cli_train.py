@@ -14,7 +14,7 @@ import pytest
 
 from fastconv import nn
 from fastconv.cli import main
-from fastconv.cli.progress import Progress
+from fastconv.nn.progress import Progress
 from fastconv.cli.training.report import worst_mistakes
 from fastconv.cli.training.setup import prepare
 from fastconv.examples import RECIPES

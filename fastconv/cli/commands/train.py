@@ -9,9 +9,9 @@ from typing import Any
 
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, command_line, one_line
 from fastconv.cli.parser import Parser, positive_int, rate, seed
-from fastconv.cli.progress import Progress
 from fastconv.cli.training.setup import DEFAULT_OUT, Files, Setup, make_folder, prepare, shown
 from fastconv.examples import RECIPES
+from fastconv.nn.progress import Progress
 
 
 def add(parser: Parser) -> None:
