@@ -25,10 +25,17 @@ from fastconv.nn.checkpoint import Checkpoint, load_checkpoint, previous_path, s
 from fastconv.nn.container import Residual, Sequential, evaluating
 from fastconv.nn.conv import Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten
+from fastconv.nn.focal import FocalLoss
 from fastconv.nn.history import EarlyStopping, FitState, History
 from fastconv.nn.inference import InferencePlan
 from fastconv.nn.logs import CSVLog, TensorBoard
-from fastconv.nn.losses import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fastconv.nn.loss import Loss
+from fastconv.nn.losses import (
+    BinaryCrossEntropy,
+    Huber,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+)
 from fastconv.nn.normalisation import BatchNorm
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.optimizers import SGD, Adam, AdamW, RMSprop
@@ -63,8 +70,10 @@ __all__ = [
     "ExponentialDecay",
     "FitState",
     "Flatten",
+    "FocalLoss",
     "GlobalAvgPool",
     "History",
+    "Huber",
     "InferencePlan",
     "Layer",
     "Loss",

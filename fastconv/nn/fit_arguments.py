@@ -12,7 +12,7 @@ import numpy as np
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, as_array, check_array, positive_int, shown
 from fastconv.nn.history import EarlyStopping
-from fastconv.nn.losses import Loss
+from fastconv.nn.loss import Loss
 
 HOOKS = ("on_fit_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_fit_end")
 # Names as close as this to a hook's, without underscores, were meant to be one: epoch_end; and, if

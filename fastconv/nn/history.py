@@ -10,7 +10,7 @@ from fastconv.nn.base import Layer
 from fastconv.nn.checks import positive_int, real_number
 
 if TYPE_CHECKING:
-    from fastconv.nn.losses import Loss
+    from fastconv.nn.loss import Loss
     from fastconv.nn.optimizer import Optimizer
 
 Row = dict[str, float | None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from inspect import signature
 from typing import Any
 
 from fastconv.nn.base import Layer
@@ -77,7 +78,11 @@ def loss_identity(loss: Any, model: Layer, written: dict[int, set[str]]) -> dict
     >>> loss_identity(MeanSquaredError(), Flatten(), {})
     {'class': 'fastconv.MeanSquaredError'}
     """
-    return describe_object(loss, model, OF_LOSSES | written.get(id(loss), set()))
+    leave_out = OF_LOSSES | written.get(id(loss), set())
+    if type(loss).__module__.startswith("fastconv."):  # later versions may add arguments
+        given = {name: vars(loss)[name] for name in signature(type(loss)).parameters}
+        leave_out |= given.keys() - without_defaults(type(loss), given).keys()
+    return describe_object(loss, model, leave_out)
 
 
 def optimizer_identity(optimizer: Any, model: Layer) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastconv.nn import fit_arguments as arguments
 from fastconv.nn import identity, trial
@@ -23,7 +24,7 @@ from fastconv.nn.clipping import clipped, limit
 from fastconv.nn.container import Sequential, predict
 from fastconv.nn.describe import describe, fingerprint
 from fastconv.nn.history import EarlyStopping, FitState, History
-from fastconv.nn.losses import Loss
+from fastconv.nn.loss import Loss, labels_form
 from fastconv.nn.normalisation import OneValueError
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.progress import progress_of
@@ -35,8 +36,9 @@ Augment = Callable[[Array, np.random.Generator], Array]
 
 @quiet
 def train_step(
-    model: Layer, loss: Loss, optimizer: Optimizer, x: Array, y: Array
-) -> tuple[float, Array]:
+    model: Layer, loss: Loss, optimizer: Optimizer, x: Array, y: Array,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[float, Array]:  # fmt: skip
     """One step on one batch: forward, loss, backward, update.
 
     Parameters
@@ -45,6 +47,8 @@ def train_step(
         As in `fit`.
     x, y : ndarray (m, ...)
         Images and labels of the batch.
+    sample_weight : array (m,), optional
+        How much each image counts, as in the loss's `forward`.
 
     Returns
     -------
@@ -69,10 +73,12 @@ def train_step(
     """
     step = step_of(model, loss, optimizer, x)
     if step is not None:
-        value, z = step(x, y)
+        value, z = step(x, y, sample_weight)
         return value, z.copy()
     z = model.forward(x)
-    value = loss.forward(z, y)
+    labels_form(loss, z.shape, y, sample_weight)  # raises where the loss takes no weights
+    weights = () if sample_weight is None else (sample_weight,)
+    value = loss.forward(z, y, *weights)
     if math.isfinite(value):
         model.backward_parameters(loss.backward())
         optimizer.step()
@@ -421,7 +427,7 @@ class _Run:
         state = self.state
         m = state.images
         order = self.generator.permutation(m) if self.shuffle else np.arange(m)
-        loss_sum, correct_sum = 0.0, 0
+        loss_sum, correct_sum = 0.0, 0.0
         for start in range(0, m, self.batch_size):
             chosen = order[start : start + self.batch_size]
             x, y = self.x[chosen], self.y[chosen]
