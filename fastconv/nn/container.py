@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Literal
@@ -20,10 +20,13 @@ from fastconv.nn.checks import (
     quiet,
     shown,
 )
+from fastconv.nn.feed import Preparation, images_of
 from fastconv.nn.inference import InferencePlan, forward_of, plan_inference
 from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu, wants_gradient
 from fastconv.nn.onnx import layers as onnx
+from fastconv.nn.programs import dtype_of
 from fastconv.nn.registry import built, described, register
+from fastconv.nn.sources import Data
 from fastconv.nn.storage import load_model, save_model
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import each
@@ -200,8 +203,19 @@ class Sequential(Layer):
             found.append(dy)
         return found[::-1]
 
-    def predict(self, x: Array, batch_size: int = 256) -> Array:
+    def predict(
+        self,
+        x: Data,
+        batch_size: int = 256,
+        *,
+        scale: float | None = None,
+        transform: Callable[[Array], Array] | None = None,
+    ) -> Array:
         """Outputs for `x` (m, ...) in evaluation mode, `batch_size` images at a time.
+
+        `x` is an array, or what is read like one, a few batches at a time: `np.memmap`, arrays of
+        zarr and h5py, a folder that is read lazily; or an iterable of batches, of images alone or
+        pairs whose labels are left out. `scale` and `transform` are those of `fit`.
 
         Nothing of the model changes (see `Layer.infer`): several threads may predict at once, and
         `backward` still belongs to the last `forward`.
@@ -211,7 +225,7 @@ class Sequential(Layer):
         ValueError, TypeError
             Naming the argument, and the layer where the images do not fit.
         """
-        return predict(self, x, batch_size)
+        return predict(self, x, batch_size, scale=scale, transform=transform)
 
     def plan_inference(self, x_shape: Sequence[int]) -> InferencePlan:
         """Prepare `predict` for batches of one shape, with the weights as they are now.
@@ -453,7 +467,14 @@ class Residual(Layer):
 
 
 @quiet
-def predict(model: Layer, x: Array, batch_size: int = 256) -> Array:
+def predict(
+    model: Layer,
+    x: Data,
+    batch_size: int = 256,
+    *,
+    scale: float | None = None,
+    transform: Callable[[Array], Array] | None = None,
+) -> Array:
     """Outputs of any layer for `x`; see `Sequential.predict`.
 
     Examples
@@ -463,21 +484,22 @@ def predict(model: Layer, x: Array, batch_size: int = 256) -> Array:
     (3, 4)
     """
     batch_size = positive_int("batch_size", batch_size)
-    check_array("x", x)
-    if x.ndim < 1:
-        raise ValueError(f"x: images (m, ...) are needed, got shape {x.shape}")
-    starts = range(0, max(len(x), 1), batch_size)  # one empty batch where m = 0
-    batches = [x[i : i + batch_size] for i in starts]
-    forwards = [forward_of(model, batch) for batch in (batches[0], batches[-1])]
-    first, last = forwards
-    if first is None or last is None:
-        run = runner(model)
-        return np.concatenate([run(batch) for batch in batches])
-    y: Array = np.empty((len(x), *first.y.shape[1:]), first.y.dtype)
-    for i, batch in zip(starts, batches, strict=True):
-        forward = first if len(batch) == len(batches[0]) else last
-        forward.run(batch, y[i : i + len(batch)])
-    return y
+    batches = images_of(x, batch_size, Preparation(scale, transform, dtype_of(model)))
+    found: list[Array] = []
+    shape: tuple[int, ...] = ()
+    forward, run = None, runner(model)
+    for batch in batches:
+        if batch.shape != shape:
+            shape, forward = batch.shape, forward_of(model, batch)
+        if forward is None:
+            found.append(run(batch))
+        else:
+            y: Array = np.empty((len(batch), *forward.y.shape[1:]), forward.y.dtype)
+            forward.run(batch, y)
+            found.append(y)
+    if not found:
+        raise ValueError("x: it has no batch")
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 @contextmanager

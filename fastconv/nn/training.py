@@ -6,7 +6,9 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,21 @@ from fastconv.nn.checkpoint import Checkpoint, capture, load_checkpoint, restore
 from fastconv.nn.checks import LONGEST, Array, cut, positive_int, quiet
 from fastconv.nn.clipping import clipped, limit
 from fastconv.nn.container import Sequential, predict
-from fastconv.nn.describe import describe, fingerprint
+from fastconv.nn.describe import describe
+from fastconv.nn.feed import Batch, Batches, Feed, Preparation, feed_of
 from fastconv.nn.history import EarlyStopping, FitState, History
 from fastconv.nn.loss import Loss, labels_form
 from fastconv.nn.normalisation import OneValueError
 from fastconv.nn.optimizer import Optimizer
+from fastconv.nn.programs import dtype_of
 from fastconv.nn.progress import progress_of
+from fastconv.nn.sources import Data
 from fastconv.nn.step import forget, step_of
 from fastconv.nn.stopping import Stopper
+from fastconv.nn.weighting import Weights
 
-Augment = Callable[[Array, np.random.Generator], Array]
+Augment = Callable[..., Any]
+Transform = Callable[[Array], Array]
 
 
 @quiet
@@ -87,7 +94,14 @@ def train_step(
 
 @quiet
 def evaluate(
-    model: Sequential, loss: Loss, x: Array, y: Array, batch_size: int = 256
+    model: Sequential,
+    loss: Loss,
+    x: Data,
+    y: Data | None = None,
+    batch_size: int = 256,
+    *,
+    scale: float | None = None,
+    transform: Transform | None = None,
 ) -> tuple[float, float | None]:
     """Loss and accuracy (None where the loss has none) on data, in evaluation mode.
 
@@ -97,10 +111,13 @@ def evaluate(
     ----------
     model, loss
         As in `fit`.
-    x, y : ndarray (m, ...)
-        Images and labels.
+    x, y : ndarray (m, ...), or read like one
+        Images and labels; or an iterable of batches (x, y), and None. Images are read a few
+        batches at a time, the network's outputs for all of them are kept.
     batch_size : int
         How many images go through the network at a time.
+    scale, transform
+        As in `fit`.
 
     Returns
     -------
@@ -122,13 +139,32 @@ def evaluate(
     """
     arguments.check_model(model)
     arguments.check_loss(loss)
-    x, y = arguments.check_data("x", "y", x, y)
-    whole = isinstance(model, Sequential)
-    z = model.predict(x, batch_size) if whole else predict(model, x, batch_size)
+    batch_size = positive_int("batch_size", batch_size)
+    prepare = Preparation(scale, transform, dtype_of(model))
+    return _evaluated(model, loss, feed_of(("x", "y"), x, y, batch_size, 1, prepare))
+
+
+def _evaluated(model: Layer, loss: Loss, feed: Feed) -> tuple[float, float | None]:
+    z, y = _outputs(model, feed)
     loss = copy.copy(loss)  # its forward keeps what backward needs: in the copy
     correct = loss.correct(z, y)
     value = loss.forward(z, y)
     return value, None if correct is None else correct / len(z)
+
+
+def _outputs(model: Layer, feed: Feed) -> tuple[Array, Array]:
+    """The network's outputs for all images of a feed, and their labels."""
+    run = model.predict if isinstance(model, Sequential) else partial(predict, model)
+    if isinstance(feed, Batches):
+        made = feed.prepare
+        options = {"scale": made.scale, "transform": made.transform} if made.active else {}
+        return run(feed.x.given, feed.batch_size, **options), feed.y.whole()
+    pairs = []
+    with closing(feed.epoch(1, None, None, False)) as batches:
+        for x, y, _ in batches:
+            pairs.append((run(x), y))
+    z, labels = zip(*pairs, strict=True)
+    return np.concatenate(z), np.concatenate(labels)
 
 
 @quiet
@@ -136,20 +172,24 @@ def fit(
     model: Sequential,
     loss: Loss,
     optimizer: Optimizer,
-    x: Array,
-    y: Array,
+    x: Data,
+    y: Data | None = None,
     *,
     epochs: int = 10,
     batch_size: int = 32,
-    validation: tuple[Array, Array] | None = None,
+    validation: tuple[Data, Data] | Iterable[Any] | None = None,
     shuffle: bool = True,
     seed: int = 0,
+    scale: float | None = None,
+    transform: Transform | None = None,
     augment: Augment | None = None,
     early_stopping: EarlyStopping | int | None = None,
     callbacks: Iterable[Any] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     verbose: bool | int | None = None,
+    class_weight: Mapping[int, float] | Sequence[float] | Array | None = None,
+    sample_weight: ArrayLike | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     validation_fraction: float | None = None,
@@ -163,21 +203,32 @@ def fit(
         The optimizer must hold the model's parameters. Layers that are in evaluation mode stay in
         it: ``model.layers[1].eval()`` freezes the statistics of a BatchNorm, or switches a Dropout
         off. A model that is in evaluation mode as a whole is an error.
-    x : ndarray (m, ...)
-        Images of the model's dtype.
-    y : ndarray (m,) or (m, ...)
+    x : ndarray (m, ...), or read like one
+        Images of the model's dtype; of another one with `scale` or `transform`. Whatever has
+        ``shape``, ``dtype`` and ``[...]`` is read as needed, a few batches at a time: `np.memmap`,
+        arrays of zarr and h5py, a folder that is read lazily. In files of chunks, chunks of few
+        images are read fastest in random order. Or an iterable of batches (x, y), then without
+        `y`; it is iterated once an epoch, in its own order and sizes, and a method
+        ``set_epoch(epoch)`` of it is called before.
+    y : ndarray (m,) or (m, ...), or read like one
         Labels as the loss wants them.
     epochs, batch_size : int
         The last batch of an epoch may be smaller.
     validation : (x, y), optional
-        Evaluated after each epoch.
+        Evaluated after each epoch. Or an iterable of batches that is no list or tuple.
     shuffle : bool
         Whether each epoch takes the images in a new random order.
     seed : int
         Seed of the order, of `augment` and of the layers that were made without a seed (Dropout).
         The same seed, data and model give the same weights, bit for bit.
+    scale : float, optional
+        Images are converted to the model's dtype and multiplied by it: 1/255 for bytes.
+    transform : callable, optional
+        ``transform(x) -> x`` of each batch, after `scale`, also of `validation`: floats come back.
     augment : callable, optional
-        `augment(x, rng) -> x` for each training batch.
+        ``augment(x, rng) -> x`` for each training batch; one with a true attribute `mixes_labels`
+        is called as ``augment(x, rng, y) -> x, y``. Reading, `transform` and `augment` run in a
+        thread of their own, up to three batches ahead of the training.
     early_stopping : EarlyStopping or int, optional
         An int is the patience.
     callbacks : iterable of objects
@@ -190,12 +241,19 @@ def fit(
         Written before the first epoch and after every one (after on_epoch_end).
     resume : bool
         Continue from `checkpoint`. The result is bit for bit that of an uninterrupted run.
-        `epochs` may be larger than it was; everything else must be equal: data, layers, loss,
+        `epochs` may be larger than it was; everything else must be equal: data (of those that
+        are read as needed, 64 images spread over them; of batches, their class, shapes and
+        `settings()`), `scale`, `transform`, weights, limits of the gradients, layers, loss,
         optimizer and `augment`, by class, attributes and (of functions, and of classes of your
         own) code. An object with a method `settings()` is compared by what that returns.
     verbose : bool or int, optional
         Progress on standard error: True or 1 is a bar, or a line an epoch where there is no
         terminal; 2 is a line an epoch; None, False and 0 are silent.
+    class_weight : mapping of int to float, or sequence, optional
+        How much images count by their labels; in a mapping, classes that it does not name have 1.
+        The loss divides by the sum of the weights of a batch. Validation counts all alike.
+    sample_weight : array (m,), optional
+        How much each image counts; with both, the product does.
     clip_norm : float, optional
         Where the root of the sum of all gradients' squares is larger, they are scaled down to it
         before the optimizer's step.
@@ -235,12 +293,15 @@ def fit(
     1.0
     """
     arguments.check_model(model)
-    options = {"batch_size": batch_size, "shuffle": bool(shuffle), "seed": seed}
+    options: dict[str, Any] = {"batch_size": batch_size, "shuffle": bool(shuffle), "seed": seed}
+    options |= {"scale": scale, "transform": transform}
     run = _Run(model, loss, optimizer, x, y, epochs, options)
     run.clip(clip_norm, clip_value)
+    run.weigh(class_weight, sample_weight)
+    held: Any = validation
     if validation_fraction is not None:
-        validation = run.hold_out(validation_fraction, validation)
-    run.prepare(validation, augment, early_stopping, callbacks)
+        held = run.hold_out(validation_fraction, validation)
+    run.prepare(held, augment, early_stopping, callbacks)
     run.watch(verbose, best_checkpoint)
     try:
         return run.train(checkpoint, resume)
@@ -256,8 +317,8 @@ class _Run:
         model: Sequential,
         loss: Loss,
         optimizer: Optimizer,
-        x: Array,
-        y: Array,
+        x: Data,
+        y: Data | None,
         epochs: int,
         options: dict[str, Any],
     ) -> None:
@@ -265,16 +326,20 @@ class _Run:
         arguments.check_trains(model)
         arguments.check_loss(loss)
         arguments.check_optimizer(optimizer, model)
-        self.x, self.y = arguments.check_data("x", "y", x, y)
         self.batch_size = positive_int("batch_size", options["batch_size"])
         self.seed = positive_int("seed", options["seed"], minimum=0)
         self.shuffle = options["shuffle"]
-        epochs = positive_int("epochs", epochs, minimum=0)
-        steps = -(-len(self.x) // self.batch_size)
-        self.state = FitState(model, loss, optimizer, epochs, steps, len(self.x))
+        self.epochs = positive_int("epochs", epochs, minimum=0)
+        self.prepared = Preparation(options["scale"], options["transform"], dtype_of(model))
+        self.feed = self._feed(("x", "y"), x, y)
+        steps, images = self.feed.steps, self.feed.images
+        self.state = FitState(model, loss, optimizer, self.epochs, steps, images)
         self.generator = np.random.default_rng(self.seed)
         self.modes = [(layer, layer.training) for _, layer in model.walk()]
         self.written: trial.Written = {}
+
+    def _feed(self, names: tuple[str, str], x: Any, y: Any) -> Feed:
+        return feed_of(names, x, y, self.batch_size, self.epochs, self.prepared)
 
     def clip(self, clip_norm: float | None, clip_value: float | None) -> None:
         """Check and keep the limits of the gradients."""
@@ -284,16 +349,29 @@ class _Run:
         }
         self.stepper = clipped(self.optimizer, **self.limits)
 
-    def hold_out(self, fraction: float, validation: Any) -> tuple[Array, Array]:
+    def weigh(self, class_weight: Any, sample_weight: Any) -> None:
+        """Check and keep the weights of the images."""
+        images = self.feed.images if isinstance(self.feed, Batches) else None
+        self.weights = Weights(sample_weight, class_weight, self.loss, images)
+        labels = self.feed.labels()
+        if labels is not None:
+            self.weights.check(labels)
+
+    def hold_out(self, fraction: float, validation: Any) -> Feed:
         """Take a share of the images away, as validation data."""
         if validation is not None:
             raise ValueError("validation_fraction: validation is given, too; one of them is needed")
-        train, held = held_out(fraction, len(self.x), self.seed)
-        pair = self.x[held], self.y[held]
-        self.x, self.y = self.x[train], self.y[train]
-        self.state.images = len(self.x)
-        self.state.steps_per_epoch = -(-len(self.x) // self.batch_size)
-        return pair
+        if not isinstance(self.feed, Batches):
+            raise ValueError(
+                "validation_fraction: images that come in batches cannot be held out; give "
+                "validation, or x and y as arrays"
+            )
+        train, held = held_out(fraction, self.feed.images, self.seed)
+        parts = self.feed.part(train), self.feed.part(held)
+        self.feed = parts[0]
+        self.weights.part(train)
+        self.state.images, self.state.steps_per_epoch = self.feed.images, self.feed.steps
+        return parts[1]
 
     def watch(self, verbose: Any, best_checkpoint: Any) -> None:
         """Check and keep what only looks on."""
@@ -313,18 +391,13 @@ class _Run:
 
     def prepare(
         self,
-        validation: tuple[Array, Array] | None,
+        validation: Any,
         augment: Augment | None,
         early_stopping: EarlyStopping | int | None,
         callbacks: Iterable[Any],
     ) -> None:
         """Check and keep the rest of `fit`'s arguments."""
-        self.validation = None
-        if validation is not None:
-            given: Any = validation
-            if not isinstance(given, (tuple, list)) or len(given) != 2:
-                raise ValueError("validation: a pair (x, y) is needed")
-            self.validation = arguments.check_data("validation x", "validation y", *validation)
+        self.validation = None if validation is None else self._validation(validation)
         arguments.check_augment(augment)
         self.augment = augment
         self.callbacks = arguments.callback_list(callbacks)
@@ -332,25 +405,46 @@ class _Run:
         self.stopper = Stopper(rule, self.model, validation is not None)
         self._try_images()
         if self.validation is not None:
-            trial.check_validation(self.model, self.loss, *self.validation)
+            trial.check_validation(self.model, self.loss, self.validation)
+
+    def _validation(self, given: Any) -> Feed:
+        if isinstance(given, Feed):
+            feed = given
+            if isinstance(feed, Batches):
+                feed.batch_size = max(self.batch_size, 256)
+            return feed
+        names = "validation x", "validation y"
+        if isinstance(given, (tuple, list)) or not isinstance(given, Iterable):
+            if not isinstance(given, (tuple, list)) or len(given) != 2 or given[1] is None:
+                raise ValueError("validation: a pair (x, y) is needed")
+            feed = self._feed(names, *given)
+        else:
+            feed = self._feed(("validation", "validation y"), given, None)
+        if isinstance(feed, Batches):
+            feed.batch_size = max(self.batch_size, 256)
+        return feed
 
     def _try_images(self) -> None:
         """Try the smallest batch; with `augment`, which may change the images' size, try later."""
         self.tried = False
-        last = len(self.x) % self.batch_size or min(len(self.x), self.batch_size)
+        x, y = self.feed.sample()
         try:
-            z, self.written = trial.try_forward(self.model, self.x[:last])
+            z, self.written = trial.try_forward(self.model, x)
         except (ValueError, TypeError) as error:
             if self.augment is not None:
                 return
             if isinstance(error, OneValueError):
-                raise trial.one_value(error, len(self.x), self.batch_size) from error
+                raise trial.one_value(error, self.state.images, self.batch_size) from error
             raise
-        self._try_labels(z, self.y[:last])
+        if getattr(self.augment, "mixes_labels", False):
+            return
+        self._try_labels(z, y)
         self.tried = True
 
     def _try_labels(self, z: Array, y: Array) -> None:
-        trial.check_labels(self.loss, z, self.y, "y")
+        mixed = getattr(self.augment, "mixes_labels", False)
+        labels = None if mixed else self.feed.labels()
+        trial.check_labels(self.loss, z, y if labels is None else labels, "y")
         self.written |= trial.try_loss(self.loss, z, y)
 
     def set_modes(self) -> None:
@@ -406,7 +500,7 @@ class _Run:
         seconds = time.perf_counter() - start
         row = {"epoch": state.epoch, **state.metrics, "val_loss": None, "val_accuracy": None}
         row |= {"lr": self.optimizer.lr, "seconds": seconds}
-        row["images_per_second"] = state.images / max(seconds, 1e-9)
+        row["images_per_second"] = state.images_seen / max(seconds, 1e-9)
         with averaged(self.callbacks, self.model):
             self._judge(row)
         state.metrics = row
@@ -416,8 +510,7 @@ class _Run:
     def _judge(self, row: dict[str, Any]) -> None:
         """Validate, and let early stopping and the best model's file see the epoch's figures."""
         if self.validation is not None:
-            size = max(self.batch_size, 256)
-            found = evaluate(self.model, self.loss, *self.validation, size)
+            found = _evaluated(self.model, self.loss, self.validation)
             row["val_loss"], row["val_accuracy"] = found
         self.stopper.update(row)
         if self.best is not None:
@@ -425,17 +518,19 @@ class _Run:
 
     def _batches(self) -> None:
         state = self.state
-        m = state.images
-        order = self.generator.permutation(m) if self.shuffle else np.arange(m)
-        loss_sum, correct_sum = 0.0, 0.0
-        for start in range(0, m, self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            x, y = self.x[chosen], self.y[chosen]
-            if self.augment is not None:
-                x = self.augment(x, self.generator)
+        made = self.feed.epoch(state.epoch, self.generator, self.augment, self.shuffle)
+        with closing(made) as batches:
+            self._steps(batches)
+        state.images, state.steps_per_epoch = self.feed.images, self.feed.steps
+
+    def _steps(self, batches: Iterable[Batch]) -> None:
+        state = self.state
+        loss_sum, weight_sum, correct_sum = 0.0, 0.0, 0.0
+        for x, y, chosen in batches:
             if not self.tried:
                 self._try_augmented(x, y)
-            value, z = train_step(self.model, self.loss, self.stepper, x, y)
+            weights = self.weights.of(y, chosen)
+            value, z = train_step(self.model, self.loss, self.stepper, x, y, weights)
             state.step += 1
             if not math.isfinite(value):
                 raise FloatingPointError(
@@ -444,9 +539,10 @@ class _Run:
                     f"or inf in x, or try a smaller lr"
                 )
             state.images_seen += len(x)
-            loss_sum += value * len(x)
+            weight = float(len(x)) if weights is None else float(weights.sum())
+            loss_sum, weight_sum = loss_sum + value * weight, weight_sum + weight
             correct = self.loss.correct(z, y)
-            state.metrics["loss"] = loss_sum / state.images_seen
+            state.metrics["loss"] = loss_sum / weight_sum if weight_sum else 0.0
             state.metrics["accuracy"] = None
             if correct is not None:
                 correct_sum += correct
@@ -454,11 +550,11 @@ class _Run:
             self._call("on_batch_end")
 
     def _try_augmented(self, x: Array, y: Array) -> None:
-        last = len(self.x) % self.batch_size or len(x)
+        last = self.state.images % self.batch_size or len(x)
         try:
             z, _ = trial.try_forward(self.model, x[:last])
         except OneValueError as error:
-            raise trial.one_value(error, len(self.x), self.batch_size) from error
+            raise trial.one_value(error, self.state.images, self.batch_size) from error
         self._try_labels(z, y[:last])
         self.tried = True
 
@@ -478,8 +574,10 @@ class _Run:
             "model": identity.model_identity(model, self.written),
             "loss": identity.loss_identity(self.loss, model, self.written),
             "optimizer": identity.optimizer_identity(self.optimizer, model),
-            "data": fingerprint(self.x, self.y),
-            "validation": None if validation is None else fingerprint(*validation),
+            "data": describe(self.feed.identity()),
+            "validation": None if validation is None else describe(validation.identity()),
+            "scale": self.prepared.scale,
+            "transform": describe(self.prepared.transform, model),
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "seed": self.seed,
@@ -487,8 +585,20 @@ class _Run:
             "early_stopping": describe(self.stopper.rule, model),
             "callbacks": [describe(callback, model) for callback in self._comparable()],
             **self.limits,
+            **self.weights.identity(),
         }
         return identity.as_json(settings)
+
+    def _as_data_were(self, before: dict[str, Any]) -> dict[str, Any]:
+        """The settings, the data told as a checkpoint does: all of them, or a sample."""
+        now = dict(self.settings)
+        for key, feed in (("data", self.feed), ("validation", self.validation)):
+            text = before.get(key)
+            if isinstance(text, str) and isinstance(feed, Batches):
+                sampled = text.startswith("sample")
+                if sampled != now[key].startswith("sample"):
+                    now[key] = feed.identity(sampled)
+        return now
 
     def _comparable(self) -> list[Any]:
         """Callbacks with `settings()`; the others only look on: a progress bar may come and go."""
@@ -526,7 +636,7 @@ class _Run:
 
     def _load(self) -> None:
         found = load_checkpoint(self.checkpoint)
-        before, now = found.settings, self.settings
+        before, now = found.settings, self._as_data_were(found.settings)
         if "form" not in before:
             now = identity.old_form(
                 now, self.state, self.augment, self.stopper.rule, self._comparable()
