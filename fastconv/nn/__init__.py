@@ -37,6 +37,7 @@ from fastconv.nn.losses import (
     SoftmaxCrossEntropy,
 )
 from fastconv.nn.normalisation import BatchNorm
+from fastconv.nn.onnx.reader import from_onnx
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.optimizers import SGD, Adam, AdamW, RMSprop
 from fastconv.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
@@ -98,6 +99,7 @@ __all__ = [
     "evaluate",
     "evaluating",
     "fit",
+    "from_onnx",
     "load_checkpoint",
     "plan_step",
     "previous_path",

@@ -28,6 +28,7 @@ from fastconv.nn.programs import dtype_of
 from fastconv.nn.registry import built, described, register
 from fastconv.nn.sources import Data
 from fastconv.nn.storage import load_model, save_model
+from fastconv.nn.weights import load_weights, save_weights
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import each
 from fastconv.program.naive import elementwise as naive_elementwise
@@ -280,6 +281,70 @@ class Sequential(Layer):
         if ops is not None:
             model.ops = ops
         return model
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters and running statistics alone, for `load_weights`.
+
+        Parameters
+        ----------
+        path : path
+            Its suffix says which file it is: ``.npz``, or ``.safetensors`` (needs the extra
+            `weights`), both with our names and axes, kernels (KH, KW, C/G, F). Complete or absent
+            afterwards, as with `save`.
+
+        Raises
+        ------
+        ValueError
+            If the name ends otherwise.
+        ImportError
+            If safetensors is not installed.
+        """
+        save_weights(self, path)
+
+    def load_weights(
+        self, path: str | os.PathLike[str], *, input_shape: tuple[int, ...] | None = None
+    ) -> None:
+        """Read the weights of a model that is made already: our own, PyTorch's or Keras's.
+
+        - ``.npz``: what `save_weights` or `save` wrote;
+        - ``.safetensors``: what `save_weights` wrote, or a PyTorch `state_dict`
+          (``safetensors.torch.save_file(model.state_dict(), path)``): kernels (F, C, KH, KW) are
+          turned into (KH, KW, C, F), dense weights (outputs, inputs) into (inputs, outputs), and
+          behind Flatten from channels first to channels last;
+        - ``.weights.h5`` and ``.keras`` of Keras 3, whose axes are ours already.
+
+        PyTorch's and Keras's modules are matched with layers of their kind, by their paths where
+        these are the same, else in the order of their names, numbers as numbers; every shape is
+        compared. `epsilon` of a normalisation is not in these files: it is 1e-5 here and in
+        PyTorch, 1e-3 in Keras.
+
+        Parameters
+        ----------
+        path : path
+        input_shape : tuple of int, optional
+            Shape of one image, (H, W, C): needed for weights of PyTorch behind Flatten, where the
+            model has not seen an image yet.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such file, or it is damaged or belongs to another model; nothing is
+            changed then.
+        ImportError
+            If safetensors or h5py is not installed: ``pip install "fastconv[weights]"``.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from fastconv.examples import binary_cnn
+        >>> model, other = binary_cnn(seed=0), binary_cnn(seed=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_weights(os.path.join(folder, "weights.npz"))
+        ...     other.load_weights(os.path.join(folder, "weights.npz"))
+        >>> np.array_equal(model.layers[0].w.value, other.layers[0].w.value)
+        True
+        """
+        load_weights(self, path, input_shape)
 
     def to_onnx(
         self,

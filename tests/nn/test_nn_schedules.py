@@ -1,6 +1,7 @@
-"""Schedules, clipping, averages and parameter groups: what they compute, and that a resume is bit-exact."""
+"""Schedules, clipping, averages, parameter groups: what they compute; a resume to the bit."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_warm_up_grows_to_the_rate_then_the_cosine_begins_there():
     rates = [fine.rate(e, k, 10) for e in range(1, 7) for k in range(10)]
     np.testing.assert_allclose(rates[:20], 0.1 * np.arange(1, 21) / 20)
     assert rates[20] == 0.1
-    assert all(a > b for a, b in zip(rates[20:], rates[21:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[20:]))
     assert nn.CosineDecay(0.1, 6).rate(7) == 0 == nn.CosineDecay(0.1, 6, per="step").rate(9, 1, 3)
 
 
@@ -104,7 +105,7 @@ def test_plateau_reduces_after_so_many_epochs_without_a_new_lowest_loss():
     rows = [{"loss": v, "val_loss": None} for v in losses]
     found = [schedule.rate(rows[:k]) for k in range(len(rows) + 1)]
     assert found == [1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25]
-    falling = [{"loss": -k, "val_loss": 1.0} for k in range(5)]  # val_loss counts where there is one
+    falling = [{"loss": -k, "val_loss": 1.0} for k in range(5)]  # val_loss counts
     assert schedule.rate(falling) == 0.25
     assert nn.ReduceOnPlateau(1.0, patience=1, min_lr=0.3).rate(falling) == 0.3
     assert nn.ReduceOnPlateau(0.1, patience=1, min_lr=0.3).rate(falling) == 0.1
@@ -114,7 +115,8 @@ def test_plateau_reduces_after_so_many_epochs_without_a_new_lowest_loss():
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
-        (lambda: nn.CosineDecay(0.1, 3, warmup=3), ValueError, "warmup: must be less than epochs=3"),
+        (lambda: nn.CosineDecay(0.1, 3, warmup=3), ValueError,
+         "warmup: must be less than epochs=3"),
         (lambda: nn.CosineDecay(0.1, 3, per="batch"), ValueError, "per: must be 'epoch' or 'step'"),
         (lambda: nn.CosineDecay("0.1", 3), TypeError, "lr: a number is needed"),
         (lambda: nn.OneCycle(0.1, 0), ValueError, "epochs: must be at least 1"),
@@ -257,7 +259,8 @@ def test_a_group_moves_as_an_optimizer_of_its_own_does(make):
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        (lambda p: [{"params": [p]}], ValueError, r"parameters\[0\]: the key 'parameters' is needed"),
+        (lambda p: [{"params": [p]}], ValueError,
+         r"parameters\[0\]: the key 'parameters' is needed"),
         (lambda p: [{"parameters": [p], "momentum": 0.5}], ValueError,
          r"parameters\[0\]: a group may have lr and weight_decay of its own, got 'momentum'"),
         (lambda p: [{"parameters": [p], "weight_decay": -1}], ValueError,
@@ -281,7 +284,7 @@ def test_a_group_without_parameters_is_no_error():
     p.grad[...] = 1
     nn.SGD([{"parameters": [p]}, {"parameters": [], "weight_decay": 0}], lr=0.5).step()
     assert p.value.tolist() == [0.5] * 3
-    with pytest.raises(ValueError, match="^lr: must be above 0 where a group has an lr"):
+    with pytest.raises(ValueError, match=r"^lr: must be above 0 where a group has an lr"):
         nn.SGD([{"parameters": [p], "lr": 0.1}], lr=0)
 
 
