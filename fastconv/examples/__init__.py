@@ -10,12 +10,15 @@ Examples
 from fastconv.examples.augment import RandomShift
 from fastconv.examples.data import (
     Dataset,
+    load_cifar,
     load_data,
     load_digits,
+    load_folder,
     load_idx,
     load_npz,
-    stratified_split,
 )
+from fastconv.examples.folder import ImageFiles
+from fastconv.examples.labels import stratified_split
 from fastconv.examples.models import binary_cnn, digits_cnn, two_conv_cnn
 from fastconv.examples.recipes import DIGITS_RECIPE, RECIPES, Recipe
 
@@ -23,12 +26,15 @@ __all__ = [
     "DIGITS_RECIPE",
     "RECIPES",
     "Dataset",
+    "ImageFiles",
     "RandomShift",
     "Recipe",
     "binary_cnn",
     "digits_cnn",
+    "load_cifar",
     "load_data",
     "load_digits",
+    "load_folder",
     "load_idx",
     "load_npz",
     "stratified_split",

@@ -224,7 +224,8 @@ def fit(
         `epochs` may be larger than it was; everything else must be equal: data (of those that
         are read as needed, 64 images spread over them; of batches, their class, shapes and
         `settings()`), `scale`, `transform`, layers, loss, optimizer and `augment`, by class,
-        attributes and (of functions, and of classes of your own) code. An object with a method `settings()` is compared by what that returns.
+        attributes and (of functions, and of classes of your own) code. An object with a method
+        `settings()` is compared by what that returns.
 
     Returns
     -------
