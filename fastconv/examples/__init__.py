@@ -7,7 +7,16 @@ Examples
 25962
 """
 
-from fastconv.examples.augment import RandomShift
+from fastconv.examples.augment import (
+    Compose,
+    Cutout,
+    Mixup,
+    RandomAffine,
+    RandomBrightness,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
+)
 from fastconv.examples.data import (
     Dataset,
     load_cifar,
@@ -25,8 +34,15 @@ from fastconv.examples.recipes import DIGITS_RECIPE, RECIPES, Recipe
 __all__ = [
     "DIGITS_RECIPE",
     "RECIPES",
+    "Compose",
+    "Cutout",
     "Dataset",
     "ImageFiles",
+    "Mixup",
+    "RandomAffine",
+    "RandomBrightness",
+    "RandomCrop",
+    "RandomFlip",
     "RandomShift",
     "Recipe",
     "binary_cnn",

@@ -146,7 +146,7 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
         If the data cannot be read or do not fit the model.
     """
     from fastconv import examples, nn
-    from fastconv.examples.data import stratified_split
+    from fastconv.examples import stratified_split
 
     found = _load(data)
     if name == "binary_cnn":
