@@ -270,7 +270,7 @@ class Compose(Augmentation):
 
     Parameters
     ----------
-    *steps : callable
+    *steps : callable, or one list of them
         Of this module, or any ``augment(x, rng) -> x``.
 
     Raises
@@ -286,12 +286,15 @@ class Compose(Augmentation):
     """
 
     def __init__(self, *steps: Callable[..., Any]) -> None:
-        if not steps:
+        given: Any = steps
+        if len(steps) == 1 and isinstance(given[0], (list, tuple)):
+            given = given[0]
+        if not given:
             raise TypeError("steps: at least one augmentation is needed")
-        for step in steps:
+        for step in given:
             if isinstance(step, type) or not callable(step):
                 raise TypeError(f"steps: augment(x, rng) -> x is needed, got {shown(step)}")
-        self.steps = steps
+        self.steps = tuple(given)
 
     @property
     def mixes_labels(self) -> bool:  # type: ignore[override]

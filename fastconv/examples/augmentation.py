@@ -20,6 +20,10 @@ class Augmentation:
 
     mixes_labels = False
 
+    def __call__(self, x: Array, rng: np.random.Generator) -> Any:
+        """Return what becomes of a batch of images (m, H, W, C), which is not changed."""
+        raise NotImplementedError
+
     def settings(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""
         return dict(vars(self))

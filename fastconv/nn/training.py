@@ -21,7 +21,7 @@ from fastconv.nn.checkpoint import Checkpoint, capture, load_checkpoint, restore
 from fastconv.nn.checks import LONGEST, Array, cut, positive_int, quiet
 from fastconv.nn.container import Sequential, predict
 from fastconv.nn.describe import describe
-from fastconv.nn.feed import Batch, Batches, Feed, Preparation, feed_of
+from fastconv.nn.feed import Batch, Batches, Feed, Preparation, feed_of, is_batches
 from fastconv.nn.history import EarlyStopping, FitState, History
 from fastconv.nn.losses import Loss
 from fastconv.nn.normalisation import OneValueError
@@ -315,13 +315,12 @@ class _Run:
             trial.check_validation(self.model, self.loss, self.validation)
 
     def _validation(self, given: Any) -> Feed:
-        names = "validation x", "validation y"
-        if isinstance(given, (tuple, list)) or not isinstance(given, Iterable):
-            if not isinstance(given, (tuple, list)) or len(given) != 2 or given[1] is None:
-                raise ValueError("validation: a pair (x, y) is needed")
-            feed = self._feed(names, *given)
-        else:
+        if isinstance(given, (tuple, list)) and len(given) == 2 and given[1] is not None:
+            feed = self._feed(("validation x", "validation y"), *given)
+        elif is_batches(given) and not isinstance(given, (tuple, list)):
             feed = self._feed(("validation", "validation y"), given, None)
+        else:
+            raise ValueError("validation: a pair (x, y) is needed")
         if isinstance(feed, Batches):
             feed.batch_size = max(self.batch_size, 256)
         return feed
