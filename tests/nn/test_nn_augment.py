@@ -19,7 +19,8 @@ from fastconv.nn.describe import describe
 X = np.random.default_rng(0).random((40, 9, 7, 2), np.float32)
 Y = np.arange(40) % 3
 ALL = [RandomCrop(2), RandomFlip(), RandomFlip(0.3, vertical=True), RandomShift(0.5), Cutout(3),
-       RandomAffine(20, 0.2, 1.5), RandomBrightness(0.4), Compose(RandomFlip(), RandomCrop(1))]  # fmt: skip
+       RandomAffine(20, 0.2, 1.5), RandomBrightness(0.4),
+       Compose(RandomFlip(), RandomCrop(1))]  # fmt: skip
 each = pytest.mark.parametrize("augment", ALL, ids=repr)
 
 
@@ -216,7 +217,7 @@ def test_compose():
     assert not both.mixes_labels
     assert Compose(both, Mixup(classes=3)).mixes_labels
     for wrong in ((), (3,), ([],), (RandomFlip,)):
-        with pytest.raises(TypeError, match="^steps: "):
+        with pytest.raises(TypeError, match=r"^steps: "):
             Compose(*wrong)
 
 

@@ -1,4 +1,4 @@
-"""Readers of CIFAR, of folders of PNG and JPEG files, of IDX of other types, of names of classes."""
+"""Readers: CIFAR, folders of PNG and JPEG files, IDX of other types, names of classes."""
 
 import gzip
 import pickle
@@ -196,7 +196,7 @@ def test_images_of_several_sizes_are_resized_where_that_is_said(tmp_path):
     assert d.x_train.shape[1:] == (12, 4, 3)
     assert examples.load_folder(tmp_path, size=(12, 4), lazy=True).x_train[:].shape == (8, 12, 4, 3)
     for size in (3, (3,), (0, 4), (2.5, 4)):
-        with pytest.raises((ValueError, TypeError), match="^size: "):
+        with pytest.raises((ValueError, TypeError), match=r"^size: "):
             examples.load_folder(tmp_path, size=size)
     np.savez(tmp_path / "a.npz", x=IMAGES[..., 0], y=TEN)
     with pytest.raises(ValueError, match="size: only a folder of PNG or JPEG files is resized"):
@@ -309,7 +309,7 @@ def test_idx_of_other_names(names, tmp_path):
         (tmp_path / name).write_bytes(idx(array, "ubyte"))
     assert examples.load_data(tmp_path).classes == 10
     (tmp_path / names[0]).write_bytes(idx(TEN, "ubyte"))
-    with pytest.raises(ValueError, match="expected an IDX file .*got 00000801") as caught:
+    with pytest.raises(ValueError, match=r"expected an IDX file .*got 00000801") as caught:
         examples.load_data(tmp_path)
     assert names[0] in str(caught.value)
 
