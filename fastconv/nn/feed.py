@@ -17,10 +17,19 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastconv.nn.checks import Array, as_array, check_array, foreign, real_number, shown
+from fastconv.nn.checks import Array, as_array, foreign, real_number, shown
 from fastconv.nn.sources import Rows, as_rows, fingerprint_of, is_array, labels_of
 
-__all__ = ["Batches", "Feed", "GivenBatches", "Preparation", "feed_of", "images_of", "prefetched"]
+__all__ = [
+    "Batches",
+    "Feed",
+    "GivenBatches",
+    "Preparation",
+    "feed_of",
+    "images_of",
+    "is_batches",
+    "prefetched",
+]
 
 AHEAD = 2  # batches that wait: with the one in use and the one in the making, four are in memory
 ALIVE = 0.5  # seconds after which a reader looks whether the thread still lives
@@ -305,7 +314,7 @@ def feed_of(
     3
     """
     x_name, y_name = names
-    if y is None and _is_batches(x):
+    if y is None and is_batches(x):
         return GivenBatches(x_name, x, epochs, prepare)
     rows = as_rows(x_name, x)
     prepare.check(x_name, rows.dtype)
@@ -316,7 +325,8 @@ def feed_of(
     return Batches(rows, labels_of(rows, y_name, y), batch_size, prepare)
 
 
-def _is_batches(x: Any) -> bool:
+def is_batches(x: Any) -> bool:
+    """Whether `x` is an iterable that is neither an array nor text."""
     text = isinstance(x, (str, bytes, dict, type))
     return isinstance(x, Iterable) and not text and not is_array(x) and foreign("x", x) is None
 
@@ -329,12 +339,10 @@ def images_of(x: Any, batch_size: int, prepare: Preparation) -> Iterator[Array]:
     TypeError, ValueError
         Naming ``x``.
     """
-    if _is_batches(x) and not isinstance(x, (list, tuple)):
+    if is_batches(x) and not isinstance(x, (list, tuple)):
         return prefetched(_images_of_batches(x, prepare))
     if isinstance(x, (list, tuple)) and x and all(map(_has_images, x)):
         return prefetched(_images_of_batches(x, prepare))
-    if isinstance(x, np.ndarray) and not prepare.active:
-        check_array("x", x)
     rows = as_rows("x", x)
     prepare.check("x", rows.dtype)
     if len(rows.shape) < 1:

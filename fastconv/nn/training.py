@@ -25,7 +25,7 @@ from fastconv.nn.checks import LONGEST, Array, cut, positive_int, quiet
 from fastconv.nn.clipping import clipped, limit
 from fastconv.nn.container import Sequential, predict
 from fastconv.nn.describe import describe
-from fastconv.nn.feed import Batch, Batches, Feed, Preparation, feed_of
+from fastconv.nn.feed import Batch, Batches, Feed, Preparation, feed_of, is_batches
 from fastconv.nn.history import EarlyStopping, FitState, History
 from fastconv.nn.loss import Loss, labels_form
 from fastconv.nn.normalisation import OneValueError
@@ -410,16 +410,12 @@ class _Run:
     def _validation(self, given: Any) -> Feed:
         if isinstance(given, Feed):
             feed = given
-            if isinstance(feed, Batches):
-                feed.batch_size = max(self.batch_size, 256)
-            return feed
-        names = "validation x", "validation y"
-        if isinstance(given, (tuple, list)) or not isinstance(given, Iterable):
-            if not isinstance(given, (tuple, list)) or len(given) != 2 or given[1] is None:
-                raise ValueError("validation: a pair (x, y) is needed")
-            feed = self._feed(names, *given)
-        else:
+        elif isinstance(given, (tuple, list)) and len(given) == 2 and given[1] is not None:
+            feed = self._feed(("validation x", "validation y"), *given)
+        elif is_batches(given) and not isinstance(given, (tuple, list)):
             feed = self._feed(("validation", "validation y"), given, None)
+        else:
+            raise ValueError("validation: a pair (x, y) is needed")
         if isinstance(feed, Batches):
             feed.batch_size = max(self.batch_size, 256)
         return feed

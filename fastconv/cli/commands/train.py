@@ -52,7 +52,20 @@ def add(parser: Parser) -> None:
         "--data",
         metavar="PATH",
         help="your images: an .npz with x (m,H,W[,C]) and y (m), or x_train and y_train, or "
-        "train_images and train_labels; or a folder of IDX files (MNIST, EMNIST, QMNIST)",
+        "train_images and train_labels; or a folder: of IDX files (MNIST, EMNIST, QMNIST), of "
+        "CIFAR's .bin files, or of a folder of PNG or JPEG files for each class",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=image_size,
+        metavar="HxW",
+        help="resize the PNG and JPEG files of --data, such as 32x32 (default: as they are)",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="text file with the names of the classes, one a line, for the report",
     )
     parser.add_argument(
         "--out",
@@ -79,6 +92,24 @@ def add(parser: Parser) -> None:
         metavar="DIR",
         help="write report.html, with learning curve, filters, confusion matrix and mistakes",
     )
+    parser.add_argument(
+        "--show-augmentation",
+        type=Path,
+        metavar="FILE.png",
+        help="draw what the model's recipe makes of training images, and train nothing",
+    )
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Argument type: height and width.
+
+    >>> image_size("32x48")
+    (32, 48)
+    """
+    words = text.split("x")
+    if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 32x32")
+    return int(words[0]), int(words[1])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,11 +118,13 @@ def run(args: argparse.Namespace) -> int:
     epochs = args.epochs or recipe.epochs
     batch_size = args.batch_size or recipe.batch_size
     lr = args.lr or recipe.lr
+    if args.show_augmentation:
+        return _show_augmentation(args, lr)
     if args.report:
-        _require_matplotlib()
+        _require_matplotlib("--report")
     files = Files.under(args.out)
     resume = _resume_from(files, args.resume, args.overwrite)
-    setup = prepare(args.model, args.data, lr, args.seed)
+    setup = _prepare(args, lr)
     if resume:
         _check_same_run(files, args.model, {"batch_size": batch_size, "lr": lr, "seed": args.seed})
     files.make_folder()
@@ -109,6 +142,29 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         _report(args, setup, settings, history, probabilities, right)
     print(f"test accuracy {right / len(labels):.4f} ({right} of {len(labels)} images)")
+    return 0
+
+
+def _prepare(args: argparse.Namespace, lr: float) -> Setup:
+    return prepare(args.model, args.data, lr, args.seed, labels=args.labels, size=args.image_size)
+
+
+def _show_augmentation(args: argparse.Namespace, lr: float) -> int:
+    """Draw training images and what the recipe makes of them; returns the exit status."""
+    _require_matplotlib("--show-augmentation")
+    from fastconv.cli.training.showing import show_augmentation
+
+    path = args.show_augmentation
+    if path.suffix.lower() != ".png":
+        raise CommandError(f"--show-augmentation: {path} must be a file name that ends in .png")
+    if RECIPES[args.model].augment() is None:
+        raise CommandError(f"--show-augmentation: the recipe of {args.model} has none")
+    setup = _prepare(args, lr)
+    make_folder("--show-augmentation", path.parent)
+    try:
+        print(show_augmentation(path, setup, args.seed))
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--show-augmentation: {one_line(error)}") from error
     return 0
 
 
@@ -224,12 +280,12 @@ def _test(setup: Setup) -> tuple[Any, Any]:
     return setup.y_test, probabilities
 
 
-def _require_matplotlib() -> None:
+def _require_matplotlib(option: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise CommandError(
-            f"--report draws with matplotlib, which is missing; run: {INSTALL_EXAMPLES}", status=1
+            f"{option} draws with matplotlib, which is missing; run: {INSTALL_EXAMPLES}", status=1
         ) from error
 
 

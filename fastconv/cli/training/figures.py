@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-__all__ = ["confusion_matrix", "filters", "learning_curve", "mistakes"]
+__all__ = ["augmentation", "confusion_matrix", "filters", "learning_curve", "mistakes"]
 
 INK, FAINT, TRAIN, VALIDATION = "#222222", "#8a8a8a", "#1f5fa8", "#e07b00"
 MAX_FILTERS = 64
@@ -135,10 +135,38 @@ def mistakes(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
             ax.set_axis_on()
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_color("#cccccc")
-            image = images[number]
-            if image.shape[2] == 3:
-                ax.imshow(np.clip(image, 0, 1))
-            else:
-                ax.imshow(image.mean(axis=2), cmap="gray_r")
+            _draw(ax, images[number])
             ax.set_title(titles[number], fontsize=9, color=INK, parse_math=False)
+    return figure
+
+
+def _draw(ax: Any, image: np.ndarray, **limits: float) -> None:
+    """An image (H, W, C), in colour if it has three channels."""
+    if image.shape[2] == 3:
+        ax.imshow(np.clip(image, 0, 1))
+    else:
+        ax.imshow(image.mean(axis=2), cmap="gray_r", **limits)
+
+
+def augmentation(columns: Sequence[np.ndarray], title: str) -> Figure:
+    """Images and what random changes make of them, one image a row.
+
+    Parameters
+    ----------
+    columns : sequence of ndarray (rows, H, W, C)
+        The images as they are, then changed, time and again.
+    title : str
+        What changes them.
+    """
+    rows = len(columns[0])
+    figure = Figure(figsize=(1.1 * len(columns) + 0.3, 1.1 * rows + 0.7), layout="constrained")
+    axes = figure.subplots(rows, len(columns), squeeze=False)
+    for number, images in enumerate(columns):
+        for row, ax in enumerate(axes[:, number]):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_color(INK if number == 0 else "#cccccc")
+            original = columns[0][row]  # one scale of grey a row: brightness shows
+            _draw(ax, images[row], vmin=float(original.min()), vmax=float(original.max()) or 1.0)
+        axes[0, number].set_title("as it is" if number == 0 else str(number), fontsize=9, color=INK)
+    figure.suptitle(title, fontsize=10, color=INK, parse_math=False)
     return figure

@@ -126,7 +126,15 @@ def shown(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
-def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
+def prepare(
+    name: str,
+    data: str | None,
+    lr: float,
+    seed: int,
+    *,
+    labels: Path | None = None,
+    size: tuple[int, int] | None = None,
+) -> Setup:
     """Load the data and build the model.
 
     Parameters
@@ -134,11 +142,15 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
     name : str
         One of `fastconv.examples.RECIPES`.
     data : str or None
-        An .npz file or a folder of IDX files; None for scikit-learn's digits.
+        What `fastconv.examples.load_data` takes; None for scikit-learn's digits.
     lr : float
         Learning rate.
     seed : int
         Seed of the model's first weights.
+    labels : Path, optional
+        Text file with the names of the classes, one a line.
+    size : (H, W), optional
+        What the images of a folder are resized to.
 
     Raises
     ------
@@ -146,9 +158,11 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
         If the data cannot be read or do not fit the model.
     """
     from fastconv import examples, nn
-    from fastconv.examples.data import stratified_split
+    from fastconv.examples import stratified_split
 
-    found = _load(data)
+    found = _load(data, size)
+    if labels is not None:
+        found = _named(found, labels)
     if name == "binary_cnn":
         found = _two_classes(found, data)
     loss: nn.Loss = nn.SoftmaxCrossEntropy()
@@ -183,12 +197,31 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
     )
 
 
-def _load(data: str | None) -> Any:
+def _named(found: Any, labels: Path) -> Any:
+    """The data with the names of their classes from a file."""
+    from fastconv.examples.names import read_names
+
+    try:
+        names = read_names(labels)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--labels: {one_line(error)}") from error
+    if len(names) < found.classes:
+        raise CommandError(
+            f"--labels {labels}: {len(names)} names for the {found.classes} classes of the data"
+        )
+    return found._replace(classes=len(names), class_names=names)
+
+
+def _load(data: str | None, size: tuple[int, int] | None) -> Any:
     from fastconv.examples import load_data, load_digits
 
+    if data is None and size is not None:
+        raise CommandError("--image-size: it is for the images of a folder: --data FOLDER")
     if data is not None:
         try:
-            return load_data(data)
+            return load_data(data, size=size)
+        except ImportError as error:  # a folder of PNG files, and no Pillow
+            raise CommandError(f"--data: {one_line(error)}", status=1) from error
         except (OSError, ValueError, TypeError) as error:
             raise CommandError(f"--data: {one_line(error)}") from error
     try:
