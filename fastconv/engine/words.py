@@ -302,8 +302,9 @@ SGD_LR, SGD_MOMENTUM, SGD_LR_MOMENTUM, SGD_DECAY, SGD_NESTEROV, SGD_SCALARS = ra
     EACH_RESULT,
     EACH_TOTAL,  # elements, and into how many items they are cut
     EACH_ITEMS,
+    EACH_NUMBER,  # a double that the function takes, such as a slope
     EACH_CALL_WORDS,
-) = range(TABLE, TABLE + 6)
+) = range(TABLE, TABLE + 7)
 
 # ------------------------------------------------------------------------- a row in all rows
 (

@@ -37,11 +37,14 @@ from fastconv.nn.losses import (
 from fastconv.nn.normalisation import BatchNorm
 from fastconv.nn.optimizers import SGD, Adam, Optimizer
 from fastconv.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
+from fastconv.nn.rectifiers import ELU, GELU, Hardswish, LeakyReLU, SiLU, Softplus
 from fastconv.nn.registry import register
 from fastconv.nn.step import StepPlan, plan_step
 from fastconv.nn.training import evaluate, fit, train_step
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "Adam",
     "AvgPool",
@@ -58,10 +61,12 @@ __all__ = [
     "Flatten",
     "FocalLoss",
     "GlobalAvgPool",
+    "Hardswish",
     "History",
     "Huber",
     "InferencePlan",
     "Layer",
+    "LeakyReLU",
     "Loss",
     "MaxPool",
     "MeanSquaredError",
@@ -70,8 +75,10 @@ __all__ = [
     "ReLU",
     "Residual",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "SoftmaxCrossEntropy",
+    "Softplus",
     "StepPlan",
     "Tanh",
     "evaluate",

@@ -24,6 +24,7 @@ __all__ = [
     "dropout",
     "elementwise",
     "flatten",
+    "gelu",
     "global_avg_pool",
     "images_of",
     "max_pool",
@@ -31,6 +32,7 @@ __all__ = [
     "residual",
     "rows_of",
     "sequential",
+    "silu",
 ]
 
 AUTO = {"auto_pad": "SAME_UPPER"}
@@ -190,9 +192,31 @@ def batch_norm(graph: Any, layer: Any, x: Any, path: str) -> Any:
     return x._replace(name=name)
 
 
-def elementwise(op: str) -> Callable[[Any, Any, Any, str], Any]:
-    """The form of a layer that is one node of one input."""
-    return lambda graph, layer, x, path: x._replace(name=graph.node(op, [x.name], path))
+def elementwise(op: str, **names: str) -> Callable[[Any, Any, Any, str], Any]:
+    """The form of a layer that is one node of one input; its attributes are some of the layer's."""
+
+    def form(graph: Any, layer: Any, x: Any, path: str) -> Any:
+        numbers = {name: getattr(layer, own) for name, own in names.items()}
+        return x._replace(name=graph.node(op, [x.name], path, **numbers))
+
+    return form
+
+
+def silu(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """``x sigmoid(x)``."""
+    share = graph.node("Sigmoid", [x.name], path)
+    return x._replace(name=graph.node("Mul", [x.name, share], path))
+
+
+def gelu(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """``x (1 + erf(x / sqrt(2))) / 2``: opset 20 has it as one node."""
+    root, one, half = (
+        graph.constant(f"{path}.{name}", np.array(value))
+        for name, value in (("root2", np.sqrt(2)), ("one", 1), ("half", 0.5))
+    )
+    error = graph.node("Erf", [graph.node("Div", [x.name, root], path)], path)
+    twice = graph.node("Mul", [x.name, graph.node("Add", [error, one], path)], path)
+    return x._replace(name=graph.node("Mul", [twice, half], path))
 
 
 def dropout(graph: Any, layer: Any, x: Any, path: str) -> Any:
