@@ -18,8 +18,10 @@ Examples
 (5, 10)
 """
 
-from fastconv.nn.activations import Dropout, ReLU, Sigmoid, Tanh, sigmoid
+from fastconv.nn.activations import Dropout, ReLU, Sigmoid, SpatialDropout, Tanh, sigmoid
+from fastconv.nn.adaptive import AdaptiveAvgPool, AdaptiveMaxPool, GlobalMaxPool
 from fastconv.nn.base import Layer, Parameter
+from fastconv.nn.branches import Concat, Identity, SeparableConv
 from fastconv.nn.checkpoint import Checkpoint, load_checkpoint, previous_path, save_checkpoint
 from fastconv.nn.container import Residual, Sequential, evaluating
 from fastconv.nn.conv import Conv, ConvTranspose
@@ -35,10 +37,12 @@ from fastconv.nn.losses import (
     SoftmaxCrossEntropy,
 )
 from fastconv.nn.normalisation import BatchNorm
+from fastconv.nn.norms import GroupNorm, InstanceNorm, LayerNorm
 from fastconv.nn.optimizers import SGD, Adam, Optimizer
 from fastconv.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
 from fastconv.nn.rectifiers import ELU, GELU, Hardswish, LeakyReLU, SiLU, Softplus
 from fastconv.nn.registry import register
+from fastconv.nn.resampling import Pad, PixelShuffle, Upsample
 from fastconv.nn.step import StepPlan, plan_step
 from fastconv.nn.training import evaluate, fit, train_step
 
@@ -47,10 +51,13 @@ __all__ = [
     "GELU",
     "SGD",
     "Adam",
+    "AdaptiveAvgPool",
+    "AdaptiveMaxPool",
     "AvgPool",
     "BatchNorm",
     "BinaryCrossEntropy",
     "Checkpoint",
+    "Concat",
     "Conv",
     "ConvTranspose",
     "Dense",
@@ -61,26 +68,36 @@ __all__ = [
     "Flatten",
     "FocalLoss",
     "GlobalAvgPool",
+    "GlobalMaxPool",
+    "GroupNorm",
     "Hardswish",
     "History",
     "Huber",
+    "Identity",
     "InferencePlan",
+    "InstanceNorm",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Loss",
     "MaxPool",
     "MeanSquaredError",
     "Optimizer",
+    "Pad",
     "Parameter",
+    "PixelShuffle",
     "ReLU",
     "Residual",
+    "SeparableConv",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "SoftmaxCrossEntropy",
     "Softplus",
+    "SpatialDropout",
     "StepPlan",
     "Tanh",
+    "Upsample",
     "evaluate",
     "evaluating",
     "fit",

@@ -73,7 +73,7 @@ class Sequential(Layer):
                 raise TypeError(f"layers: expected fastconv.nn layers, got {shown(layer)}")
         self.layers = layers
         self.name = name
-        _refuse_repeats(self)
+        refuse_repeats(self)
         if ops is not None:
             self.ops = ops
         for path, parameter in self.named_parameters().items():
@@ -364,7 +364,7 @@ class Residual(Layer):
                 raise TypeError(f"{name}: a fastconv.nn layer is needed, got {shown(layer)}")
         self.body = body
         self.shortcut = shortcut
-        _refuse_repeats(self)
+        refuse_repeats(self)
         self._cache: tuple[tuple[int, ...], Any] | None = None
         for path, parameter in self.named_parameters().items():
             parameter.name = path
@@ -507,7 +507,8 @@ def evaluating(model: Layer) -> Iterator[None]:
             layer.training = mode
 
 
-def _refuse_repeats(container: Layer) -> None:
+def refuse_repeats(container: Layer) -> None:
+    """Raise ValueError if one layer stands at two places below a container."""
     # A layer keeps what backward needs of its last forward pass: it can stand in one place only.
     seen: dict[int, str] = {}
     for path, layer in container.walk():

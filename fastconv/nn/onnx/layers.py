@@ -18,6 +18,7 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "channels_of",
+    "concat",
     "conv",
     "conv_transpose",
     "dense",
@@ -26,7 +27,9 @@ __all__ = [
     "flatten",
     "gelu",
     "global_avg_pool",
+    "group_norm",
     "images_of",
+    "layer_norm",
     "max_pool",
     "nothing_of",
     "residual",
@@ -238,6 +241,51 @@ def residual(graph: Any, layer: Any, x: Any, path: str) -> Any:
     side = x if layer.shortcut is None else graph.layer(layer.shortcut, x, f"{path}.shortcut")
     side = graph.channels_first(side, path)
     return y._replace(name=graph.node("Add", [y.name, side.name], path))
+
+
+def layer_norm(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """Normalisation of the last axis."""
+    x = graph.channels_last(x, path)
+    inputs = [x.name, *_scale_and_shift(graph, layer, path, ())]
+    name = graph.node("LayerNormalization", inputs, path, axis=-1, epsilon=layer.epsilon)
+    return x._replace(name=name)
+
+
+def group_norm(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """InstanceNormalization of groups, as images of one axis; opset 18 has it as one node."""
+    x = graph.channels_first(x, path)
+    if not x.rank:
+        graph.takes(x, layer.channels)
+    groups, numbers = layer.groups, (np.ones(layer.groups), np.zeros(layer.groups))
+    shape = graph.constant(f"{path}.groups", np.array([0, groups, -1]), np.int64)
+    parts = graph.node("Reshape", [x.name, shape], path)
+    ones, zeros = (
+        graph.constant(f"{path}.{name}", n)
+        for name, n in zip(("ones", "zeros"), numbers, strict=True)
+    )
+    options = {"epsilon": layer.epsilon}
+    parts = graph.node("InstanceNormalization", [parts, ones, zeros], path, **options)
+    name = graph.node("Reshape", [parts, graph.node("Shape", [x.name], path)], path)
+    scale, shift = _scale_and_shift(graph, layer, path, (1,) * x.rank)
+    name = graph.node("Add", [graph.node("Mul", [name, scale], path), shift], path)
+    return x._replace(name=name)
+
+
+def _scale_and_shift(graph: Any, layer: Any, path: str, behind: tuple[int, ...]) -> list[str]:
+    """Constants (C, *behind)."""
+    arrays = {"scale": layer.scale.value, "shift": layer.shift.value}
+    return [graph.constant(f"{path}.{k}", a.reshape(-1, *behind)) for k, a in arrays.items()]
+
+
+def concat(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """The branches' channels."""
+    x = graph.channels_first(x, path)  # once, for all
+    ways = [
+        graph.channels_first(graph.layer(branch, x, f"{path}.{i}"), path)
+        for i, branch in enumerate(layer.branches)
+    ]
+    name = graph.node("Concat", [way.name for way in ways], path, axis=1)
+    return ways[0]._replace(name=name, flat="")
 
 
 # What layers fix of their input's shape, see `fastconv.nn.registry.register` --------------------
