@@ -18,6 +18,8 @@ Examples
 (5, 10)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from fastconv.nn.activations import Dropout, ReLU, Sigmoid, SpatialDropout, Tanh, sigmoid
 from fastconv.nn.adaptive import AdaptiveAvgPool, AdaptiveMaxPool, GlobalMaxPool
 from fastconv.nn.base import Layer, Parameter
@@ -36,6 +38,7 @@ from fastconv.nn.losses import (
     MeanSquaredError,
     SoftmaxCrossEntropy,
 )
+from fastconv.nn.names import meant
 from fastconv.nn.normalisation import BatchNorm
 from fastconv.nn.norms import GroupNorm, InstanceNorm, LayerNorm
 from fastconv.nn.optimizers import SGD, Adam, Optimizer
@@ -109,3 +112,10 @@ __all__ = [
     "sigmoid",
     "train_step",
 ]
+
+if not TYPE_CHECKING:  # to type checkers a mistyped name is an error
+
+    def __getattr__(name: str) -> Any:
+        found = None if name.startswith("_") else meant(name, __all__)
+        cure = f"; did you mean {found}?" if found else ""
+        raise AttributeError(f"fastconv.nn has no {name}{cure}", name=name)

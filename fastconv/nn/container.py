@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import index
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from fastconv.nn.checks import (
 )
 from fastconv.nn.inference import InferencePlan, forward_of, plan_inference
 from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu, wants_gradient
+from fastconv.nn.names import unknown_method
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import built, described, register
 from fastconv.nn.storage import load_model, save_model
@@ -48,6 +50,7 @@ class Sequential(Layer):
     Attributes
     ----------
     layers : tuple of Layer
+        Also ``len(model)``, ``model[i]``, ``model[a:b]`` and ``for layer in model``.
 
     Raises
     ------
@@ -82,6 +85,49 @@ class Sequential(Layer):
     def children(self) -> dict[str, Layer]:
         """The layers, by their index."""
         return {str(i): layer for i, layer in enumerate(self.layers)}
+
+    def __len__(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        """The layers, in the order of the forward pass."""
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> Layer: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequential: ...
+    def __getitem__(self, key: SupportsIndex | slice) -> Layer:
+        """A layer; or of a slice a chain of the same layers, which share their parameters.
+
+        Raises
+        ------
+        IndexError
+            If there is none.
+        TypeError
+            If it is no integer and no slice.
+        """
+        if not isinstance(key, slice):
+            if not hasattr(key, "__index__"):
+                raise TypeError(f"layers: an index or a slice is needed, got {shown(key)}")
+            if not -len(self) <= index(key) < len(self):
+                raise IndexError(f"layers: there are {len(self)}, got index {index(key)}")
+            return self.layers[key]
+        chosen = self.layers[key]
+        if not chosen:
+            raise IndexError(f"layers: there are {len(self)}, and none in {shown(key)}")
+        names = [parameter.name for layer in chosen for parameter in layer.parameters()]
+        part = Sequential(*chosen)
+        part._ops, part.training = self._ops, self.training
+        for parameter, name in zip(part.parameters(), names, strict=True):
+            parameter.name = name  # what it is called in the whole
+        return part
+
+    if not TYPE_CHECKING:  # to type checkers an unknown name is an error
+
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_method(type(self).__name__, name)
 
     def config(self) -> dict[str, Any]:
         """The layers' types and arguments."""
