@@ -27,6 +27,7 @@ from fastconv.engine.loops import (
     optimizers,
     pool,
     program,
+    rectifiers,
 )
 from fastconv.engine.loops.bias_grad import bias_grad
 from fastconv.engine.loops.fill import fill_rows
@@ -114,6 +115,7 @@ POOLS = {
 # Loops over arrays of one dtype, whatever their shape.
 LOOPS = {
     **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
+    **{name: getattr(rectifiers, name) for name in rectifiers.__all__},
     "bias_grad": bias_grad,
     "bias_plane_sums": deltas.bias_plane_sums,
     "relu_delta": deltas.relu_delta,

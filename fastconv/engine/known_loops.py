@@ -6,6 +6,7 @@ is taken; numbers of elements that are no whole number of vectors; and a guard b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,20 @@ from fastconv.engine.known_plans import integers
 
 __all__ = ["loop_works"]
 
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def _below(x: np.ndarray) -> np.ndarray:
+    """The normal distribution's share below each number, in float64."""
+    return np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.tolist()])
+
+
+def _bell(x: np.ndarray) -> np.ndarray:
+    return np.exp(-0.5 * np.square(x, dtype="f8")) / math.sqrt(2 * math.pi)
+
+
 EACH: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "add": lambda a, b: a + b,
     "add_relu": lambda a, b: np.maximum(a + b, 0),
@@ -26,7 +41,22 @@ EACH: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "sigmoid_delta": lambda a, b: a * (b * (1 - b)),
     "tanh": lambda a, b: np.tanh(a),
     "tanh_delta": lambda a, b: a * (1 - b * b),
+    "leaky_relu": lambda a, b: np.where(a > 0, a, a * NUMBER),
+    "leaky_relu_delta": lambda a, b: np.where(b > 0, a, a * NUMBER),
+    "elu": lambda a, b: np.where(a > 0, a, np.expm1(a) * NUMBER),
+    "elu_delta": lambda a, b: np.where(b > 0, a, a * NUMBER * np.exp(b)),
+    "silu": lambda a, b: a * _sigmoid(a),
+    "silu_delta": lambda a, b: a * _sigmoid(b) * (1 + b * _sigmoid(-b)),
+    "softplus": lambda a, b: np.logaddexp(a, 0),
+    "softplus_delta": lambda a, b: a * _sigmoid(b),
+    "hardswish": lambda a, b: a * np.clip(a + 3, 0, 6) / 6,
+    "hardswish_delta": lambda a, b: a * np.where(abs(b) < 3, b / 3 + 0.5, b > 0),
+    "gelu": lambda a, b: a * _below(a),
+    "gelu_delta": lambda a, b: a * (_below(b) + b * _bell(b)),
 }
+EXACT = ("add", "add_relu", "multiply", "relu", "sigmoid_delta", "tanh_delta", "leaky_relu",
+         "leaky_relu_delta")  # fmt: skip
+NUMBER = 0.5  # what those with a number get
 GUARD = -77
 
 
@@ -58,9 +88,9 @@ def _close(found: np.ndarray, right: np.ndarray) -> bool:
 def _each_works(address: int, name: str, dtype: np.dtype) -> bool:
     a, b = integers(dtype, 67), integers(dtype, 67)[::-1].copy()
     y, memory = _guarded(dtype, 67)
-    perform(elementwise.each_call(address, name, a, y, b))
+    perform(elementwise.each_call(address, name, a, y, b, NUMBER))
     right = EACH[name](a, b)
-    same = _close(y, right) if name in ("sigmoid", "tanh") else np.array_equal(y, right)
+    same = np.array_equal(y, right) if name in EXACT else _close(y, right)
     return same and memory[-1] == GUARD
 
 

@@ -303,8 +303,9 @@ RMS_LR, RMS_KEEP, RMS_NEW, RMS_EPSILON, RMS_MOMENTUM, RMS_DECAY, RMS_SCALARS = r
     EACH_RESULT,
     EACH_TOTAL,  # elements, and into how many items they are cut
     EACH_ITEMS,
+    EACH_NUMBER,  # a double that the function takes, such as a slope
     EACH_CALL_WORDS,
-) = range(TABLE, TABLE + 6)
+) = range(TABLE, TABLE + 7)
 
 # ------------------------------------------------------------------------- a row in all rows
 (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import index
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from fastconv.nn.checks import (
 from fastconv.nn.feed import Preparation, images_of
 from fastconv.nn.inference import InferencePlan, forward_of, plan_inference
 from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu, wants_gradient
+from fastconv.nn.names import unknown_method
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.programs import dtype_of
 from fastconv.nn.registry import built, described, register
@@ -52,6 +54,7 @@ class Sequential(Layer):
     Attributes
     ----------
     layers : tuple of Layer
+        Also ``len(model)``, ``model[i]``, ``model[a:b]`` and ``for layer in model``.
 
     Raises
     ------
@@ -77,7 +80,7 @@ class Sequential(Layer):
                 raise TypeError(f"layers: expected fastconv.nn layers, got {shown(layer)}")
         self.layers = layers
         self.name = name
-        _refuse_repeats(self)
+        refuse_repeats(self)
         if ops is not None:
             self.ops = ops
         for path, parameter in self.named_parameters().items():
@@ -86,6 +89,49 @@ class Sequential(Layer):
     def children(self) -> dict[str, Layer]:
         """The layers, by their index."""
         return {str(i): layer for i, layer in enumerate(self.layers)}
+
+    def __len__(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        """The layers, in the order of the forward pass."""
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> Layer: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequential: ...
+    def __getitem__(self, key: SupportsIndex | slice) -> Layer:
+        """A layer; or of a slice a chain of the same layers, which share their parameters.
+
+        Raises
+        ------
+        IndexError
+            If there is none.
+        TypeError
+            If it is no integer and no slice.
+        """
+        if not isinstance(key, slice):
+            if not hasattr(key, "__index__"):
+                raise TypeError(f"layers: an index or a slice is needed, got {shown(key)}")
+            if not -len(self) <= index(key) < len(self):
+                raise IndexError(f"layers: there are {len(self)}, got index {index(key)}")
+            return self.layers[key]
+        chosen = self.layers[key]
+        if not chosen:
+            raise IndexError(f"layers: there are {len(self)}, and none in {shown(key)}")
+        names = [parameter.name for layer in chosen for parameter in layer.parameters()]
+        part = Sequential(*chosen)
+        part._ops, part.training = self._ops, self.training
+        for parameter, name in zip(part.parameters(), names, strict=True):
+            parameter.name = name  # what it is called in the whole
+        return part
+
+    if not TYPE_CHECKING:  # to type checkers an unknown name is an error
+
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_method(type(self).__name__, name)
 
     def config(self) -> dict[str, Any]:
         """The layers' types and arguments."""
@@ -443,7 +489,7 @@ class Residual(Layer):
                 raise TypeError(f"{name}: a fastconv.nn layer is needed, got {shown(layer)}")
         self.body = body
         self.shortcut = shortcut
-        _refuse_repeats(self)
+        refuse_repeats(self)
         self._cache: tuple[tuple[int, ...], Any] | None = None
         for path, parameter in self.named_parameters().items():
             parameter.name = path
@@ -594,7 +640,8 @@ def evaluating(model: Layer) -> Iterator[None]:
             layer.training = mode
 
 
-def _refuse_repeats(container: Layer) -> None:
+def refuse_repeats(container: Layer) -> None:
+    """Raise ValueError if one layer stands at two places below a container."""
     # A layer keeps what backward needs of its last forward pass: it can stand in one place only.
     seen: dict[int, str] = {}
     for path, layer in container.walk():

@@ -283,13 +283,15 @@ def image_means(graph: Graph, x: Value) -> Value:
     return y
 
 
-def each(graph: Graph, label: str, name: str, a: Value, b: Value | None = None) -> Value:
+def each(
+    graph: Graph, label: str, name: str, a: Value, b: Value | None = None, number: float = 0.0
+) -> Value:
     """A function of every element of `a`, or of those of `a` and `b` (see `engine.elementwise`)."""
     y = graph.value(a.shape, a.dtype)
 
     def make(_: int, *arrays: np.ndarray) -> Sequence[Any]:
         a, *b, y = arrays
-        return (engine().elementwise.each_call(_loop(name, a), name, a, y, *b),)
+        return (engine().elementwise.each_call(_loop(name, a), name, a, y, *b, number=number),)
 
     graph.call(label, make, (a,) if b is None else (a, b), (y,), over=(y, a))
     return y
