@@ -121,6 +121,21 @@ class ImageFiles:
         some.shape = (len(some.paths), *self.shape[1:])
         return some
 
+    def of_channels(self, channels: int) -> ImageFiles:
+        """The same images in grey (1) or in colour (3).
+
+        Raises
+        ------
+        ValueError
+            If `channels` is another number.
+        """
+        if channels not in (1, 3):
+            raise ValueError(f"channels: files have 1 or 3, not {channels}")
+        some = copy.copy(self)
+        some.mode = "L" if channels == 1 else "RGB"
+        some.shape = (*self.shape[:3], channels)
+        return some
+
     def _open(self, path: Path, read: Any) -> Any:
         try:
             with self._pillow.open(path, formats=FORMATS) as image:

@@ -40,6 +40,7 @@ from fastconv.nn.losses import (
     MeanSquaredError,
     SoftmaxCrossEntropy,
 )
+from fastconv.nn.maps import class_activation_map, saliency
 from fastconv.nn.names import meant
 from fastconv.nn.normalisation import BatchNorm
 from fastconv.nn.norms import GroupNorm, InstanceNorm, LayerNorm
@@ -123,6 +124,7 @@ __all__ = [
     "Tanh",
     "TensorBoard",
     "Upsample",
+    "class_activation_map",
     "evaluate",
     "evaluating",
     "fit",
@@ -131,6 +133,7 @@ __all__ = [
     "plan_step",
     "previous_path",
     "register",
+    "saliency",
     "save_checkpoint",
     "sigmoid",
     "train_step",

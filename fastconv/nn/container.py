@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 
-from fastconv.nn.base import Layer, runner, scratch_copy
+from fastconv.nn.base import Layer, runner
 from fastconv.nn.checks import (
     Array,
     check_array,
@@ -30,6 +30,7 @@ from fastconv.nn.programs import dtype_of
 from fastconv.nn.registry import built, described, register
 from fastconv.nn.sources import Data
 from fastconv.nn.storage import load_model, save_model
+from fastconv.nn.summary import summary
 from fastconv.nn.weights import load_weights, save_weights
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import each
@@ -429,31 +430,38 @@ class Sequential(Layer):
         write(self, path, input_shape=input_shape, output=output, dtype=dtype)
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
-        """A table: layer, shape of one image's output, number of parameters.
+        """A table of the layers; a notebook shows it as HTML.
+
+        For each layer: the shape of one image's output; the number of parameters; multiply-adds of
+        its convolutions and dense layers for one image; bytes of the output, which training keeps
+        for the way back; and how many pixels of the image, on each axis, an output sees (its
+        receptive field).
 
         Parameters
         ----------
         input_shape : tuple of int, optional
             Shape of one image, to find the output shapes with an empty batch; otherwise those of
             the last forward pass are shown, or "?".
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> from fastconv.examples import binary_cnn
+        >>> print(binary_cnn().summary((8, 8, 1)))
+        layer       output     parameters  multiply-adds  bytes  sees
+        -------------------------------------------------------------
+        0 Conv      (6, 6, 1)          10            324    144   3x3
+        1 ReLU      (6, 6, 1)           0              0    144   3x3
+        2 MaxPool   (3, 3, 1)           0              0     36   4x4
+        3 Flatten   (9,)                0              0     36   all
+        4 Dense     (1,)               10              9      4   all
+        -------------------------------------------------------------
+        binary_cnn                     20            333    364
         """
-        layers = self.layers
-        if input_shape is not None:
-            dtype = next((p.dtype for p in self.parameters()), np.dtype(np.float32))
-            twin = scratch_copy(self, evaluating=True)
-            twin.forward(np.zeros((0, *input_shape), dtype))
-            layers = tuple(twin.children().values())
-        rows = [("layer", "output", "parameters")]
-        for i, layer in enumerate(layers):
-            shape = "?" if layer.output_shape is None else str(layer.output_shape)
-            count = sum(parameter.size for parameter in layer.parameters())
-            rows.append((f"{i} {type(layer).__name__}", shape, str(count)))
-        total = sum(parameter.size for parameter in self.parameters())
-        rows.append((self.name or "total", "", str(total)))
-        wide = [max(len(row[k]) for row in rows) for k in range(3)]
-        lines = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c:>{wide[2]}}" for a, b, c in rows]
-        rule = "-" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        return summary(self, input_shape)
 
 
 @register(onnx=onnx.residual)

@@ -333,8 +333,8 @@ def test_names_modes_and_summary():
         assert not any(layer.training for _, layer in model.walk())
     assert all(layer.training for _, layer in model.walk())
     table = model.summary((5, 5, 4)).splitlines()
-    assert table[2].split() == ["0", "Residual", "(5,", "5,", "4)", "442"]
-    assert table[-1].split() == ["net", "450"]
+    assert table[2].split()[:6] == ["0", "Residual", "(5,", "5,", "4)", "442"]
+    assert table[-1].split()[:2] == ["net", "450"]
 
 
 def test_predict_in_batches():

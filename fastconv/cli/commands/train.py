@@ -263,8 +263,10 @@ def _fit(
 
 
 def _save(setup: Setup, files: Files) -> None:
+    from fastconv.nn.storage import save_model
+
     try:
-        setup.model.save(files.model)
+        save_model(setup.model, files.model, setup.about())
     except (OSError, ValueError) as error:
         raise CommandError(f"--out: {one_line(error)}") from error
     print(f"model: {files.model}   checkpoint: {files.checkpoint}")

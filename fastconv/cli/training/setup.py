@@ -85,6 +85,20 @@ class Setup:
         names = self.class_names or ()
         return names[label] if label < len(names) else str(label)
 
+    def about(self) -> Any:
+        """What the model's file says of the images, for ``fastconv predict``."""
+        from fastconv.nn.storage import About
+
+        names = tuple(self.class_name(label) for label in range(self.classes))
+        return About(names, tuple(map(int, self.x.shape[1:])), self.pixel_scale())
+
+    def pixel_scale(self) -> float:
+        """What bytes are multiplied by to be like the training images."""
+        import numpy as np
+
+        whole = isinstance(self.x, np.ndarray) and self.x.dtype.kind == "f"
+        return 1.0 if whole and float(np.abs(self.x).max()) > OTHER_SCALE else 1 / 255
+
     def notes(self) -> list[str]:
         """One line about each property of the data that may not be meant."""
         import numpy as np
