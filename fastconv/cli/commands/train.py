@@ -90,7 +90,8 @@ def add(parser: Parser) -> None:
         "--report",
         type=Path,
         metavar="DIR",
-        help="write report.html, with learning curve, filters, confusion matrix and mistakes",
+        help="write report.html, with learning curve, filters, confusion matrix, mistakes and "
+        "where the network looked",
     )
     parser.add_argument(
         "--show-augmentation",
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     if args.show_augmentation:
         return _show_augmentation(args, lr)
     if args.report:
-        _require_matplotlib("--report")
+        _require_for_report("--report")
     files = Files.under(args.out)
     resume = _resume_from(files, args.resume, args.overwrite)
     setup = _prepare(args, lr)
@@ -151,7 +152,7 @@ def _prepare(args: argparse.Namespace, lr: float) -> Setup:
 
 def _show_augmentation(args: argparse.Namespace, lr: float) -> int:
     """Draw training images and what the recipe makes of them; returns the exit status."""
-    _require_matplotlib("--show-augmentation")
+    _require_for_report("--show-augmentation")
     from fastconv.cli.training.showing import show_augmentation
 
     path = args.show_augmentation
@@ -282,7 +283,7 @@ def _test(setup: Setup) -> tuple[Any, Any]:
     return setup.y_test, probabilities
 
 
-def _require_matplotlib(option: str) -> None:
+def _require_for_report(option: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

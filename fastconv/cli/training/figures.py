@@ -62,8 +62,11 @@ def filters(w: np.ndarray) -> Figure:
     Parameters
     ----------
     w : ndarray (KH, KW, C, F)
-        With C = 1 a tile shows the weights by sign; with more channels, their mean over C.
+        With C = 1 a tile shows the weights by sign; with C = 3 as colours around a middle grey,
+        which is 0; with other numbers of channels, their mean over C.
     """
+    if w.shape[2] == 3:
+        return _colour_filters(w)
     tiles = w.mean(axis=2).transpose(2, 0, 1)[:MAX_FILTERS]  # (F, KH, KW)
     columns = min(8, len(tiles))
     rows = math.ceil(len(tiles) / columns)
@@ -80,6 +83,21 @@ def filters(w: np.ndarray) -> Figure:
     return figure
 
 
+def _colour_filters(w: np.ndarray) -> Figure:
+    tiles = w.transpose(3, 0, 1, 2)[:MAX_FILTERS]  # (F, KH, KW, 3)
+    columns = min(8, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    figure = Figure(figsize=(max(1.05 * columns, 2), 1.2 * rows + 0.3), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for number, ax in enumerate(axes.flat):
+        ax.set_axis_off()
+        if number < len(tiles):
+            peak = float(np.abs(tiles[number]).max()) or 1.0  # each by its own: colours compare
+            ax.imshow(0.5 + tiles[number] / (2 * peak))
+            ax.set_title(str(number), fontsize=8, color=FAINT, pad=2)
+    return figure
+
+
 def confusion_matrix(labels: np.ndarray, found: np.ndarray, names: Sequence[str]) -> Figure:
     """How often images of each class were taken for each class.
 
@@ -91,8 +109,9 @@ def confusion_matrix(labels: np.ndarray, found: np.ndarray, names: Sequence[str]
         What each class is called.
     """
     classes = len(names)
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (labels, found), 1)
+    from sklearn import metrics
+
+    counts = metrics.confusion_matrix(labels, found, labels=range(classes))
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     longest = max(map(len, names))
     side = min(3.0 + 0.38 * classes, 14.0) + 0.07 * longest  # inches
@@ -113,6 +132,44 @@ def confusion_matrix(labels: np.ndarray, found: np.ndarray, names: Sequence[str]
                 ax.text(j, i, str(count), ha="center", va="center", color=colour, fontweight=weight)
     ax.tick_params(length=0)
     ax.spines[:].set_color("#cccccc")
+    return figure
+
+
+def attention(
+    images: Sequence[np.ndarray], maps: Sequence[Sequence[np.ndarray]], titles: Sequence[str],
+    heads: Sequence[str],
+) -> Figure:  # fmt: skip
+    """Images, a row each, with what the network looked at beside them.
+
+    Parameters
+    ----------
+    images : sequence of ndarray (H, W, C)
+    maps : sequence of sequences of ndarray (H, W)
+        Of each image, one for each column.
+    titles : sequence of str
+        Of the rows.
+    heads : sequence of str
+        Of the columns; the first is the image's.
+    """
+    rows, columns = len(images), len(heads)
+    figure = Figure(figsize=(1.75 * columns + 1.6, 1.75 * rows + 0.3), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for row, (image, found) in enumerate(zip(images, maps, strict=True)):
+        for column, ax in enumerate(axes[row]):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_color("#cccccc")
+            if image.shape[2] == 3:
+                ax.imshow(np.clip(image, 0, 1) if column == 0 else image.mean(axis=2), cmap="gray")
+            else:
+                ax.imshow(image.mean(axis=2), cmap="gray_r")
+            if column:
+                ax.imshow(found[column - 1], cmap="inferno", alpha=0.75)
+            if row == 0:
+                ax.set_title(heads[column], fontsize=9, color=INK, parse_math=False)
+        axes[row, 0].set_ylabel(
+            titles[row], fontsize=9, color=INK, rotation=0, ha="right", va="center",
+            parse_math=False,
+        )  # fmt: skip
     return figure
 
 
