@@ -14,10 +14,10 @@ import pytest
 
 from fastconv import nn
 from fastconv.cli import main
-from fastconv.nn.progress import Progress
 from fastconv.cli.training.report import worst_mistakes
 from fastconv.cli.training.setup import prepare
 from fastconv.examples import RECIPES
+from fastconv.nn.progress import Progress
 
 MISSING = 'python -m pip install "fastconv[examples]"'
 
