@@ -144,10 +144,10 @@ class _RichBar:
         if self.task is None:
             self.progress.start()
             self.task = self.progress.add_task(
-                title, total=total, text="compiling the kernels if this is their first use"
+                title, total=total or None, text="compiling the kernels if this is their first use"
             )
         else:
-            self.progress.reset(self.task, total=total, description=title)
+            self.progress.reset(self.task, total=total or None, description=title)
         self.progress.refresh()
 
     def move(self, done: int, text: str) -> None:
@@ -172,10 +172,11 @@ class _PlainBar:
         self.move(0, "")
 
     def move(self, done: int, text: str) -> None:
-        filled = 24 * done // max(self.total, 1)
+        filled = min(24 * done // max(self.total, 1), 24)
         bar = "#" * filled + "-" * (24 - filled)
         width = shutil.get_terminal_size().columns - 1
-        line = f"{self.title} [{bar}] {done}/{self.total}  {text}"[:width]
+        total = self.total or "?"  # of batches of the caller's, in the first epoch
+        line = f"{self.title} [{bar}] {done}/{total}  {text}"[:width]
         sys.stderr.write(f"\r{line.ljust(width)}")
         sys.stderr.flush()
 

@@ -5,7 +5,7 @@ A form takes a node and the state of its input, and returns layers and the state
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -14,7 +14,7 @@ import numpy as np
 from fastconv._extras import host
 from fastconv.nn.registry import ENTRIES
 
-__all__ = ["FORMS", "Leaf", "Node", "State", "Tree", "number_of_axes"]
+__all__ = ["FORMS", "Leaf", "Node", "State", "Tree", "joined_channels", "number_of_axes"]
 
 Tree: TypeAlias = Any  # a Leaf, or the reader's Join
 
@@ -302,6 +302,45 @@ def _pad(node: Node, state: State) -> tuple[list[Tree], State]:
     return [node.layer("Pad", padding=padding, mode=mode)], state
 
 
+def joined_channels(node: Node, states: Sequence[State]) -> State:
+    """The state behind a Concat of channels."""
+    first = states[0]
+    last = first.order == "last" and first.rank == 2
+    alike = {replace(state, channels=None) for state in states}
+    if len(alike) > 1 or first.turned > 1 or first.ended or not (last or first.order == "first"):
+        raise node.error("only images with channels first, or rows, are joined")
+    if int(node.attributes["axis"]) % first.rank != 1:
+        raise node.error("only channels are joined")
+    if None in (counts := [state.channels for state in states]):
+        return replace(first, channels=None)
+    return replace(first, channels=sum(filter(None, counts)))
+
+
+def _resize(node: Node, state: State) -> tuple[list[Tree], State]:
+    n, given = _images(node, state), node.attributes
+    scales, mode = node.constant(2).tolist(), given.get("mode", b"nearest").decode()
+    how = given.get("coordinate_transformation_mode", b"half_pixel").decode()
+    known = {
+        "nearest": how == "asymmetric" and given.get("nearest_mode") == b"floor",
+        "linear": how in ("half_pixel", "pytorch_half_pixel"),
+    }
+    if len(scales) != n + 2 or scales[:2] != [1, 1] or any(s % 1 or s < 1 for s in scales):
+        raise node.error(f"the scales {scales} are not understood")
+    if not known.get(mode):
+        raise node.error(f"the mode {mode!r}, {how}, is not understood")
+    kind = "nearest" if mode == "nearest" else "bilinear"
+    return [node.layer("Upsample", factor=tuple(map(int, scales[2:])), mode=kind)], state
+
+
+def _depth_to_space(node: Node, state: State) -> tuple[list[Tree], State]:
+    _images(node, state)
+    factor = int(node.attributes["blocksize"])
+    if node.attributes.get("mode", b"DCR") != b"CRD":
+        raise node.error("only the mode CRD is understood")
+    channels = None if state.channels is None else state.channels // factor**2
+    return [node.layer("PixelShuffle", factor=factor)], replace(state, channels=channels)
+
+
 def _same(node: Node, state: State) -> tuple[list[Tree], State]:
     return [], state
 
@@ -340,6 +379,8 @@ FORMS: dict[str, Form] = {
     "Squeeze": _flatten,
     "Transpose": _transpose,
     "Pad": _pad,
+    "Resize": _resize,
+    "DepthToSpace": _depth_to_space,
     "Identity": _same,
     "Dropout": _same,
     "Softmax": _softmax,

@@ -1,8 +1,8 @@
 """ONNX files as networks of `fastconv.nn`.
 
 The path of a file: nodes -> every result says from which other it comes, by which layers -> joins
-(`Add`) close the ways that lead back to one result -> the chain from the input to the output is a
-description, as model files hold it -> layers, filled with the file's arrays.
+(`Add`, `Concat`) close the ways that lead back to one result -> the chain from the input to the
+output is a description, as model files hold it -> layers, filled with the file's arrays.
 
 ONNX's images are (m, C, H, W), ours (m, H, W, C): kernels are turned, the Transpose nodes between
 both orders go away, and weights behind Flatten take their rows in our order.
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastconv._extras import host
-from fastconv.nn.onnx.nodes import FORMS, Leaf, Node, State, Tree, number_of_axes
+from fastconv.nn.onnx.nodes import FORMS, Leaf, Node, State, Tree, joined_channels, number_of_axes
 from fastconv.nn.registry import built
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ OF_SIZES = ("Shape", "Gather", "Unsqueeze", "Concat", "Slice", "Cast")
 def from_onnx(path: str | os.PathLike[str]) -> Sequential:
     """Read a network from an ONNX file, with its weights, to predict with it or to train it on.
 
-    It reads chains with shortcuts: what `Sequential.to_onnx` writes, and networks like LeNet, VGG
-    and ResNet from other frameworks, whose images are (m, C, H, W) in the file and (m, H, W, C)
-    here. A softmax at the end is left out: `SoftmaxCrossEntropy.predict` makes the probabilities.
-    Dropout is not in such files, and BatchNorm has its default momentum.
+    It reads chains with shortcuts and branches: what `Sequential.to_onnx` writes, and networks like
+    LeNet, VGG, ResNet, DenseNet and U-Net from other frameworks, whose images are (m, C, H, W) in
+    the file and (m, H, W, C) here. A softmax at the end is left out: `SoftmaxCrossEntropy.predict`
+    makes the probabilities. Dropout is not in such files, and BatchNorm has its default momentum.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def from_onnx(path: str | os.PathLike[str]) -> Sequential:
         tree = _Reader(proto.graph).read()
         leaves = _leaves(tree)
         if len({id(leaf) for leaf in leaves}) != len(leaves):
-            raise ValueError("its ways cross: only chains with shortcuts are understood")
+            raise ValueError("its ways cross: only chains with shortcuts and branches are read")
     except (ValueError, TypeError, KeyError, IndexError) as error:
         cause = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{os.fspath(path)}: {cause}") from error
@@ -103,10 +103,10 @@ def _loaded(path: str | os.PathLike[str]) -> Any:
 def _described(tree: Tree) -> dict[str, Any]:
     if isinstance(tree, Leaf):
         return tree.description
-    if isinstance(tree, Join):
-        side = None if not tree.shortcut else _chain(tree.shortcut)
-        return {"type": "Residual", "body": _chain(tree.body), "shortcut": side}
-    raise TypeError(f"{tree!r} is no layer")
+    ways = [_chain(way) if way else None for way in tree.ways]
+    if tree.op == "Concat":
+        return {"type": "Concat", "branches": ways}
+    return {"type": "Residual", "body": ways[0], "shortcut": ways[1]}
 
 
 def _chain(trees: Sequence[Tree]) -> dict[str, Any]:
@@ -118,17 +118,17 @@ def _leaves(trees: Sequence[Tree]) -> list[Leaf]:
     for tree in trees:
         if isinstance(tree, Leaf):
             found.append(tree)
-        elif isinstance(tree, Join):
-            found += [*_leaves(tree.body), *_leaves(tree.shortcut)]
+        else:
+            found += [leaf for way in tree.ways for leaf in _leaves(way)]
     return found
 
 
 @dataclass
 class Join:
-    """Two ways from one result to one sum."""
+    """Ways that lead from one result to another, where they are added, or their channels joined."""
 
-    body: list[Tree]
-    shortcut: list[Tree] = field(default_factory=list)
+    op: str
+    ways: list[list[Tree]]
 
 
 class _Reader:
@@ -192,8 +192,8 @@ class _Reader:
             node.fold(self.constants)
             return
         inputs = [name for name in proto.input if name in self.states]
-        if node.op == "Add" and len(inputs) == 2:
-            self._join(node, *inputs)
+        if node.op in ("Add", "Concat") and len(inputs) > 1 and len(inputs) == len(node.inputs):
+            self._join(node, inputs)
             return
         form: Callable[[Node, State], tuple[list[Tree], State]] | None = FORMS.get(node.op)
         if form is None and node.op in OF_SIZES and _counts(node, self.ranks):
@@ -218,19 +218,24 @@ class _Reader:
         self.before[node.output] = (previous, [*layers[:-1], leaf.with_bias(node, state)])
         self.states[node.output] = state
 
-    def _join(self, node: Node, a: str, b: str) -> None:
-        states = self.states[a], self.states[b]
-        if states[0] != states[1]:
-            raise node.error("it adds results of different orders or channels")
-        names, others = self._way(a)[0], self._way(b)[0]
-        origin = next(name for name in names if name in others)
-        body, side = self._between(origin, a), self._between(origin, b)
-        if len(body) < len(side) or not body:
-            body, side = side, body
-        if not body:
-            raise node.error("it adds a result to itself")
-        self.before[node.output] = (origin, [Join(body, side)])
-        self.states[node.output] = states[0]
+    def _join(self, node: Node, inputs: list[str]) -> None:
+        states = [self.states[name] for name in inputs]
+        if node.op == "Concat":
+            state = joined_channels(node, states)
+        else:
+            state = states[0]
+            if any(other != state for other in states):
+                raise node.error("it adds results of different orders or channels")
+        passed = [self._way(name)[0] for name in inputs]
+        origin = next(name for name in passed[0] if all(name in others for others in passed))
+        ways = [self._between(origin, name) for name in inputs]
+        if node.op == "Concat":
+            ways = [way or [node.layer("Identity")] for way in ways]
+        else:
+            ways.sort(key=len, reverse=True)  # what passes the input on is the shortcut
+            if not ways[0]:
+                raise node.error("it adds a result to itself")
+        self.before[node.output], self.states[node.output] = (origin, [Join(node.op, ways)]), state
 
     def _way(self, name: str) -> tuple[list[str], list[Tree]]:
         """Results from `name` back to the input, and the layers from there on."""
