@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,8 @@ from fastconv.nn.tensor_files import FLOATS, Tensor
 
 __all__ = ["Module", "keras_modules", "layers_of", "matched", "turned_arrays"]
 
-KINDS = ("convolution", "dense layer", "normalisation")
+KINDS = ("convolution", "depthwise convolution", "transposed convolution", "dense layer",
+         "normalisation")  # fmt: skip
 # Words of torchvision's names, in the order of the forward pass; the alphabet has another.
 ORDER = ["features", "stem", "conv", "bn", "norm", "layer", "downsample", "shortcut", "classifier",
          "fc", "head"]  # fmt: skip
@@ -113,11 +114,27 @@ def keras_modules(layers: Mapping[str, Sequence[Tensor]]) -> dict[str, Module]:
         if len(arrays) > len(roles):
             raise ValueError(f"{path!r} has {len(arrays)} arrays: no layer takes them")
         named = dict(zip(roles, arrays, strict=False))
-        found[path] = Module(_kind(path, named), named)
+        kind, name = _kind(path, named), path.rpartition("/")[2]
+        if kind == "convolution" and name.startswith("depthwise"):
+            kind = "depthwise convolution"
+        elif kind == "convolution" and "transpose" in name:
+            kind = "transposed convolution"
+        found[path] = Module(kind, named)
     return found
 
 
 # Matching ---------------------------------------------------------------------------------------
+
+
+def _finer(target: Target, names: Iterable[str]) -> str:
+    """The kind of a layer where the file, by its names, tells kinds of convolutions apart."""
+    layer, kinds = target.layer, set(names)
+    if type(layer).__name__ == "ConvTranspose" and KINDS[2] in kinds:
+        return KINDS[2]
+    groups = getattr(layer, "groups", 1)
+    if KINDS[1] in kinds and groups > 1 and groups == getattr(layer, "channels", 0):
+        return KINDS[1]
+    return target.kind
 
 
 def matched(
@@ -134,9 +151,9 @@ def matched(
         modules[t.path].kind == t.kind for t in targets
     ):
         return [(target, modules[target.path]) for target in targets]
-    pairs = []
+    pairs, found = [], {module.kind for module in modules.values()}
     for kind in KINDS:
-        ours = [target for target in targets if target.kind == kind]
+        ours = [target for target in targets if _finer(target, found) == kind]
         names = sorted((n for n, m in modules.items() if m.kind == kind), key=_sort_key)
         if len(ours) != len(names):
             shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
