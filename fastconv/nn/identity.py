@@ -143,12 +143,22 @@ def _seedless(text: str) -> str:
 
 def _old_identity(thing: Any) -> list[Any]:
     kind = thing if hasattr(thing, "__qualname__") else type(thing)
-    return [".".join(full_name(kind)), thing.settings() if hasattr(thing, "settings") else {}]
+    name = _without_module(".".join(full_name(kind)))
+    return [name, thing.settings() if hasattr(thing, "settings") else {}]
+
+
+def _without_module(name: str) -> str:
+    """A class's name; fastconv's own have moved between its modules since."""
+    return f"fastconv.{name.rpartition('.')[2]}" if name.startswith("fastconv.") else name
 
 
 def as_old_form(found: dict[str, Any]) -> dict[str, Any]:
     """Settings of an old checkpoint, so that they compare with `old_form`'s."""
-    return found | {"model": _seedless(found["model"])}
+    named = {"model": _seedless(found["model"])}
+    if found.get("augment"):
+        named["augment"] = [_without_module(found["augment"][0]), *found["augment"][1:]]
+    named["callbacks"] = [[_without_module(c[0]), *c[1:]] for c in found.get("callbacks") or ()]
+    return found | named
 
 
 # Comparing --------------------------------------------------------------------------------------

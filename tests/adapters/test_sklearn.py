@@ -246,10 +246,10 @@ WRONG = {
     "image_shape": ["6x6", 36, (36,), (0, 36), (6.0, 6), (5, 5), (6, 6, 1, 1), (6, 6, 3)],
     "learning_rate_init": [-1e-3, np.nan, np.inf, "0.1", None, True],
     "alpha": [-1, np.nan, "0", None],
-    "batch_size": [0, -1, 2.5, "auto", None, True],
+    "batch_size": [0, -1, 2.5, "all", None, True],
     "max_iter": [0, -5, 1.5, "10", None],
     "tol": [-1, -1e-9, np.nan, None, "1e-4"],
-    "n_iter_no_change": [0, -1, 2.5, None, np.inf],
+    "n_iter_no_change": [0, -1, 2.5, None, -np.inf],
     "early_stopping": ["yes", None, 0.5],
     "validation_fraction": [1.5, 0, 1, -0.1, np.nan, None, "0.1"],
     "random_state": ["0", -1, 1.5, np.random.default_rng(0)],
@@ -438,7 +438,7 @@ def test_weights_of_classes_and_samples():
     by_class = CNNClassifier(class_weight=share, **options).fit(X, y)
     by_sample = CNNClassifier(**options).fit(X, y, sample_weight=np.where(y == "rare", 5.0, 1.0))
     np.testing.assert_array_equal(by_class.predict_proba(X), by_sample.predict_proba(X))
-    with pytest.raises(ValueError, match="sample_weight: at least one image must count"):
+    with pytest.raises(ValueError, match="at least one image must count|at least one non-zero"):
         plain.fit(X, y, sample_weight=np.zeros(120))
     with pytest.raises(ValueError, match=r"Negative values in data passed to .sample_weight"):
         plain.fit(X, y, sample_weight=-np.ones(120))

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pandas
 import pytest
+from scipy.ndimage import zoom
 
 from fastconv import nn, reference
 from fastconv.examples import load_digits
@@ -70,22 +71,22 @@ def test_ones_change_nothing_but_roundings():
 
 
 def test_class_weights_raise_the_minority_s_recall():
-    """Real digits, 8 against 30 times as many others."""
+    """Real digits: 8 eights against 240 others."""
     data = load_digits()
     eights, others = np.flatnonzero(data.y_train == 8)[:8], np.flatnonzero(data.y_train != 8)[:240]
     chosen = np.concatenate([eights, others])
     x, y = data.x_train[chosen], (data.y_train[chosen] == 8).astype(int)
     test = data.y_test == 8
     recalls = []
-    for weights in (None, {1: 30.0}):
+    for weights in (None, {1: 100.0}):
         rng = np.random.default_rng(0)
         model = nn.Sequential(
             nn.Conv(1, 8, 3, activation="relu", rng=rng), nn.MaxPool(2), nn.Flatten(),
             nn.Dense(72, 2, rng=rng),
         )  # fmt: skip
-        nn.fit(model, LOSS, nn.Adam(model.parameters(), 3e-3), x, y, epochs=5, class_weight=weights)
+        nn.fit(model, LOSS, nn.Adam(model.parameters(), 3e-3), x, y, epochs=20, class_weight=weights)
         recalls.append((model.predict(data.x_test[test]).argmax(axis=1) == 1).mean())
-    assert recalls[0] < 0.3 < 0.7 < recalls[1]
+    assert recalls[0] < 0.2 < 0.6 < recalls[1]
 
 
 def test_batches_may_have_class_weights_and_no_sample_weights():
@@ -318,9 +319,8 @@ def test_a_class_activation_map_is_the_weighted_feature_map():
     assert found.shape == (8, 8)
     assert found.max() == 1
     assert found.min() >= 0
-    strongest = np.unravel_index(expected.argmax(), expected.shape)
-    where = np.unravel_index(found.argmax(), found.shape)
-    assert tuple(n // 2 for n in where) == strongest
+    larger = zoom(expected, 2, order=1, mode="nearest", grid_mode=True)
+    np.testing.assert_allclose(found, larger / larger.max(), rtol=1e-10, atol=1e-12)
     small = nn.class_activation_map(model, x, 1, layer=0)
     assert small.shape == (1, 8, 8)
 

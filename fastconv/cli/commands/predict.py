@@ -152,4 +152,4 @@ def _numbered(path: Path, x: Any, about: Any) -> tuple[list[str], Any, float | N
         x = np.asarray(x)
         scale = 1 / pixel_scale(x, [x])
         print(f"{path}: {x.dtype} divided by {1 / scale:g}", file=sys.stderr)
-    return [f"{path}[{i}]" for i in range(len(x))], x, scale
+    return [f"{path}[{i}]" for i in range(x.shape[0])], x, scale

@@ -111,7 +111,8 @@ def confusion_matrix(labels: np.ndarray, found: np.ndarray, names: Sequence[str]
     classes = len(names)
     from sklearn import metrics
 
-    counts = metrics.confusion_matrix(labels, found, labels=range(classes))
+    numbers = range(max(2, classes))  # of a single class scikit-learn warns
+    counts = metrics.confusion_matrix(labels, found, labels=numbers)[:classes, :classes]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     longest = max(map(len, names))
     side = min(3.0 + 0.38 * classes, 14.0) + 0.07 * longest  # inches
