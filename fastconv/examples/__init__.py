@@ -28,7 +28,7 @@ from fastconv.examples.data import (
 )
 from fastconv.examples.folder import ImageFiles
 from fastconv.examples.labels import stratified_split
-from fastconv.examples.models import binary_cnn, digits_cnn, two_conv_cnn
+from fastconv.examples.models import binary_cnn, digits_cnn, fashion_cnn, two_conv_cnn
 from fastconv.examples.recipes import DIGITS_RECIPE, RECIPES, Recipe
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Recipe",
     "binary_cnn",
     "digits_cnn",
+    "fashion_cnn",
     "load_cifar",
     "load_data",
     "load_digits",

@@ -84,7 +84,6 @@ class ImageFiles:
     def __init__(self, paths: Sequence[Any], size: tuple[int, int] | None = None) -> None:
         self.paths = [Path(path) for path in paths]
         self.size = None if size is None else _checked_size(size)
-        self._pillow = host("PIL.Image", "examples")
         grey, shape = True, self.size
         for path in self.paths:
             found, is_grey = self._header(path)
@@ -100,6 +99,10 @@ class ImageFiles:
         self.mode = "L" if grey else "RGB"
         self.shape = (len(self.paths), H, W, 1 if grey else 3)
         self.dtype = np.dtype(np.uint8)
+
+    @property
+    def _pillow(self) -> Any:
+        return host("PIL.Image", "examples")
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -93,7 +93,8 @@ class FitState:
     step, steps_per_epoch : int
         Finished steps of this epoch, and how many it has.
     images_seen, images : int
-        Images trained on in this epoch, and how many it has.
+        Images trained on in this epoch, and how many it has. Of batches that are given one by one
+        `images`, and without a length `steps_per_epoch`, are 0 until the first epoch has ended.
     metrics : dict
         Running loss and accuracy; after the epoch its whole row of the history.
     history : History

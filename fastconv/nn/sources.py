@@ -117,7 +117,7 @@ class Rows:
         self.name, self.given, self.shape, self.dtype = name, given, shape, dtype
         self.stored = not isinstance(given, np.ndarray) or isinstance(given, np.memmap)
         self._slices = self._arrays = isinstance(given, np.ndarray)
-        if not self._slices and len(self):
+        if not self._slices and shape and len(self):
             last = len(self) - 1
             self._slices = self._understands(slice(0, 1), 1)
             some = np.unique([0, last])
@@ -159,7 +159,8 @@ class Rows:
         """The rows from `start` to `stop`; a view where they are in memory."""
         stop = min(stop, len(self))
         if isinstance(self.given, np.ndarray):
-            return np.asarray(self.given[start:stop])
+            found = np.asarray(self.given[start:stop])
+            return found.copy() if self.stored else found  # a mapped file is read here, not later
         return self.take(np.arange(start, stop))
 
     def whole(self) -> Array:

@@ -25,7 +25,7 @@ def add(parser: Parser) -> None:
         "scikit-learn ships, and print its accuracy on images it has not seen. A tenth of the "
         "training images is set aside for validation. Ctrl-C leaves a checkpoint to resume from."
     )
-    parser.epilog = f"Defaults in the order {', '.join(RECIPES)} where there are three."
+    parser.epilog = f"Defaults in the order {', '.join(RECIPES)} where there are several."
     parser.add_argument(
         "--model", choices=list(RECIPES), default="digits_cnn", help="default digits_cnn"
     )
