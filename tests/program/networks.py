@@ -154,6 +154,9 @@ def convs(draw, shape, dtype, kind=nn.Conv):
         )
         if options["padding"] in ("same", "valid"):
             options["padding"], options["output_padding"] = 0, 0
+    if kind is not nn.ConvTranspose:
+        modes = ["constant", "constant", "reflect", "edge", "wrap"]
+        options["padding_mode"] = draw(st.sampled_from(modes))
     options["activation"] = draw(st.sampled_from([None, "relu"]))
     options["bias"] = draw(st.booleans())
     layer = kind(channels, filters, draw(per_axis(sizes, 3)), **options, rng=1, dtype=dtype)
