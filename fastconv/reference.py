@@ -270,7 +270,9 @@ def _is_first(data_format: str) -> bool:
     return data_format == "channels_first"
 
 
-def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callable[..., Any]]:
+def _load(
+    data_format: str, kinds: str = "f", **operands: Array | None
+) -> tuple[list[Any], Callable[..., Any]]:
     """Operands in the dtype that sums are kept in, images channels last; and the way back."""
     first = _is_first(data_format)
     given = {name: np.asanyarray(a) for name, a in operands.items() if a is not None}
@@ -278,7 +280,7 @@ def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callab
     for name, a in given.items():
         if isinstance(a, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; its mask would be ignored")
-        if a.dtype.newbyteorder("=") != dtype or dtype not in ("f2", "f4", "f8"):
+        if a.dtype.newbyteorder("=") != dtype or not _has_kind(dtype, kinds):
             raise TypeError(f"operands must share one float dtype; {name} has {a.dtype}")
     arrays: list[Any] = []
     for name, operand in operands.items():
@@ -301,6 +303,11 @@ def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callab
         return out
 
     return arrays, store
+
+
+def _has_kind(dtype: np.dtype[Any], kinds: str) -> bool:
+    """Whether a dtype is one of three floats, or of kinds of integers that are taken too."""
+    return dtype in ("f2", "f4", "f8") or (dtype.kind in kinds and dtype.kind != "f")
 
 
 def _shape(name: str, shape: Ints, data_format: str, ndim: int) -> Index:
@@ -615,15 +622,18 @@ def max_pool(
     With ``return_argmax`` also an int64 array like y: where the winner was, as h*W + w. The first
     of equal cells wins, and the first NaN wins over everything. The padding is minus infinity and
     never wins; a window with no cell inside x gives -inf and argmax -1. ``ceil_mode`` keeps a last
-    window that sticks out, unless it would start in the high padding.
+    window that sticks out, unless it would start in the high padding. Integers and bool are pooled
+    as they are; their least number stands for minus infinity.
 
     >>> y, argmax = max_pool(np.array([[[3.0], [7.0], [5.0], [5.0]]]), 2, return_argmax=True)
     >>> y[0, :, 0], argmax[0, :, 0]
     (array([7., 5.]), array([1, 2]))
     """
-    (x,), store = _load(data_format, x=x)
+    (x,), store = _load(data_format, "fbiu", x=x)
     grid = _grid(x.shape, window, stride, padding, dilation, ceil_mode, pool=True)
-    y: Cells = np.full((len(x), *grid.pixels, x.shape[-1]), -np.inf, x.dtype)
+    kind: Any = x.dtype
+    least = {"f": -np.inf, "b": False}[kind.kind] if kind.kind in "fb" else np.iinfo(kind).min
+    y: Cells = np.full((len(x), *grid.pixels, x.shape[-1]), least, x.dtype)
     argmax: Cells = np.full(y.shape, -1, np.int64)
     for i, _, h in grid.steps():
         position = np.ravel_multi_index(h, grid.sizes)
