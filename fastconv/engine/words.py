@@ -103,6 +103,7 @@ STEP = _words(3)  # source cells from one pixel to the next
 LOW = _words(3)  # the first source cell of pixel 0, negative where it is padding
 REACH = _words(3)  # source cells that a pixel needs beyond its first
 SIZE = _words(3)  # source extents
+COPIED = _words(3)  # 0: zeros outside; else addresses, see `gather`
 GROUPS = _words()
 CHANNELS = _words()  # source channels of all groups
 BLOCK = _words()  # channels of a plane of the gathered source

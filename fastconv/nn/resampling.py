@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastconv.geometry.request import Request
+from fastconv.geometry.request import PADDING_MODES, Request
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, layer_error, plain, positive_int, quiet
 from fastconv.nn.onnx import images as onnx
 from fastconv.nn.registry import register
 from fastconv.program.naive import resampling as naive_resampling
 from fastconv.program.ops import resampling
-from fastconv.typing import Int, Padding
+from fastconv.typing import Int, Padding, PaddingMode
 
-__all__ = ["MODES", "Pad", "PixelShuffle", "Upsample"]
-
-# NumPy's words for what stands outside an image.
-MODES = ("constant", "reflect", "symmetric", "edge", "wrap")
+__all__ = ["Pad", "PixelShuffle", "Upsample"]
 
 
 class _Resampling(Layer):
@@ -183,12 +180,14 @@ class Pad(_Resampling):
     def __init__(
         self,
         padding: Padding,
-        mode: Literal["constant", "reflect", "symmetric", "edge", "wrap"] = "constant",
+        mode: PaddingMode = "constant",
     ) -> None:
         super().__init__()
         self.padding: Any = plain(padding)
-        if mode not in MODES:
-            raise ValueError(f"mode: must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
+        if mode not in PADDING_MODES:
+            raise ValueError(
+                f"mode: must be one of {', '.join(map(repr, PADDING_MODES))}, got {mode!r}"
+            )
         if isinstance(self.padding, str):
             raise TypeError(f"padding: integers are needed, got {padding!r}")
         self.mode = mode

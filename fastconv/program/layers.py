@@ -15,6 +15,7 @@ import numpy as np
 from fastconv.geometry import Geometry
 from fastconv.geometry.resolve import conv_geometry, pool_geometry, transpose_geometry
 from fastconv.plans.compiled import engine, pools, products
+from fastconv.plans.fold import fold
 from fastconv.program.graph import Graph, Value
 
 __all__ = [
@@ -48,7 +49,7 @@ class Convolution:
         Whether ReLU follows.
     transposed : bool
     options
-        stride, padding, dilation, groups, as of :func:`fastconv.conv`.
+        stride, padding, dilation, groups, padding_mode, as of :func:`fastconv.conv`.
     """
 
     def __init__(
@@ -77,9 +78,18 @@ class Convolution:
 
     def input_grad(self, dy: Value) -> Value:
         """``dx``."""
-        dx = self._graph.value(self._x.shape, dy.dtype)
+        dx, g = self._graph.value(self._x.shape, dy.dtype), self.g
         kind = "forward" if self._transposed else "input_grad"
-        self._multiply("input gradient", kind, dy, dx, None, False)
+        if g.padding_mode == "constant":
+            self._multiply("input gradient", kind, dy, dx, None, False)
+            return dx
+        padded = self._graph.value(g.padded.x_shape, dy.dtype)
+        self._multiply("input gradient", kind, dy, padded, None, False)
+
+        def folded(padded: np.ndarray, dx: np.ndarray) -> None:
+            dx[...] = fold(padded, g.x_size, g.pads, g.padding_mode)
+
+        self._graph.python("fold", folded, (padded,), (dx,))
         return dx
 
     def _multiply(

@@ -65,6 +65,15 @@ LAYERS = {
         nn.Conv(4, 6, 3, padding="full", groups=2, bias=False, activation="relu", **CONV),
         (5, 6, 4),
     ),
+    "conv_reflect": (nn.Conv(3, 4, 3, padding=1, padding_mode="reflect", **CONV), (9, 8, 3)),
+    "conv_wrap": (
+        nn.Conv(3, 4, 3, padding=((2, 1), (0, 2)), padding_mode="wrap", **CONV),
+        (5, 6, 3),
+    ),
+    "conv_symmetric": (
+        nn.Conv(3, 4, 4, padding="same", padding_mode="symmetric", **CONV),
+        (5, 6, 3),
+    ),
     "conv_1d": (nn.Conv(3, 4, (3,), padding=1, **CONV), (9, 3)),
     "conv_3d": (nn.Conv(2, 3, (2, 3, 1), **CONV), (5, 6, 4, 2)),
     "transpose": (

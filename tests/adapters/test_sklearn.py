@@ -145,6 +145,7 @@ def test_a_pipeline_in_a_grid_search_of_two_processes(digits):
     assert clone(search.best_estimator_).fit(X, y).score(X, y) > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:X. 10 features are no square:UserWarning")
 @pytest.mark.parametrize(
     ("X_shape", "asked", "expected"),
     [
@@ -254,11 +255,22 @@ WRONG = {
     "validation_fraction": [1.5, 0, 1, -0.1, np.nan, None, "0.1"],
     "random_state": ["0", -1, 1.5, np.random.default_rng(0)],
     "verbose": ["yes", None, -1],
+    "warm_start": ["yes", None, -1],
+    "data_format": ["NCHW", None, True],
 }
 
 
 def test_every_parameter_is_looked_at():
-    assert set(WRONG) == set(CNNClassifier().get_params())
+    assert set(WRONG) == set(CNNRegressor().get_params())
+    assert {*WRONG, "class_weight"} == set(CNNClassifier().get_params())
+
+
+@pytest.mark.parametrize("value", ["even", {2: 1.0}, 3])
+def test_class_weights_that_are_none(value):
+    fresh = CNNClassifier(class_weight=value)
+    with pytest.raises((ValueError, TypeError), match="class_weight"):
+        fresh.fit(X_SMALL, Y_SMALL)
+    assert not hasattr(fresh, "model_")
 
 
 @pytest.mark.parametrize("estimator", [CNNClassifier, CNNRegressor])

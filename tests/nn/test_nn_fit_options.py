@@ -84,7 +84,9 @@ def test_class_weights_raise_the_minority_s_recall():
             nn.Conv(1, 8, 3, activation="relu", rng=rng), nn.MaxPool(2), nn.Flatten(),
             nn.Dense(72, 2, rng=rng),
         )  # fmt: skip
-        nn.fit(model, LOSS, nn.Adam(model.parameters(), 3e-3), x, y, epochs=20, class_weight=weights)
+        nn.fit(
+            model, LOSS, nn.Adam(model.parameters(), 3e-3), x, y, epochs=20, class_weight=weights
+        )
         recalls.append((model.predict(data.x_test[test]).argmax(axis=1) == 1).mean())
     assert recalls[0] < 0.2 < 0.6 < recalls[1]
 

@@ -41,6 +41,9 @@ LAYERS = {
     "conv same": (
         lambda t: nn.Conv(4, 5, 3, stride=2, padding="same", rng=0, dtype=t), IMAGE, True
     ),
+    "conv reflect": (
+        lambda t: nn.Conv(4, 5, 3, padding=2, padding_mode="reflect", rng=0, dtype=t), IMAGE, True
+    ),
     "conv 1-D": (lambda t: nn.Conv(3, 4, (3,), rng=0, dtype=t), (2, 7, 3), True),
     "conv 3-D": (lambda t: nn.Conv(2, 3, (2, 2, 2), rng=0, dtype=t), (2, 3, 4, 3, 2), True),
     "transpose": (lambda t: nn.ConvTranspose(4, 3, 3, rng=0, dtype=t), IMAGE, True),

@@ -7,18 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.nn.onnx.padding import padded, piece
 from fastconv.program.ops.adaptive import bounds
 
 __all__ = ["adaptive", "global_max_pool", "pad", "pixel_shuffle", "upsample"]
 
-BEFORE_ALL = -(2**31) + 1  # where a slice that runs backwards ends
 Form = Callable[[Any, Any, Any, str], Any]
-
-
-def _integers(graph: Any, path: str, name: str, *values: int) -> str:
-    """A constant of int64."""
-    text: str = graph.constant(f"{path}.{name}.{len(graph.nodes)}", np.array(values), np.int64)
-    return text
 
 
 def global_max_pool(graph: Any, layer: Any, x: Any, path: str) -> Any:
@@ -51,30 +45,9 @@ def pixel_shuffle(graph: Any, layer: Any, x: Any, path: str) -> Any:
 
 
 def pad(graph: Any, layer: Any, x: Any, path: str) -> Any:
-    """Pad; of the modes that it lacks, pieces of the image around it."""
+    """More cells around the image."""
     x = graph.channels_first(x, path)
-    pairs = layer.pairs(x.rank)
-    if layer.mode in ("constant", "reflect", "edge"):
-        low, high = ([pair[end] for pair in pairs] for end in (0, 1))
-        pads = _integers(graph, path, "pads", 0, 0, *low, 0, 0, *high)
-        return x._replace(name=graph.node("Pad", [x.name, pads], path, mode=layer.mode))
-    name = x.name
-    for axis, (low, high) in enumerate(pairs, 2):
-        back = layer.mode == "symmetric"
-        before = (low - 1, BEFORE_ALL, -1) if back else (-low, 2**31 - 1, 1)
-        after = (-1, -high - 1, -1) if back else (0, high, 1)
-        parts = [_piece(graph, path, name, axis, *before)] if low else []
-        parts += [name, *([_piece(graph, path, name, axis, *after)] if high else [])]
-        if len(parts) > 1:
-            name = graph.node("Concat", parts, path, axis=axis)
-    return x._replace(name=name)
-
-
-def _piece(graph: Any, path: str, name: str, axis: int, first: int, end: int, step: int = 1) -> str:
-    words = {"first": first, "end": end, "axis": axis, "step": step}
-    numbers = [_integers(graph, path, word, value) for word, value in words.items()]
-    text: str = graph.node("Slice", [name, *numbers], path)
-    return text
+    return padded(graph, x, layer.pairs(x.rank), layer.mode, path)
 
 
 def adaptive(reduce: str, pool: str) -> Form:
@@ -93,7 +66,7 @@ def adaptive(reduce: str, pool: str) -> Form:
             parts = [
                 graph.node(
                     reduce,
-                    [_piece(graph, path, name, axis, *window)],
+                    [piece(graph, path, name, axis, *window)],
                     path,
                     axes=[axis],
                     keepdims=1,

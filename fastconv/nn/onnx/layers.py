@@ -13,6 +13,7 @@ import numpy as np
 
 from fastconv.geometry import resolved_pads, transposed_pad
 from fastconv.geometry.request import Request
+from fastconv.nn.onnx.padding import padded
 
 __all__ = [
     "avg_pool",
@@ -90,9 +91,20 @@ def _convolution(
 def conv(graph: Any, layer: Any, x: Any, path: str) -> Any:
     """Convolution, and ReLU where it is fused."""
     settings = {"window": layer.window, **layer.settings}
+    mode = settings.pop("padding_mode", "constant")
     window, form = _window(settings, len(layer.window))
-    attributes = window | _padding(path, window, form)
-    return _convolution(graph, "Conv", layer, x, path, attributes)
+    padding = _padding(path, window, form)
+    if mode != "constant":
+        if padding == AUTO:
+            raise ValueError(
+                f'layer {path}: padding="same" with a stride and padding_mode={mode!r} has no form '
+                f"in ONNX; give numbers"
+            )
+        pads = padding["pads"]
+        pairs = list(zip(pads[: x.rank], pads[x.rank :], strict=True))
+        x = padded(graph, graph.channels_first(x, path), pairs, mode, path)
+        padding = {}
+    return _convolution(graph, "Conv", layer, x, path, window | padding)
 
 
 def conv_transpose(graph: Any, layer: Any, x: Any, path: str) -> Any:

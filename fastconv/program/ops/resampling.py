@@ -12,8 +12,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from fastconv.geometry import padding_sources
+from fastconv.plans.fold import fold
+
 __all__ = ["bilinear", "bilinear_backward", "nearest", "nearest_backward", "pad", "pad_backward",
-           "pad_sources", "pixel_shuffle", "pixel_shuffle_backward"]  # fmt: skip
+           "pixel_shuffle", "pixel_shuffle_backward"]  # fmt: skip
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -106,33 +109,16 @@ def pixel_shuffle_backward(dy: np.ndarray, factor: int) -> np.ndarray:
     return moved.reshape(m, *(n // factor for n in sizes), channels * factor**rank)
 
 
-def pad_sources(n: int, pair: tuple[int, int], mode: str) -> np.ndarray:
-    """Of an axis padded in one of NumPy's modes: which cell each is a copy of, -1 for zeros."""
-    if mode == "constant":
-        return np.pad(np.arange(n), pair, constant_values=-1)
-    found: np.ndarray = np.pad(np.arange(n), pair, mode)  # type: ignore[call-overload]
-    return found
-
-
 def pad(x: np.ndarray, pairs: Pairs, mode: str) -> np.ndarray:
     """`x` with ``(lo, hi)`` more cells on each spatial axis, as `numpy.pad` makes them."""
     if mode == "constant":
         return np.pad(x, ((0, 0), *pairs, (0, 0)))
     for axis, pair in enumerate(pairs, 1):
         if any(pair):
-            x = x.take(pad_sources(x.shape[axis], pair, mode), axis)
+            x = x.take(padding_sources(x.shape[axis], pair, mode), axis)
     return x
 
 
 def pad_backward(dy: np.ndarray, sizes: Sequence[int], pairs: Pairs, mode: str) -> np.ndarray:
     """The adjoint: the error of every copy goes to its cell."""
-    for axis, (n, pair) in reversed(list(enumerate(zip(sizes, pairs, strict=True), 1))):
-        low, high = pair
-        dx = dy[_on(axis, slice(low, low + n))].copy()
-        if mode != "constant":
-            sources = pad_sources(n, pair, mode)
-            for cell in (*range(low), *range(low + n, low + n + high)):
-                source = int(sources[cell])
-                dx[_on(axis, slice(source, source + 1))] += dy[_on(axis, slice(cell, cell + 1))]
-        dy = dx
-    return dy
+    return np.ascontiguousarray(fold(dy, sizes, pairs, mode))
