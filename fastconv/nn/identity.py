@@ -154,7 +154,7 @@ def _without_module(name: str) -> str:
 
 def as_old_form(found: dict[str, Any]) -> dict[str, Any]:
     """Settings of an old checkpoint, so that they compare with `old_form`'s."""
-    named = {"model": _seedless(found["model"])}
+    named: dict[str, Any] = {"model": _seedless(found["model"])}
     if found.get("augment"):
         named["augment"] = [_without_module(found["augment"][0]), *found["augment"][1:]]
     named["callbacks"] = [[_without_module(c[0]), *c[1:]] for c in found.get("callbacks") or ()]

@@ -450,7 +450,7 @@ def test_weights_of_classes_and_samples():
     by_class = CNNClassifier(class_weight=share, **options).fit(X, y)
     by_sample = CNNClassifier(**options).fit(X, y, sample_weight=np.where(y == "rare", 5.0, 1.0))
     np.testing.assert_array_equal(by_class.predict_proba(X), by_sample.predict_proba(X))
-    with pytest.raises(ValueError, match="at least one image must count|at least one non-zero"):
+    with pytest.raises(ValueError, match=r"at least one image must count|at least one non-zero"):
         plain.fit(X, y, sample_weight=np.zeros(120))
     with pytest.raises(ValueError, match=r"Negative values in data passed to .sample_weight"):
         plain.fit(X, y, sample_weight=-np.ones(120))

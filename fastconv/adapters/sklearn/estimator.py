@@ -109,8 +109,11 @@ class CNN(BaseEstimator):
             If the loss is not finite any more.
         """
         asked = Parameters.of(self)
-        X, y = self._again(X, y) if self._goes_on(asked) else self._start(X, y, None, asked)
-        weights = self._checked_weights(X, y, sample_weight, balanced=True)
+        if self.warm_start and hasattr(self, "model_"):
+            X, y, weights = self._again(X, y, None, sample_weight, True)
+            self.optimizer_.lr, self.optimizer_.weight_decay = asked.learning_rate_init, asked.alpha
+        else:
+            X, y, weights = self._start(X, y, None, asked, sample_weight, True)
         validation = None
         patience, tol = asked.n_iter_no_change, asked.tol
         stopping = nn.EarlyStopping(patience, "loss", tol, restore_best=False)
@@ -122,21 +125,20 @@ class CNN(BaseEstimator):
             weights = None if weights is None else weights[train]
         return self._train(X, y, asked.max_iter, validation, stopping, asked, weights)
 
-    def _goes_on(self, asked: Parameters) -> bool:
-        """Whether `fit` goes on with the network that there is."""
-        return asked.warm_start and hasattr(self, "model_")
+    def _again(
+        self, X: Any, y: Any, classes: Any, sample_weight: Any, balanced: bool
+    ) -> tuple[Array, Array, Array | None]:
+        """Check the data for the network that there is."""
+        self._check_given(y)
+        X = self._images(X)
+        y = self._checked_length(X, self._targets(as_numpy("y", y), classes, first=False))
+        return X, y, self._checked_weights(X, y, sample_weight, balanced)
 
-    def _again(self, X: Any, y: Any) -> tuple[Array, Array]:
-        """Check the data for the network that there is; the optimizer gets today's settings."""
+    def _check_given(self, y: Any) -> None:
         if y is None:
             raise ValueError(
                 f"requires y to be passed, but the target y is None: {type(self).__name__}"
             )
-        X = self._images(X)
-        y = self._checked_length(X, self._targets(as_numpy("y", y), None, first=False))
-        asked = Parameters.of(self)
-        self.optimizer_.lr, self.optimizer_.weight_decay = asked.learning_rate_init, asked.alpha
-        return X, y
 
     def _checked_weights(
         self, X: Array, y: Array, sample_weight: Any, balanced: bool
@@ -171,22 +173,20 @@ class CNN(BaseEstimator):
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Any:
         asked = Parameters.of(self)
         if hasattr(self, "model_"):
-            X = self._images(X)
-            y = self._checked_length(X, self._targets(as_numpy("y", y), classes, first=False))
+            X, y, weights = self._again(X, y, classes, sample_weight, False)
         else:
-            X, y = self._start(X, y, classes, asked)
-        weights = self._checked_weights(X, y, sample_weight, balanced=False)
+            X, y, weights = self._start(X, y, classes, asked, sample_weight, False)
         return self._train(X, y, 1, None, None, asked, weights)
 
-    def _start(self, X: Any, y: Any, classes: Any, asked: Parameters) -> tuple[Array, Array]:
+    def _start(
+        self, X: Any, y: Any, classes: Any, asked: Parameters, sample_weight: Any, balanced: bool
+    ) -> tuple[Array, Array, Array | None]:
         """Check the data and make a network for them."""
-        if y is None:
-            raise ValueError(
-                f"requires y to be passed, but the target y is None: {type(self).__name__}"
-            )
+        self._check_given(y)
         self._random_state = check_random_state(self.random_state)
         X = self._images(X, first=asked)
         y = self._checked_length(X, self._targets(as_numpy("y", y), classes, first=True))
+        weights = self._checked_weights(X, y, sample_weight, balanced)
         shape, outputs, seed = X.shape[1:], self._outputs(), self._draw_seed()
         if asked.network is None:
             self.model_ = small_cnn(shape, outputs, asked.filters, asked.hidden, seed)
@@ -196,7 +196,7 @@ class CNN(BaseEstimator):
             self.model_.parameters(), lr=asked.learning_rate_init, weight_decay=asked.alpha
         )
         self.history_ = nn.History()
-        return X, y
+        return X, y, weights
 
     def _train(
         self, X: Array, y: Array, epochs: int, validation: Any, stopping: Any, asked: Parameters,
