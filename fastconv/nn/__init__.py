@@ -47,6 +47,7 @@ from fastconv.nn.norms import GroupNorm, InstanceNorm, LayerNorm
 from fastconv.nn.onnx.reader import from_onnx
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.optimizers import SGD, Adam, AdamW, RMSprop
+from fastconv.nn.passes import evaluate, train_step
 from fastconv.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
 from fastconv.nn.rectifiers import ELU, GELU, Hardswish, LeakyReLU, SiLU, Softplus
 from fastconv.nn.registry import register
@@ -60,7 +61,7 @@ from fastconv.nn.schedules import (
     StepDecay,
 )
 from fastconv.nn.step import StepPlan, plan_step
-from fastconv.nn.training import evaluate, fit, train_step
+from fastconv.nn.training import fit
 
 __all__ = [
     "ELU",
