@@ -8,7 +8,7 @@
 What is where, a floor a line, from the top; each uses lower ones only:
 
 ========== ======================================================================================
-cli        the command line: a module for each command, tables, progress
+cli        the command line: a module for each command, tables
 selfcheck  whether everything is right on this machine: what ``fastconv check`` runs
 explain    one image through a small network and back, number by number
 sklearn    estimators for scikit-learn

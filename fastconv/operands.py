@@ -112,6 +112,15 @@ def operand(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def pooled(name: str, value: Any) -> np.ndarray:
+    """`operand`, for what takes integers and bool too: their maximum needs no sum."""
+    if type(value) is np.ndarray and value.dtype.kind in "biu":
+        return value
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biu":
+        return operand(name, value)
+    return as_array(name, value)
+
+
 def same_dtype(**operands: Any) -> np.dtype:
     """The one dtype of the operands, of which all but the first may be None.
 

@@ -56,6 +56,8 @@ Arguments shared by the functions
 stride, dilation, window : int, or one int per spatial axis. A pool's stride=None is its window.
 padding : int; one int or one (lo, hi) pair per axis; "valid" (none), "same" (OH = ceil(H/s), the
     odd cell on the high side) or "full" (eff - 1 on both sides).
+padding_mode : what stands in the padding: zeros ("constant"), or copies of cells as NumPy's pad
+    makes them: "reflect", "symmetric", "edge", "wrap".
 data_format : "channels_last", or "channels_first" for (m, C, H, W) arrays; w never changes.
 activation : None or "relu", applied to the output; a backward takes dy before the activation.
 need : the gradients that a backward computes, of "x", "w", "b"; the others are None.
@@ -94,6 +96,8 @@ __all__ = [
 
 Ints = SupportsIndex | Sequence[SupportsIndex]
 PaddingName = Literal["valid", "same", "full"]
+PaddingMode = Literal["constant", "reflect", "symmetric", "edge", "wrap"]
+PADDING_MODES = ("constant", "reflect", "symmetric", "edge", "wrap")
 Padding = PaddingName | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
 DataFormat = Literal["channels_last", "channels_first"]
 Operand = Literal["x", "w", "b"]
@@ -127,6 +131,8 @@ class _Grid(NamedTuple):
     stride: Index
     dilation: Index
     pads: tuple[Index, ...]  # (lo, hi)
+    # Of every axis the cell that each of the padded input is a copy of; none: zeros stand outside.
+    copies: tuple[Index, ...] = ()
 
     def cell(self, i: Index, u: Index) -> Index:
         """Input cell under tap u of the window at output pixel i; it may lie in the padding."""
@@ -139,10 +145,16 @@ class _Grid(NamedTuple):
         return all(-lo * include_pad <= a < n + hi * include_pad for a, n, (lo, hi) in axes)
 
     def steps(self) -> Iterator[tuple[Index, Index, Index]]:
-        """Every (output pixel i, tap u, input cell h) with h inside the input, in scan order."""
+        """Every (output pixel i, tap u, input cell h) with h inside the input, in scan order.
+
+        Where copies of cells stand in the padding, h is the cell that was copied.
+        """
         for i in np.ndindex(self.pixels):
             for u in np.ndindex(self.window):
                 h = self.cell(i, u)
+                if self.copies:
+                    axes = zip(self.copies, h, self.pads, strict=True)
+                    h = tuple(cells[a + lo] for cells, a, (lo, _) in axes)
                 if self.inside(h):
                     yield i, u, h
 
@@ -203,13 +215,20 @@ def _grid(
 
 
 def _conv_grid(
-    shape: Index, w: Index, stride: Ints, padding: Padding, dilation: Ints, groups: int
-) -> tuple[_Grid, Index]:
+    shape: Index, w: Index, stride: Ints, padding: Padding, dilation: Ints, groups: int,
+    padding_mode: str = "constant",
+) -> tuple[_Grid, Index]:  # fmt: skip
     """Geometry of a convolution of x (``shape``) with a kernel of shape ``w``; shape of y."""
     _check_kernel(w, len(shape), groups)
     if shape[-1] != w[-2] * groups:
         raise ValueError(f"w {w} takes {w[-2]} * {groups} channels, x {shape} has {shape[-1]}")
     grid = _grid(shape, w[:-2], stride, padding, dilation)
+    if padding_mode not in PADDING_MODES:
+        raise ValueError(f"padding_mode must be one of {PADDING_MODES}; got {padding_mode!r}")
+    if padding_mode != "constant":
+        cells = [np.arange(n) for n in grid.sizes]
+        copies: Any = [np.pad(a, p, padding_mode) for a, p in zip(cells, grid.pads, strict=True)]  # type: ignore[call-overload]
+        grid = grid._replace(copies=tuple(tuple(a.tolist()) for a in copies))
     return grid, (shape[0], *grid.pixels, w[-1])
 
 
@@ -251,7 +270,9 @@ def _is_first(data_format: str) -> bool:
     return data_format == "channels_first"
 
 
-def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callable[..., Any]]:
+def _load(
+    data_format: str, kinds: str = "f", **operands: Array | None
+) -> tuple[list[Any], Callable[..., Any]]:
     """Operands in the dtype that sums are kept in, images channels last; and the way back."""
     first = _is_first(data_format)
     given = {name: np.asanyarray(a) for name, a in operands.items() if a is not None}
@@ -259,7 +280,7 @@ def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callab
     for name, a in given.items():
         if isinstance(a, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; its mask would be ignored")
-        if a.dtype.newbyteorder("=") != dtype or dtype not in ("f2", "f4", "f8"):
+        if a.dtype.newbyteorder("=") != dtype or not _has_kind(dtype, kinds):
             raise TypeError(f"operands must share one float dtype; {name} has {a.dtype}")
     arrays: list[Any] = []
     for name, operand in operands.items():
@@ -282,6 +303,11 @@ def _load(data_format: str, **operands: Array | None) -> tuple[list[Any], Callab
         return out
 
     return arrays, store
+
+
+def _has_kind(dtype: np.dtype[Any], kinds: str) -> bool:
+    """Whether a dtype is one of three floats, or of kinds of integers that are taken too."""
+    return dtype in ("f2", "f4", "f8") or (dtype.kind in kinds and dtype.kind != "f")
 
 
 def _shape(name: str, shape: Ints, data_format: str, ndim: int) -> Index:
@@ -376,7 +402,8 @@ def _backward(
 def conv(
     x: Array, w: Array, b: Array | None = None, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
-    activation: Literal["relu"] | None = None, out: Array | None = None,
+    activation: Literal["relu"] | None = None, padding_mode: PaddingMode = "constant",
+    out: Array | None = None,
 ) -> Array:  # fmt: skip
     """Convolution, equation (1): x (m, H, W, C), w (KH, KW, C/G, F), b (F,) -> y (m, OH, OW, F).
 
@@ -391,7 +418,7 @@ def conv(
            [20., 24.]])
     """
     (x, w, b), store = _load(data_format, x=x, w=w, b=b)
-    grid, _ = _conv_grid(x.shape, w.shape, stride, padding, dilation, groups)
+    grid, _ = _conv_grid(x.shape, w.shape, stride, padding, dilation, groups, padding_mode)
     return store(_finish(_output(x, w, grid, groups), b, activation), out)
 
 
@@ -399,7 +426,7 @@ def conv(
 def conv_input_grad(
     dy: Array, w: Array, x_shape: Sizes, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
-    out: Array | None = None,
+    padding_mode: PaddingMode = "constant", out: Array | None = None,
 ) -> Array:  # fmt: skip
     """How a layer's delta reaches the layer below: dy (m, OH, OW, F), w -> dx (m, H, W, C).
 
@@ -416,7 +443,7 @@ def conv_input_grad(
     """
     (dy, w), store = _load(data_format, dy=dy, w=w)
     shape = _shape("x_shape", x_shape, data_format, w.ndim)
-    grid, y_shape = _conv_grid(shape, w.shape, stride, padding, dilation, groups)
+    grid, y_shape = _conv_grid(shape, w.shape, stride, padding, dilation, groups, padding_mode)
     _expect("dy", dy, y_shape)
     return store(_input_grad(dy, w, grid, groups), out)
 
@@ -425,7 +452,7 @@ def conv_input_grad(
 def conv_kernel_grad(
     x: Array, dy: Array, w_shape: Sizes, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
-    out: Array | None = None,
+    padding_mode: PaddingMode = "constant", out: Array | None = None,
 ) -> Array:  # fmt: skip
     """Equation (11), the input convolved with the delta: x, dy -> dw (KH, KW, C/G, F).
 
@@ -438,7 +465,7 @@ def conv_kernel_grad(
     """
     (x, dy), store = _load(data_format, x=x, dy=dy)
     shape = _shape("w_shape", w_shape, "channels_last", x.ndim)
-    grid, y_shape = _conv_grid(x.shape, shape, stride, padding, dilation, groups)
+    grid, y_shape = _conv_grid(x.shape, shape, stride, padding, dilation, groups, padding_mode)
     _expect("dy", dy, y_shape)
     return store(_kernel_grad(x, dy, grid, groups), out, image=False)
 
@@ -447,7 +474,7 @@ def conv_kernel_grad(
 def conv_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     groups: int = 1, data_format: DataFormat = "channels_last",
-    out: Sequence[Array | None] | None = None,
+    padding_mode: PaddingMode = "constant", out: Sequence[Array | None] | None = None,
 ) -> ConvGrads[Array]: ...  # fmt: skip
 
 
@@ -455,6 +482,7 @@ def conv_backward(
 def conv_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     groups: int = 1, data_format: DataFormat = "channels_last",
+    padding_mode: PaddingMode = "constant",
     need: Operand | Iterable[Operand], out: Sequence[Array | None] | None = None,
 ) -> ConvGrads[Array | None]: ...  # fmt: skip
 
@@ -463,6 +491,7 @@ def conv_backward(
 def conv_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     groups: int = 1, data_format: DataFormat = "channels_last",
+    padding_mode: PaddingMode = "constant",
     need: Operand | Iterable[Operand] = ("x", "w", "b"), out: Sequence[Array | None] | None = None,
 ) -> ConvGrads[Array | None]:  # fmt: skip
     """All gradients of `conv`; ``db[f]`` is the sum of dy over images and pixels.
@@ -472,7 +501,7 @@ def conv_backward(
     [(2, 5, 5, 3), (3, 3, 3, 4), (4,)]
     """
     (dy, x, w), store = _load(data_format, dy=dy, x=x, w=w)
-    grid, y_shape = _conv_grid(x.shape, w.shape, stride, padding, dilation, groups)
+    grid, y_shape = _conv_grid(x.shape, w.shape, stride, padding, dilation, groups, padding_mode)
     _expect("dy", dy, y_shape)
     return _backward(
         need, out, store,
@@ -593,15 +622,18 @@ def max_pool(
     With ``return_argmax`` also an int64 array like y: where the winner was, as h*W + w. The first
     of equal cells wins, and the first NaN wins over everything. The padding is minus infinity and
     never wins; a window with no cell inside x gives -inf and argmax -1. ``ceil_mode`` keeps a last
-    window that sticks out, unless it would start in the high padding.
+    window that sticks out, unless it would start in the high padding. Integers and bool are pooled
+    as they are; their least number stands for minus infinity.
 
     >>> y, argmax = max_pool(np.array([[[3.0], [7.0], [5.0], [5.0]]]), 2, return_argmax=True)
     >>> y[0, :, 0], argmax[0, :, 0]
     (array([7., 5.]), array([1, 2]))
     """
-    (x,), store = _load(data_format, x=x)
+    (x,), store = _load(data_format, "fbiu", x=x)
     grid = _grid(x.shape, window, stride, padding, dilation, ceil_mode, pool=True)
-    y: Cells = np.full((len(x), *grid.pixels, x.shape[-1]), -np.inf, x.dtype)
+    kind: Any = x.dtype
+    least = {"f": -np.inf, "b": False}[kind.kind] if kind.kind in "fb" else np.iinfo(kind).min
+    y: Cells = np.full((len(x), *grid.pixels, x.shape[-1]), least, x.dtype)
     argmax: Cells = np.full(y.shape, -1, np.int64)
     for i, _, h in grid.steps():
         position = np.ravel_multi_index(h, grid.sizes)

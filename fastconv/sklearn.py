@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 from fastconv import nn
 from fastconv._extras import host
@@ -15,9 +16,10 @@ host("sklearn", "sklearn")
 
 from sklearn.base import ClassifierMixin, RegressorMixin  # noqa: E402
 from sklearn.utils import assert_all_finite, check_array, column_or_1d  # noqa: E402
+from sklearn.utils.class_weight import compute_sample_weight  # noqa: E402
 from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 
-from fastconv.adapters.sklearn.estimator import CNN  # noqa: E402
+from fastconv.adapters.sklearn.estimator import CNN, Network  # noqa: E402
 
 __all__ = ["CNNClassifier", "CNNRegressor"]
 
@@ -40,18 +42,19 @@ class CNNClassifier(ClassifierMixin, CNN):
         as `fastconv.examples.digits_cnn` does; it must have that many outputs.
     image_shape : (H, W) or (H, W, C), optional
         How the features of a row make an image. Without it they are a square of one channel, or
-        one line if their number is no square. Not needed where X has 3 or 4 axes.
+        one line, with a warning, if their number is no square. Not needed where X has 3 or 4 axes.
     learning_rate_init : float
         Adam's step size.
     alpha : float
         Weight decay.
-    batch_size : int
+    batch_size : int or "auto"
+        "auto" is 200, or all images where there are fewer.
     max_iter : int
         Epochs at most.
     tol : float
         What counts as an improvement of the loss.
     n_iter_no_change : int
-        Epochs without improvement after which training stops.
+        Epochs without improvement after which training stops; ``inf`` never stops it.
     early_stopping : bool
         Hold images out, stop by their loss, and keep the best weights.
     validation_fraction : float
@@ -60,6 +63,12 @@ class CNNClassifier(ClassifierMixin, CNN):
         Decides weights, held-out images and order: an int gives the same network every time.
     verbose : bool
         Print a line an epoch.
+    warm_start : bool
+        Whether `fit` goes on with the network that there is, on images and classes as before.
+    data_format : {"channels_last", "channels_first"}
+        With "channels_first" X is (m, C, H, W), or rows in that order, and `image_shape` (C, H, W).
+    class_weight : dict, "balanced" or None
+        How much images of each class count; "balanced": all classes the same together.
 
     Attributes
     ----------
@@ -81,7 +90,48 @@ class CNNClassifier(ClassifierMixin, CNN):
     True
     """
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
+    def __init__(
+        self,
+        filters: tuple[int, ...] | int = (16, 32),
+        hidden: tuple[int, ...] | int = (64,),
+        *,
+        network: Network | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        learning_rate_init: float = 3e-3,
+        alpha: float = 1e-4,
+        batch_size: int | str = 32,
+        max_iter: int = 50,
+        tol: float = 1e-4,
+        n_iter_no_change: float = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        random_state: Any = None,
+        verbose: bool = False,
+        warm_start: bool = False,
+        data_format: str = "channels_last",
+        class_weight: Any = None,
+    ) -> None:
+        super().__init__(
+            filters,
+            hidden,
+            network=network,
+            image_shape=image_shape,
+            learning_rate_init=learning_rate_init,
+            alpha=alpha,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
+            verbose=verbose,
+            warm_start=warm_start,
+            data_format=data_format,
+        )
+        self.class_weight = class_weight
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Train for one epoch, going on from the last call.
 
         Parameters
@@ -90,12 +140,32 @@ class CNNClassifier(ClassifierMixin, CNN):
             As for :meth:`fit`.
         classes : array, optional
             All classes that there will be; needed in the first call unless `y` has them all.
+        sample_weight : array (m,), optional
+            As for :meth:`fit`.
 
         Returns
         -------
         self
         """
-        return self._partial_fit(X, y, classes)
+        return self._partial_fit(X, y, classes, sample_weight)
+
+    def decision_function(self, X: Any) -> Array:
+        """The network's outputs, of which softmax makes probabilities.
+
+        Returns
+        -------
+        array (m, classes), or (m,) where there are two
+            How far the second class is ahead.
+        """
+        z = self._forward(X)
+        if z.shape[1] > 2:
+            return z
+        return z[:, -1] - z[:, 0] if z.shape[1] == 2 else z[:, 0]
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithm of the probability of each class: array (m, classes)."""
+        found: Array = log_softmax(self._forward(X), axis=1)
+        return found
 
     def predict_proba(self, X: Any) -> Array:
         """Probability of each class: array (m, classes)."""
@@ -106,6 +176,17 @@ class CNNClassifier(ClassifierMixin, CNN):
         z = self._forward(X)
         found: Array = self.classes_[z.argmax(axis=1)]
         return found
+
+    def _weights(self, y: Any, sample_weight: Any, balanced: bool) -> Any:
+        if self.class_weight is None:
+            return sample_weight
+        if not balanced and isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight: {self.class_weight!r} needs all images, which partial_fit does not "
+                "see; give a dict"
+            )
+        weights = compute_sample_weight(self.class_weight, self.classes_[y])
+        return weights if sample_weight is None else weights * sample_weight
 
     def _targets(self, y: Any, classes: Any, first: bool) -> Array:
         y = column_or_1d(y, warn=True)
@@ -130,7 +211,8 @@ class CNNClassifier(ClassifierMixin, CNN):
 class CNNRegressor(RegressorMixin, CNN):
     """A small convolutional network that estimates numbers from images.
 
-    Parameters and attributes are those of :class:`CNNClassifier`, but for ``classes_``. It
+    Parameters and attributes are those of :class:`CNNClassifier`, but for ``class_weight`` and
+    ``classes_``. It
     minimises the mean squared error. Scale the targets, too, for example with
     ``TransformedTargetRegressor``.
 
@@ -142,9 +224,9 @@ class CNNRegressor(RegressorMixin, CNN):
     (3,)
     """
 
-    def partial_fit(self, X: Any, y: Any) -> Any:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train for one epoch, going on from the last call; arguments as for :meth:`fit`."""
-        return self._partial_fit(X, y, None)
+        return self._partial_fit(X, y, None, sample_weight)
 
     def predict(self, X: Any) -> Array:
         """The estimate for each image: (m,), or (m, outputs) as `y` was."""

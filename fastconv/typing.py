@@ -32,6 +32,7 @@ __all__ = [
     "Int",
     "Operand",
     "Padding",
+    "PaddingMode",
     "PaddingName",
     "PoolOptions",
     "Shape",
@@ -48,6 +49,8 @@ Int = SupportsIndex | Sequence[SupportsIndex]
 PaddingName = Literal["valid", "same", "full"]
 # A name; one integer; one integer or (lo, hi) pair per axis.
 Padding = PaddingName | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
+# What stands in the padding, in NumPy's words; the constant is 0.
+PaddingMode = Literal["constant", "reflect", "symmetric", "edge", "wrap"]
 DataFormat = Literal["channels_last", "channels_first"]
 Activation = Literal["relu"]
 # Whose gradient a backward function is asked for.
@@ -62,12 +65,18 @@ class ConvOptions(TypedDict, total=False):
     dilation: Int
     groups: int
     data_format: DataFormat
+    padding_mode: PaddingMode
 
 
-class ConvTransposeOptions(ConvOptions, total=False):
+class ConvTransposeOptions(TypedDict, total=False):
     """What a transposed convolution and its gradients share."""
 
+    stride: Int
+    padding: Padding
     output_padding: Int
+    dilation: Int
+    groups: int
+    data_format: DataFormat
 
 
 class PoolOptions(TypedDict, total=False):

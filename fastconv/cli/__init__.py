@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train an example CNN on real images",
     "check": "compare every function with the naive loops",
     "explain": "follow one image forward and backward through a small CNN",
+    "predict": "print classes and probabilities of images by a trained network",
     "export": "write a trained network as an ONNX file",
     "bench": "time a convolution problem or a table of them",
     "info": "show versions, CPU, threads and cache",

@@ -30,6 +30,7 @@ from fastconv.engine.loops import (
     pool,
     pool_lines,
     program,
+    rectifiers,
     winners,
 )
 from fastconv.engine.loops.bias_grad import bias_grad
@@ -128,6 +129,7 @@ LINES = {
 # Loops over arrays of one dtype, whatever their shape.
 LOOPS = {
     **{name: getattr(elementwise, name) for name in elementwise.__all__ if name != "BLOCK"},
+    **{name: getattr(rectifiers, name) for name in rectifiers.__all__},
     "bias_grad": bias_grad,
     "bias_plane_sums": deltas.bias_plane_sums,
     "relu_delta": deltas.relu_delta,
@@ -149,6 +151,7 @@ LOOPS = {
     "mean_squared_error": losses.mean_squared_error,
     "sgd": optimizers.sgd,
     "adam": optimizers.adam,
+    "rmsprop": optimizers.rmsprop,
 }
 
 

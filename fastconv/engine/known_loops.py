@@ -6,6 +6,7 @@ is taken; numbers of elements that are no whole number of vectors; and a guard b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,15 +19,45 @@ from fastconv.geometry.resolve import window_geometry
 
 __all__ = ["loop_works"]
 
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def _below(x: np.ndarray) -> np.ndarray:
+    """The normal distribution's share below each number, in float64."""
+    return np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.tolist()])
+
+
+def _bell(x: np.ndarray) -> np.ndarray:
+    return np.exp(-0.5 * np.square(x, dtype="f8")) / math.sqrt(2 * math.pi)
+
+
 EACH: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "add": lambda a, b: a + b,
+    "add_relu": lambda a, b: np.maximum(a + b, 0),
     "multiply": lambda a, b: a * b,
     "relu": lambda a, b: np.maximum(a, 0),
     "sigmoid": lambda a, b: 1 / (1 + np.exp(-a)),
     "sigmoid_delta": lambda a, b: a * (b * (1 - b)),
     "tanh": lambda a, b: np.tanh(a),
     "tanh_delta": lambda a, b: a * (1 - b * b),
+    "leaky_relu": lambda a, b: np.where(a > 0, a, a * NUMBER),
+    "leaky_relu_delta": lambda a, b: np.where(b > 0, a, a * NUMBER),
+    "elu": lambda a, b: np.where(a > 0, a, np.expm1(a) * NUMBER),
+    "elu_delta": lambda a, b: np.where(b > 0, a, a * NUMBER * np.exp(b)),
+    "silu": lambda a, b: a * _sigmoid(a),
+    "silu_delta": lambda a, b: a * _sigmoid(b) * (1 + b * _sigmoid(-b)),
+    "softplus": lambda a, b: np.logaddexp(a, 0),
+    "softplus_delta": lambda a, b: a * _sigmoid(b),
+    "hardswish": lambda a, b: a * np.clip(a + 3, 0, 6) / 6,
+    "hardswish_delta": lambda a, b: a * np.where(abs(b) < 3, b / 3 + 0.5, b > 0),
+    "gelu": lambda a, b: a * _below(a),
+    "gelu_delta": lambda a, b: a * (_below(b) + b * _bell(b)),
 }
+EXACT = ("add", "add_relu", "multiply", "relu", "sigmoid_delta", "tanh_delta", "leaky_relu",
+         "leaky_relu_delta")  # fmt: skip
+NUMBER = 0.5  # what those with a number get
 GUARD = -77
 
 
@@ -36,7 +67,7 @@ def loop_works(address: int, name: str, dtype: np.dtype) -> bool:
         return _each_works(address, name, dtype)
     if name in OTHERS:
         return OTHERS[name](address, dtype)
-    if name in ("sgd", "adam"):
+    if name in ("sgd", "adam", "rmsprop"):
         return _update_works(address, name, dtype)
     if name.startswith("norm"):
         # rows of one pixel, and rows of several with a rest
@@ -58,9 +89,9 @@ def _close(found: np.ndarray, right: np.ndarray) -> bool:
 def _each_works(address: int, name: str, dtype: np.dtype) -> bool:
     a, b = integers(dtype, 67), integers(dtype, 67)[::-1].copy()
     y, memory = _guarded(dtype, 67)
-    perform(elementwise.each_call(address, name, a, y, b))
+    perform(elementwise.each_call(address, name, a, y, b, NUMBER))
     right = EACH[name](a, b)
-    same = _close(y, right) if name in ("sigmoid", "tanh") else np.array_equal(y, right)
+    same = np.array_equal(y, right) if name in EXACT else _close(y, right)
     return same and memory[-1] == GUARD
 
 
@@ -190,6 +221,15 @@ def _update_works(address: int, name: str, dtype: np.dtype) -> bool:
             np.array_equal(v, w - (4 + w / 2) / 4 - (8 + w / 2) / 8)
             and np.array_equal(f, 8 + w / 2)
             for v, f, w in zip(value, first, start, strict=True)
+        )
+    if name == "rmsprop":
+        # square = 16 / 4 + 16 * 3 / 4 = 16; 4 / (4 + 4) = 1 / 2; velocity = 16 / 2 + 1 / 2
+        scalars = np.array([2.0, 0.25, 0.75, 4.0, 0.5, 0.0, 0.0, 0.0])
+        of = optimizers.pieces(value, grad, [second, [q.copy() for q in second]])
+        perform(optimizers.update_call(address, of, scalars))
+        return all(
+            np.array_equal(v, np.arange(v.size) - 17.0) and (q == 16).all()
+            for v, q in zip(value, second, strict=True)
         )
     # mean = 8 / 2 + 4 / 2 = 6; square = 16 * 3 / 4 + 16 / 4 = 16; w / 2 - 6 / (4 / 2 + 1) * 2
     scalars = np.array([0.5, 0.5, 0.75, 0.25, 0.5, 1.0, 2.0, 0.5])

@@ -70,7 +70,7 @@ def _share_memory(arrays: Sequence[np.ndarray]) -> bool:
 
 
 def update_call(entry: int, of: Pieces, scalars: np.ndarray) -> Call:
-    """A step, by the entry of "sgd" or "adam".
+    """A step, by the entry of "sgd", "adam" or "rmsprop".
 
     The eight doubles `scalars`, as `loops.optimizers` takes them, are read at each call.
     """

@@ -143,6 +143,7 @@ STEP = _words(3)  # source cells from one pixel to the next
 LOW = _words(3)  # the first source cell of pixel 0, negative where it is padding
 REACH = _words(3)  # source cells that a pixel needs beyond its first
 SIZE = _words(3)  # source extents
+COPIED = _words(3)  # 0: zeros outside; else addresses, see `gather`
 GROUPS = _words()
 CHANNELS = _words()  # source channels of all groups
 BLOCK = _words()  # channels of a plane of the gathered source
@@ -344,7 +345,8 @@ PIECE_VALUE, PIECE_GRAD, PIECE_SLOT0, PIECE_SLOT1, PIECE_BYTES, PIECE_WORDS = ra
     EACH_RESULT,
     EACH_TOTAL,  # elements, and into how many items they are cut
     EACH_ITEMS,
-) = range(TABLE, TABLE + 5)
+    EACH_NUMBER,  # a double that the function takes, such as a slope
+) = range(TABLE, TABLE + 6)
 
 # ------------------------------------------------------------------------- a row in all rows
 (

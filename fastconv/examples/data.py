@@ -1,15 +1,18 @@
-"""Images to train on: scikit-learn's digits, an .npz file, or a folder of MNIST-style IDX files."""
+"""Images to train on: scikit-learn's digits, .npz and IDX files, CIFAR, folders of PNG and JPEG."""
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.examples.idx import NAME, find_idx, read_idx
-from fastconv.examples.labels import as_labels
+from fastconv.examples.cifar import is_cifar, read_cifar
+from fastconv.examples.folder import ImageFiles, find_images, is_folder_of_images
+from fastconv.examples.idx import NAME, TRAIN, find_idx, has_idx, listed, read_idx
+from fastconv.examples.labels import as_labels, stratified_split
 from fastconv.examples.pixels import as_images
 from fastconv.nn.checks import Array
 from fastconv.nn.npz import NpzReader
@@ -32,16 +35,17 @@ class Dataset(NamedTuple):
     Attributes
     ----------
     x_train, x_test : ndarray (m, H, W, C) of float32
+        Or, of a folder that is read lazily, `ImageFiles` of uint8.
     y_train, y_test : ndarray (m,) of int64
         From 0 to ``classes - 1``.
     classes : int
     class_names : tuple of str, or None
-        Name of each class, where the labels were strings.
+        Name of each class, where the data have names.
     """
 
-    x_train: Array
+    x_train: Any
     y_train: Array
-    x_test: Array
+    x_test: Any
     y_test: Array
     classes: int
     class_names: tuple[str, ...] | None = None
@@ -78,13 +82,15 @@ def load_digits() -> Dataset:
     return _hold_out(x, np.asarray(bunch.target, np.int64), "load_digits", 10)
 
 
-def load_data(path: str | os.PathLike[str]) -> Dataset:
-    """Load an .npz file or a folder of IDX files, whichever `path` is.
+def load_data(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> Dataset:
+    """Load whatever `path` is: an .npz file, or a folder of IDX files, CIFAR's files or images.
 
     Parameters
     ----------
     path : path
-        For `load_npz` or `load_idx`.
+        For `load_npz`, `load_idx`, `load_cifar` or `load_folder`.
+    size : (H, W), optional
+        Of `load_folder`, what every image is resized to.
 
     Returns
     -------
@@ -92,7 +98,7 @@ def load_data(path: str | os.PathLike[str]) -> Dataset:
 
     Raises
     ------
-    FileNotFoundError, ValueError, TypeError
+    FileNotFoundError, ValueError, TypeError, ImportError
         Saying what was expected.
 
     Examples
@@ -104,14 +110,131 @@ def load_data(path: str | os.PathLike[str]) -> Dataset:
     2
     """
     path = Path(path)
+    images = path.is_dir() and not has_idx(path) and not is_cifar(path)
+    if images and is_folder_of_images(path):
+        return load_folder(path, size=size)
+    if size is not None:
+        raise ValueError(f"size: only a folder of PNG or JPEG files is resized, {path} is none")
     if path.is_dir():
-        return load_idx(path)
+        return _load_files(path)
     if path.exists() and path.suffix.lower() != ".npz":
         cure = ": give the folder of this one" if NAME.fullmatch(path.name) else ""
+        cure = ": unpack it, and give the folder" if ".tar" in path.suffixes else cure
         raise ValueError(
-            f"{path}: expected an .npz file with x and y, or a folder of IDX files{cure}"
+            f"{path}: expected an .npz file with x and y, or a folder of IDX files, of CIFAR's "
+            f".bin files, or of PNG and JPEG files{cure}"
         )
     return load_npz(path)
+
+
+def _load_files(folder: Path) -> Dataset:
+    if has_idx(folder):
+        return load_idx(folder)
+    if is_cifar(folder):
+        return load_cifar(folder)
+    raise FileNotFoundError(
+        f"{folder}: expected IDX files such as {TRAIN[0]}, CIFAR's .bin files, or a folder of PNG "
+        f"or JPEG files for each class (found: {listed(folder)})"
+    )
+
+
+def load_cifar(folder: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Dataset:
+    """Load CIFAR-10 or CIFAR-100 in its binary form, with the fine labels.
+
+    Parameters
+    ----------
+    folder : path
+        Of ``data_batch_1.bin`` ..., ``test_batch.bin`` and ``batches.meta.txt``, or ``train.bin``,
+        ``test.bin`` and ``fine_label_names.txt``; or the one around it. Any number of batches will
+        do. Without a test file a fifth of each class is held out, without the names there are none.
+    max_bytes : int
+        Largest sum of the sizes of the training files.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Naming the file and saying what was expected. The pickled form (the "Python version") is
+        refused: nothing is unpickled.
+
+    Examples
+    --------
+    >>> data = load_cifar("cifar-10-batches-bin")  # doctest: +SKIP
+    >>> data.x_train.shape, data.class_names[0]  # doctest: +SKIP
+    ((50000, 32, 32, 3), 'airplane')
+    """
+    found, classes, names = read_cifar(Path(folder), max_bytes)
+    kinds = ("x", "y"), ("x_test", "y_test")
+    pairs = [(x, images, y, labels) for (x, y), (images, labels) in zip(kinds, found, strict=False)]
+    return _dataset(pairs, str(folder))._replace(classes=classes, class_names=names)
+
+
+def load_folder(
+    folder: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    lazy: bool = False,
+    max_bytes: int = MAX_BYTES,
+) -> Dataset:
+    """Load a folder with a folder of PNG or JPEG files for each class.
+
+    The classes have the folders' names, in order. The class folders may be inside ``train`` and
+    ``test`` (or ``val``); otherwise a fixed fifth of each class is held out. Colour images become
+    RGB; transparency is left out. Pillow reads them.
+
+    Parameters
+    ----------
+    folder : path
+    size : (H, W), optional
+        What every image is resized to. Without it all must be of one size.
+    lazy : bool
+        Whether `x_train` and `x_test` are `ImageFiles` of uint8, which are read as they are needed;
+        train on them with ``fit(..., scale=1/255)``.
+    max_bytes : int
+        Largest number of bytes of all images as uint8, unless they are read lazily.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ImportError
+        Without Pillow; the message says which command installs it.
+    FileNotFoundError, ValueError
+        Naming the file or folder and saying what was expected.
+
+    Examples
+    --------
+    >>> data = load_folder("photos", size=(32, 32))  # doctest: +SKIP
+    >>> data.class_names  # doctest: +SKIP
+    ('cat', 'dog')
+    """
+    parts, names = find_images(Path(folder))
+    images = ImageFiles([path for paths, _ in parts for path in paths], size)
+    numbers = np.split(np.arange(len(images)), [len(parts[0][0])])[: len(parts)]
+    several: Any = [images.part(chosen) for chosen in numbers]
+    nbytes = math.prod(images.shape)
+    if not lazy:
+        if nbytes > max_bytes:
+            raise ValueError(
+                f"{folder}: {nbytes} bytes of pixels, above the limit {max_bytes}; "
+                "load_folder(folder, lazy=True) reads them as needed"
+            )
+        several = [some[:] for some in several]
+    kinds = ("x", "y"), ("x_test", "y_test")
+    pairs = [
+        (x, some, y, labels)
+        for (x, y), some, (_, labels) in zip(kinds, several, parts, strict=False)
+    ]
+    if not lazy:
+        return _dataset(pairs, str(folder))._replace(classes=len(names), class_names=names)
+    if len(pairs) == 1:
+        return _hold_out(several[0], parts[0][1], str(folder), len(names), names)
+    return Dataset(several[0], parts[0][1], several[1], parts[1][1], len(names), names)
 
 
 def load_npz(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Dataset:
@@ -178,8 +301,10 @@ def load_idx(folder: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> D
     Expected are ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, and for the test the
     same with ``t10k`` or ``test``; each may be gzipped, with or without ``.gz``, have a dot before
     ``idx``, be in a folder of its own name (Kaggle), and have the name of the data set in front,
-    as EMNIST's and QMNIST's have (whose labels are ``...-labels-idx2-int``). Without test files a
-    fixed fifth of each class is held out. EMNIST's images stay transposed, as they are stored.
+    as EMNIST's and QMNIST's have (whose labels are ``...-labels-idx2-int``). Other types and axes
+    have other names, ``train-images-idx4-float``: byte, short, int, float or double; images in
+    colour are (m, H, W, C). Without test files a fixed fifth of each class is held out. EMNIST's
+    images stay transposed, as they are stored.
 
     Parameters
     ----------
@@ -215,55 +340,14 @@ def load_idx(folder: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> D
     return _dataset(pairs, str(folder))
 
 
-def stratified_split(y: Array, fraction: float = 0.2, seed: int = 0) -> tuple[Array, Array]:
-    """Indices of the kept and the held-out images; each class gives up the same share.
-
-    The choice uses the bit generator's raw output, which NumPy promises never to change, so it is
-    the same on every machine and version.
-
-    Parameters
-    ----------
-    y : ndarray (m,)
-        Integer labels.
-    fraction : float in (0, 1)
-        Share of each class that is held out, rounded to whole images.
-    seed : int
-
-    Returns
-    -------
-    kept, held : ndarray of int64
-        Both in ascending order.
-
-    Raises
-    ------
-    ValueError
-        If `fraction` is not between 0 and 1.
-
-    Examples
-    --------
-    >>> kept, held = stratified_split(np.arange(50) % 5)
-    >>> kept.shape, held.shape
-    ((40,), (10,))
-    """
-    y = np.asarray(y)
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction: must be between 0 and 1, got {fraction!r}")
-    order = np.argsort(np.random.PCG64(seed).random_raw(len(y)), kind="stable")
-    held = []
-    for label in np.unique(y):
-        members = order[y[order] == label]
-        held.append(members[: round(len(members) * fraction)])
-    chosen = np.sort(np.concatenate(held)) if held else np.zeros(0, np.int64)
-    kept = np.setdiff1d(np.arange(len(y)), chosen)
-    return kept, chosen
-
-
-def _hold_out(x: Array, y: Array, where: str, classes: int, names: Any = None) -> Dataset:
+def _hold_out(x: Any, y: Array, where: str, classes: int, names: Any = None) -> Dataset:
     kept, held = stratified_split(y)
     if not len(held):
         raise ValueError(
             f"{where}: y: {len(y)} images are too few to hold out a fifth of each class"
         )
+    if isinstance(x, ImageFiles):
+        return Dataset(x.part(kept), y[kept], x.part(held), y[held], classes, names)
     return Dataset(x[kept], y[kept], x[held], y[held], classes, names)
 
 

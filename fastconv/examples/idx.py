@@ -1,8 +1,8 @@
 """The IDX format of the MNIST files and their kin, read from files that may be wrong.
 
 A big-endian header (magic number: two zero bytes, the element type, the number of axes; then each
-axis's length as 32 bits), then the elements: unsigned bytes (8), or 32-bit integers (C) in QMNIST's
-labels, whose first column is the digit. Description: http://yann.lecun.com/exdb/mnist/
+axis's length as 32 bits), then the elements. Most are unsigned bytes; in QMNIST's labels, 32-bit
+integers, the first column is the digit. Description: http://yann.lecun.com/exdb/mnist/
 """
 
 from __future__ import annotations
@@ -24,11 +24,22 @@ TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 CHUNK = 2**20
 GZIP = b"\x1f\x8b"
-# MNIST's names; with a dot before "idx"; EMNIST's (emnist-letters-train-..., -test-...); QMNIST's.
-NAME = re.compile(
-    r"(?P<set>.*?)(?P<part>train|t10k|test)-"
-    r"((?P<images>images[-.]idx3-ubyte)|labels[-.]idx1-ubyte|(?P<wide>labels[-.]idx2-int))(\.gz)?"
+# Element types: their number in the header, the dtype, the word in a file's name, and in a message.
+TYPES = (
+    (0x08, ">u1", "ubyte", "bytes"),
+    (0x09, ">i1", "byte", "signed bytes"),
+    (0x0B, ">i2", "short", "16-bit integers"),
+    (0x0C, ">i4", "int", "32-bit integers"),
+    (0x0D, ">f4", "float", "32-bit floats"),
+    (0x0E, ">f8", "double", "64-bit floats"),
 )
+# MNIST's names; with a dot before "idx"; EMNIST's (emnist-letters-train-..., -test-...); QMNIST's;
+# and those of other types and axes: train-images-idx4-float, train_images.idx.
+NAME = re.compile(
+    r"(?P<set>.*?)(?P<part>train|t10k|test)[-_.]((?P<images>images)|labels)"
+    r"[-_.]idx((?P<axes>[1-4])[-_.](?P<type>ubyte|byte|short|int|float|double))?(\.gz)?"
+)
+AXES = {True: (3, 4), False: (1, 2)}  # of images, with channels or without; of labels
 
 Pair = tuple[Path, Path]  # images and labels
 
@@ -64,7 +75,7 @@ def find_idx(folder: Path) -> list[Pair]:
             if key not in found:
                 wanted = name + (last.replace("t10k", "test") if name else last)
                 raise FileNotFoundError(
-                    f"{folder}: expected a file {wanted} or {wanted}.gz (found: {_listed(folder)})"
+                    f"{folder}: expected a file {wanted} or {wanted}.gz (found: {listed(folder)})"
                 )
         pairs.append((found[keys[0]], found[keys[1]]))
     return pairs
@@ -80,7 +91,13 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.name, inner
 
 
-def _listed(folder: Path) -> str:
+def has_idx(folder: Path) -> bool:
+    """Whether a folder holds a file with the name of an IDX file."""
+    return any(NAME.fullmatch(name) for name, _ in _files(folder))
+
+
+def listed(folder: Path) -> str:
+    """Names of what a folder holds, the first few of many, for a message."""
     names = sorted(path.name for path in folder.iterdir())
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "an empty folder"
 
@@ -100,7 +117,8 @@ def read_idx(path: Path, max_bytes: int) -> Array:
 
     Returns
     -------
-    ndarray of uint8, (m, H, W) or (m,), or of int32, (m,)
+    ndarray
+        Images (m, H, W) or (m, H, W, C); labels (m,), or one-hot rows (m, classes).
 
     Raises
     ------
@@ -110,34 +128,56 @@ def read_idx(path: Path, max_bytes: int) -> Array:
     match = NAME.fullmatch(path.name)
     if match is None:
         raise ValueError(f"{path}: expected a name such as {TRAIN[0]} or {TRAIN[1]}")
-    magic = 0x803 if match["images"] else 0xC02 if match["wide"] else 0x801
     with open(path, "rb") as stream:
         head = stream.read(4)
         stream.seek(0)
         # A browser may have unpacked a file and left its name, or the other way round.
-        plain = head == struct.pack(">I", magic) or not (path.suffix == ".gz" or head[:2] == GZIP)
+        plain = _is_magic(head, match) or not (path.suffix == ".gz" or head[:2] == GZIP)
         if plain:
-            return _parse(stream, path, magic, max_bytes)
+            return _parse(stream, path, match, max_bytes)
         try:
             with gzip.GzipFile(fileobj=stream) as unpacked:
-                return _parse(unpacked, path, magic, max_bytes)
+                return _parse(unpacked, path, match, max_bytes)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{path}: expected a whole gzip file, but {error}") from error
 
 
-def _parse(stream: IO[bytes] | gzip.GzipFile, path: Path, magic: int, max_bytes: int) -> Array:
-    axes = magic & 0xFF
-    dtype = np.dtype(np.uint8) if magic >> 8 == 8 else np.dtype(">i4")
-    header = stream.read(4 + 4 * axes)
-    if len(header) < 4 or struct.unpack(">I", header[:4])[0] != magic:
-        elements = "bytes" if dtype.itemsize == 1 else "32-bit integers"
-        raise ValueError(
-            f"{path}: expected an IDX file of {elements} with {axes} axes, which starts with "
-            f"{magic:08x}, got {header[:4].hex() or 'an empty file'}"
-        )
-    if len(header) < 4 + 4 * axes:
+def _is_magic(head: bytes, match: re.Match[str]) -> bool:
+    """Whether a file begins as its name says."""
+    known = any(number == head[2] for number, *_ in TYPES) if len(head) == 4 else False
+    if not known or head[:2] != b"\0\0" or head[3] not in AXES[match["images"] is not None]:
+        return False
+    return match["axes"] is None or head == _magic(match)
+
+
+def _magic(match: re.Match[str]) -> bytes:
+    number = next(n for n, _, word, _ in TYPES if word == match["type"])
+    return bytes([0, 0, number, int(match["axes"])])
+
+
+def _expected(match: re.Match[str]) -> str:
+    if match["axes"] is None:
+        axes = " or ".join(map(str, AXES[match["images"] is not None]))
+        return f"an IDX file with {axes} axes, which starts with two zero bytes and a known type"
+    elements = next(text for _, _, word, text in TYPES if word == match["type"])
+    magic = _magic(match).hex()
+    axes = f"{match['axes']} {'axis' if match['axes'] == '1' else 'axes'}"
+    return f"an IDX file of {elements} with {axes}, which starts with {magic}"
+
+
+def _parse(
+    stream: IO[bytes] | gzip.GzipFile, path: Path, match: re.Match[str], max_bytes: int
+) -> Array:
+    head = stream.read(4)
+    if not _is_magic(head, match):
+        found = head.hex() or "an empty file"
+        raise ValueError(f"{path}: expected {_expected(match)}, got {found}")
+    axes = head[3]
+    dtype = np.dtype(next(code for number, code, *_ in TYPES if number == head[2]))
+    header = stream.read(4 * axes)
+    if len(header) < 4 * axes:
         raise ValueError(f"{path}: the file ends inside its IDX header")
-    shape = struct.unpack(f">{axes}I", header[4:])
+    shape = struct.unpack(f">{axes}I", header)
     size = math.prod(shape) * dtype.itemsize
     if size > max_bytes:
         raise ValueError(
@@ -155,8 +195,12 @@ def _parse(stream: IO[bytes] | gzip.GzipFile, path: Path, magic: int, max_bytes:
     if stream.read(1):
         raise ValueError(f"{path}: more bytes than its header says, {size} for {shape}")
     array = np.frombuffer(content, dtype).reshape(shape)
-    if magic != 0xC02:
-        return array
-    if not shape[1]:
+    return array if match["images"] or axes == 1 else _first_column(array, path)
+
+
+def _first_column(labels: Array, path: Path) -> Array:
+    """The digits of QMNIST's labels; one-hot rows stay."""
+    if not labels.shape[1]:
         raise ValueError(f"{path}: expected labels in the first column, found no column")
-    return array[:, 0].astype(np.int32)
+    one_hot = ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all()
+    return labels if one_hot and labels.shape[1] > 1 else labels[:, 0]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastconv.examples.names import sorted_names
 from fastconv.nn.checks import Array
 
 # A label far above the number of classes would make an output layer that fills the memory.
@@ -66,6 +67,49 @@ def as_labels(pairs: Sequence[tuple[str, Array, str, Array]], where: str) -> Lab
     return Labels(numbers, classes, None)
 
 
+def stratified_split(y: Array, fraction: float = 0.2, seed: int = 0) -> tuple[Array, Array]:
+    """Indices of the kept and the held-out images; each class gives up the same share.
+
+    The choice uses the bit generator's raw output, which NumPy promises never to change, so it is
+    the same on every machine and version.
+
+    Parameters
+    ----------
+    y : ndarray (m,)
+        Integer labels.
+    fraction : float in (0, 1)
+        Share of each class that is held out, rounded to whole images.
+    seed : int
+
+    Returns
+    -------
+    kept, held : ndarray of int64
+        Both in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If `fraction` is not between 0 and 1.
+
+    Examples
+    --------
+    >>> kept, held = stratified_split(np.arange(50) % 5)
+    >>> kept.shape, held.shape
+    ((40,), (10,))
+    """
+    y = np.asarray(y)
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction: must be between 0 and 1, got {fraction!r}")
+    order = np.argsort(np.random.PCG64(seed).random_raw(len(y)), kind="stable")
+    held = []
+    for label in np.unique(y):
+        members = order[y[order] == label]
+        held.append(members[: round(len(members) * fraction)])
+    chosen = np.sort(np.concatenate(held)) if held else np.zeros(0, np.int64)
+    kept = np.setdiff1d(np.arange(len(y)), chosen)
+    return kept, chosen
+
+
 def _one_label_each(x_name: str, x: Array, name: str, y: Array, where: str) -> tuple[Array, int]:
     """Labels (m,), and the number of classes that one-hot rows tell, else 0."""
     m = len(x) if x.ndim else -1
@@ -105,11 +149,9 @@ def _numbers(name: str, y: Array, where: str) -> Array:
 def _named(columns: list[Array], where: str) -> Labels:
     """Strings, or bytes in UTF-8, as the numbers of their names."""
     texts = [np.char.decode(y, "utf-8", "replace") if y.dtype.kind == "S" else y for y in columns]
-    names = [str(name) for name in np.unique(np.concatenate(texts))]
+    names = sorted_names(str(name) for name in np.unique(np.concatenate(texts)))
     if len(names) > MAX_CLASSES:
         raise ValueError(f"{where}: at most {MAX_CLASSES} classes, got {len(names)} names")
-    if all(name.isdecimal() for name in names):
-        names.sort(key=int)
     number = {name: i for i, name in enumerate(names)}
     numbers = [np.array([number[str(text)] for text in y], np.int64) for y in texts]
     return Labels(numbers, len(names), tuple(names))

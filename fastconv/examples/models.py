@@ -14,6 +14,7 @@ from fastconv.nn import (
     Dense,
     Dropout,
     Flatten,
+    Layer,
     MaxPool,
     ReLU,
     Sequential,
@@ -201,6 +202,59 @@ def digits_cnn(
         Dropout(0.3, seed=seed),
         Dense((H // 4) * (W // 4) * 64, classes, init="glorot", **options),
         name="digits_cnn",
+        ops=ops,
+    )
+
+
+def fashion_cnn(
+    input_shape: tuple[int, int, int] = (28, 28, 1),
+    classes: int = 10,
+    *,
+    seed: int = 0,
+    dtype: DTypeLike = np.float32,
+    ops: ModuleType | None = None,
+) -> Sequential:
+    """A small VGG-like CNN for photographs of clothes: three blocks, each halves the image's sides.
+
+    A block is a 3x3 convolution, batch normalisation, ReLU and 2x2 max pooling; they have 32, 64
+    and 128 filters. Dropout and one dense layer follow.
+
+    Parameters
+    ----------
+    input_shape : (H, W, C)
+        At least 8x8.
+    classes : int
+    seed, dtype, ops
+        As in `digits_cnn`.
+
+    Returns
+    -------
+    Sequential
+
+    Raises
+    ------
+    ValueError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> fashion_cnn().forward(np.zeros((2, 28, 28, 1), np.float32)).shape
+    (2, 10)
+    """
+    H, W, C = _image_shape(input_shape, 8)
+    classes = positive_int("classes", classes)
+    rng = np.random.default_rng(seed)
+    blocks: list[Layer] = []
+    for channels, filters in ((C, 32), (32, 64), (64, 128)):
+        conv = Conv(channels, filters, 3, padding="same", bias=False, rng=rng, dtype=dtype)
+        blocks += [conv, BatchNorm(filters, dtype=dtype), ReLU(), MaxPool(2)]
+    inputs = (H // 8) * (W // 8) * 128
+    return Sequential(
+        *blocks,
+        Flatten(),
+        Dropout(0.3, seed=seed),
+        Dense(inputs, classes, init="glorot", rng=rng, dtype=dtype),
+        name="fashion_cnn",
         ops=ops,
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastconv.examples.augment import RandomShift
+from fastconv.examples.augment import Compose, RandomCrop, RandomFlip, RandomShift
+from fastconv.examples.augmentation import Augmentation
 from fastconv.nn import Adam, ExponentialDecay, Layer
 
 
@@ -24,6 +25,10 @@ class Recipe:
         As in `fastconv.nn.Adam`.
     shift : float
         Random shift of the training images in pixels; 0 is none.
+    flip : bool
+        Whether training images are mirrored at random, left to right.
+    crop : int
+        Whole pixels by which training images are moved at random; 0 is none.
 
     Examples
     --------
@@ -51,6 +56,8 @@ class Recipe:
     decay: float = 1.0
     weight_decay: float = 0.0
     shift: float = 0.0
+    flip: bool = False
+    crop: int = 0
 
     def optimizer(self, model: Layer, lr: float | None = None) -> Adam:
         """Adam for the model's parameters, with another learning rate if one is given."""
@@ -61,9 +68,16 @@ class Recipe:
         """The learning rate's schedule, as a list to add other callbacks to."""
         return [ExponentialDecay(self.lr if lr is None else lr, self.decay)]
 
-    def augment(self) -> RandomShift | None:
+    def augment(self) -> Augmentation | None:
         """What `fit` takes as `augment`."""
-        return RandomShift(self.shift) if self.shift else None
+        steps: list[Augmentation] = []
+        if self.flip:
+            steps.append(RandomFlip())
+        if self.crop:
+            steps.append(RandomCrop(self.crop))
+        if self.shift:
+            steps.append(RandomShift(self.shift))
+        return Compose(*steps) if len(steps) > 1 else steps[0] if steps else None
 
 
 # digits_cnn: five random splits of the 1438 training images of `load_digits`, 80 % to 20 %, five
@@ -84,4 +98,7 @@ RECIPES = {
     # Sigmoids learn slowly at first: more epochs, no shift, and a rate that stays up for longer.
     "two_conv_cnn": Recipe(epochs=60, batch_size=32, lr=3e-3, decay=0.97),
     "binary_cnn": Recipe(epochs=40, batch_size=16, lr=1e-2, decay=0.95),
+    "fashion_cnn": Recipe(
+        epochs=6, batch_size=64, lr=3e-3, decay=0.5, weight_decay=0.01, flip=True
+    ),
 }

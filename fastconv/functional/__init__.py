@@ -4,6 +4,8 @@ Arguments that every function shares:
 
 stride, dilation : int, or one int per spatial axis
 padding : int; one int or one (lo, hi) pair per spatial axis; "valid"; "same"; "full"
+padding_mode : what stands in the padding: "constant" (zeros), or copies of cells, as `numpy.pad`
+    makes them: "reflect", "symmetric", "edge", "wrap"
 groups : int that divides C and F
 data_format : "channels_last" (m, H, W, C) or "channels_first" (m, C, H, W); w never changes
 out : array that takes the result: right shape and dtype, writeable, no overlap with an input

@@ -19,6 +19,7 @@ from fastconv.typing import (
     Int,
     Operand,
     Padding,
+    PaddingMode,
     Shape,
 )
 
@@ -36,6 +37,7 @@ def conv(
     groups: int = 1,
     data_format: DataFormat = "channels_last",
     activation: Activation | None = None,
+    padding_mode: PaddingMode = "constant",
     out: Array | None = None,
 ) -> Array:
     """Convolution (cross-correlation) of a batch of images, 1-D, 2-D or 3-D.
@@ -51,7 +53,7 @@ def conv(
         Kernel, in this order in both data formats.
     b : array (F,), optional
         Bias.
-    stride, padding, dilation, groups, data_format, out
+    stride, padding, dilation, groups, data_format, padding_mode, out
         As in :mod:`fastconv.functional`. ``"same"`` gives ``OH = ceil(H / s)``, with an odd cell
         of padding on the high side.
     activation : {None, "relu"}
@@ -91,6 +93,7 @@ def conv(
         groups=groups,
         data_format=data_format,
         activation=activation,
+        padding_mode=padding_mode,
     )
     if b is not None:
         b = bias_operand(b, plan.geometry.F, plan.dtype, "x")
@@ -107,6 +110,7 @@ def conv_input_grad(
     dilation: Int = 1,
     groups: int = 1,
     data_format: DataFormat = "channels_last",
+    padding_mode: PaddingMode = "constant",
     out: Array | None = None,
 ) -> Array:
     """Gradient of the loss with respect to the input of :func:`conv`.
@@ -122,7 +126,7 @@ def conv_input_grad(
         Kernel.
     x_shape : sequence of int
         Shape of `x`, in the order of `data_format`.
-    stride, padding, dilation, groups, data_format, out
+    stride, padding, dilation, groups, data_format, padding_mode, out
         As in the forward call.
 
     Returns
@@ -151,6 +155,7 @@ def conv_input_grad(
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        padding_mode=padding_mode,
     )
     return plan.input_grad(dy, w, out=out)
 
@@ -165,6 +170,7 @@ def conv_kernel_grad(
     dilation: Int = 1,
     groups: int = 1,
     data_format: DataFormat = "channels_last",
+    padding_mode: PaddingMode = "constant",
     out: Array | None = None,
 ) -> Array:
     """Gradient of the loss with respect to the kernel of :func:`conv`.
@@ -180,7 +186,7 @@ def conv_kernel_grad(
         Gradient with respect to the output, before any activation.
     w_shape : sequence of int
         ``(KH, KW, C/G, F)``.
-    stride, padding, dilation, groups, data_format, out
+    stride, padding, dilation, groups, data_format, padding_mode, out
         As in the forward call.
 
     Returns
@@ -210,6 +216,7 @@ def conv_kernel_grad(
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        padding_mode=padding_mode,
     )
     return plan.kernel_grad(x, dy, out=out)
 
@@ -247,6 +254,7 @@ def conv_backward(
     dilation: Int = 1,
     groups: int = 1,
     data_format: DataFormat = "channels_last",
+    padding_mode: PaddingMode = "constant",
     need: Operand | Iterable[Operand] = OPERANDS,
     out: Sequence[Array | None] | None = None,
 ) -> ConvGrads[Array | None]:
@@ -258,7 +266,7 @@ def conv_backward(
         Gradient with respect to the output, before any activation.
     x, w : array
         Operands of the forward call.
-    stride, padding, dilation, groups, data_format
+    stride, padding, dilation, groups, data_format, padding_mode
         As in the forward call.
     need : {"x", "w", "b"}, or several of them
         The gradients to compute; the others are None.
@@ -293,5 +301,6 @@ def conv_backward(
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        padding_mode=padding_mode,
     )
     return plan.backward(dy, x, w, need=need, out=out)

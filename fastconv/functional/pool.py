@@ -8,7 +8,18 @@ from typing import Literal, Unpack, overload
 import numpy as np
 
 from fastconv.geometry.request import boolean
-from fastconv.operands import as_array, expect_shape, native_dtype, operand, result
+from fastconv.geometry.resolve import pool_geometry
+from fastconv.operands import (
+    as_array,
+    channels_last,
+    expect_shape,
+    native_dtype,
+    operand,
+    pooled,
+    result,
+    user_shape,
+)
+from fastconv.plans import integers
 from fastconv.plans.pool import planned
 from fastconv.typing import (
     Array,
@@ -80,7 +91,7 @@ def max_pool(
     Parameters
     ----------
     x : array (m, H, W, C)
-        Images.
+        Images: here also integers of any width, or bool, which are pooled as they are.
     window : int or one per spatial axis
         Extent of the window.
     stride : optional
@@ -100,7 +111,7 @@ def max_pool(
     y : array (m, OH, OW, C)
     argmax : int64 array, same shape; only with `return_argmax`
         Flat spatial index (``h*W + w``) of the chosen input cell; -1 for a window without one,
-        whose maximum is minus infinity.
+        whose maximum is minus infinity, or the least of the integers.
 
     Raises
     ------
@@ -116,8 +127,12 @@ def max_pool(
            [13., 15.]]), array([[ 5,  7],
            [13, 15]]))
     """
-    x = operand("x", x)
+    x = pooled("x", x)
     keep_argmax = boolean("return_argmax", return_argmax)
+    if x.dtype.kind in "biu":
+        options: PoolOptions = {"stride": stride, "padding": padding, "dilation": dilation}
+        options |= {"ceil_mode": ceil_mode, "data_format": data_format}
+        return _max_of_integers(x, window, keep_argmax, out, options)
     pool = planned(
         x.shape,
         window,
@@ -132,6 +147,18 @@ def max_pool(
     y = result(out, pool.y_shape, pool.dtype, x=x)
     argmax = np.empty(pool.y_shape, np.int64) if keep_argmax else None
     pool.max_pool(x, y, argmax)
+    return y if argmax is None else (y, argmax)
+
+
+def _max_of_integers(
+    x: np.ndarray, window: Int, keep_argmax: bool, out: Array | None, options: PoolOptions
+) -> Array | tuple[Array, Indices]:
+    g = pool_geometry(x.shape, window, name="x", **options)
+    y_shape, data_format = user_shape(g.y_shape, options["data_format"]), options["data_format"]
+    y = result(out, y_shape, x.dtype.newbyteorder("="), x=x)
+    argmax = np.empty(y_shape, np.int64) if keep_argmax else None
+    winners = None if argmax is None else channels_last(argmax, data_format)
+    integers.max_pool(g, channels_last(x, data_format), channels_last(y, data_format), winners)
     return y if argmax is None else (y, argmax)
 
 

@@ -4,7 +4,14 @@
 arguments and their errors, `resolve` makes a Geometry of them, `memo` keeps it.
 """
 
-from fastconv.geometry.geometry import Geometry
+from fastconv.geometry.geometry import Geometry, padding_sources
 from fastconv.geometry.sizes import effective, output_size, resolved_pads, transposed_pad
 
-__all__ = ["Geometry", "effective", "output_size", "resolved_pads", "transposed_pad"]
+__all__ = [
+    "Geometry",
+    "effective",
+    "output_size",
+    "padding_sources",
+    "resolved_pads",
+    "transposed_pad",
+]

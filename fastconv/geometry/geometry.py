@@ -29,13 +29,13 @@ checks a size again.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastconv.geometry.request import Pairs
 
-__all__ = ["Geometry", "windows_with_cells"]
+__all__ = ["Geometry", "padding_sources", "windows_with_cells"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Geometry:
     pads : tuple of (int, int)
         Padding (lo, hi), one pair per spatial axis. ``hi`` is negative where the windows stop
         short of the input's end (``output_padding`` of a transposed convolution).
+    padding_mode : str
+        What stands in the padding: "constant" for zeros, or where there is none.
 
     Examples
     --------
@@ -73,6 +75,14 @@ class Geometry:
     pads: Pairs
     dilation: tuple[int, ...]
     G: int
+    padding_mode: str = "constant"
+
+    @property
+    def padded(self) -> Geometry:
+        """The same problem on an input that the padding is a part of."""
+        x_size = (n + lo + hi for n, (lo, hi) in zip(self.x_size, self.pads, strict=True))
+        none = ((0, 0),) * self.rank
+        return replace(self, x_size=tuple(x_size), pads=none, padding_mode="constant")
 
     @property
     def rank(self) -> int:
@@ -124,6 +134,18 @@ class Geometry:
     def axes3(self) -> tuple[tuple[int, int, int, int, int, int], ...]:
         """`axes` with unit axes in front, for kernels that always see D, H and W."""
         return ((1, 1, 1, 1, 0, 1),) * (3 - self.rank) + self.axes
+
+
+def padding_sources(n: int, pair: tuple[int, int], mode: str) -> np.ndarray:
+    """Of an axis of n cells that is padded: which cell each is a copy of; -1 for zeros.
+
+    >>> padding_sources(3, (2, 1), "reflect").tolist()
+    [2, 1, 0, 1, 2, 1]
+    """
+    if mode == "constant":
+        return np.pad(np.arange(n), pair, constant_values=-1)
+    sources: np.ndarray = np.pad(np.arange(n), pair, mode)  # type: ignore[call-overload]
+    return sources
 
 
 def windows_with_cells(g: Geometry) -> tuple[np.ndarray, ...]:

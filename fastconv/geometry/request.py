@@ -16,6 +16,7 @@ from fastconv.geometry.cures import format_cure, name_cure
 
 __all__ = [
     "DATA_FORMATS",
+    "PADDING_MODES",
     "PADDING_NAMES",
     "Request",
     "boolean",
@@ -25,6 +26,7 @@ __all__ = [
 
 DATA_FORMATS = ("channels_last", "channels_first")
 PADDING_NAMES = ("valid", "same", "full")
+PADDING_MODES = ("constant", "reflect", "symmetric", "edge", "wrap")
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -136,6 +138,16 @@ class Request:
         if any(p < 0 for pair in pads for p in pair):
             self.fail("padding", "must not be negative")
         return pads
+
+    def padding_mode(self) -> str:
+        """What stands in the padding."""
+        value = self.quantities["padding_mode"]
+        if not isinstance(value, str):
+            raise TypeError(f"padding_mode={value!r} must be a string")
+        if value not in PADDING_MODES:
+            names = ", ".join(map(repr, PADDING_MODES))
+            self.fail("padding_mode", f"must be one of {names}", name_cure(value, PADDING_MODES))
+        return value
 
     def _pair(self, entry: Any) -> tuple[int, int]:
         if not is_sequence(entry):

@@ -38,6 +38,7 @@ def conv_geometry(
     dilation: Int = 1,
     groups: int = 1,
     data_format: str = "channels_last",
+    padding_mode: str = "constant",
     names: tuple[str, str] = ("x_shape", "w_shape"),
 ) -> Geometry:
     """Geometry of ``conv(x, w)`` and of both its gradients.
@@ -52,6 +53,8 @@ def conv_geometry(
         Where sizes do not fit together; the message lists every quantity.
     """
     x_name, w_name = names
+    given: Any = padding_mode
+    plain = isinstance(given, str) and given == "constant"
     ask = Request(
         data_format,
         **{x_name: x_shape, w_name: w_shape},
@@ -59,7 +62,9 @@ def conv_geometry(
         padding=padding,
         dilation=dilation,
         groups=groups,
+        **({} if plain else {"padding_mode": padding_mode}),
     )
+    mode = "constant" if plain else ask.padding_mode()
     m, x_size, C, kernel = _operands(ask, x_name, w_name)
     *window, c_group, F = kernel
     s, d, form = ask.steps(len(x_size))
@@ -75,7 +80,9 @@ def conv_geometry(
     y_size = _sizes(ask, w_name, x_size, window, s, d, pads, cure=turned)
     _addressable(ask, {x_name: (m, *x_size, C), w_name: kernel, "padding": (m, *y_size, F)})
     _walkable(ask, "padding", x_size, pads, C)
-    return _geometry(m, x_size, C, window, F, y_size, s, pads, d, G)
+    if not any(map(any, pads)):
+        mode = "constant"
+    return _geometry(m, x_size, C, window, F, y_size, s, pads, d, G, mode)
 
 
 @remembered(CACHED_GEOMETRIES)
@@ -265,7 +272,7 @@ def _walkable(ask: Request, argument: str, size: Any, pads: Any, channels: int) 
 
 
 def _geometry(  # type: ignore[no-untyped-def]
-    m, x_size, C, window, F, y_size, stride, pads, dilation, G
+    m, x_size, C, window, F, y_size, stride, pads, dilation, G, padding_mode="constant"
 ) -> Geometry:
     return Geometry(
         m,
@@ -278,4 +285,5 @@ def _geometry(  # type: ignore[no-untyped-def]
         tuple(pads),
         tuple(1 if k == 1 else d for d, k in zip(dilation, window, strict=True)),
         G,
+        padding_mode,
     )

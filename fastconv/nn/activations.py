@@ -215,8 +215,13 @@ class Dropout(Layer):
     def _mask(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """0 with probability `rate`, else ``1 / (1 - rate)``."""
         kind = np.dtype(dtype).type
-        kept = self._generators["rng"].random(shape, dtype=kind) >= self.rate
-        return kept * kind(1 / (1 - self.rate))
+        kept = self._generators["rng"].random(self._drawn(shape), dtype=kind) >= self.rate
+        return np.broadcast_to(kept * kind(1 / (1 - self.rate)), shape)
+
+    @staticmethod
+    def _drawn(shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of what is drawn for an input of a shape."""
+        return shape
 
     @quiet
     def forward(self, x: Array) -> Array:
@@ -238,3 +243,32 @@ class Dropout(Layer):
         mask, shape, dtype = self._saved(self._cache)
         self._check_dy(dy, shape, dtype)
         return dy if mask is None else self._times(dy, mask)
+
+
+@register(onnx=onnx.dropout)
+class SpatialDropout(Dropout):
+    """While training, zero whole channels of each image with probability `rate`.
+
+    Tompson et al. 2015; neighbouring pixels tell each other what `Dropout` would hide. Kept
+    channels are divided by 1 - rate.
+
+    Parameters
+    ----------
+    rate, seed
+        As in `Dropout`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `rate` is not in [0, 1), or `seed` no integer of at least 0.
+
+    Examples
+    --------
+    >>> y = SpatialDropout(0.5, seed=1).forward(np.ones((2, 4, 4, 8)))
+    >>> bool((y == y[:, :1, :1]).all())
+    True
+    """
+
+    @staticmethod
+    def _drawn(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0], *(1 for _ in shape[1:-1]), shape[-1]) if len(shape) > 2 else shape

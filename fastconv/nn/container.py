@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import index
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 
-from fastconv.nn.base import Layer, runner, scratch_copy
+from fastconv.nn.base import Layer, runner
 from fastconv.nn.checks import (
     Array,
     check_array,
@@ -20,12 +21,18 @@ from fastconv.nn.checks import (
     quiet,
     shown,
 )
+from fastconv.nn.feed import Preparation, images_of
 from fastconv.nn.fusing import Rest, taken_over
 from fastconv.nn.inference import InferencePlan, forward_of, plan_inference
 from fastconv.nn.lowering import Backward, Lowered, lowered, wants_gradient
+from fastconv.nn.names import unknown_method
 from fastconv.nn.onnx import layers as onnx
+from fastconv.nn.programs import dtype_of
 from fastconv.nn.registry import built, described, register
+from fastconv.nn.sources import Data
 from fastconv.nn.storage import load_model, save_model
+from fastconv.nn.summary import summary
+from fastconv.nn.weights import load_weights, save_weights
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import each, relu_backward
 from fastconv.program.naive import elementwise as naive_elementwise
@@ -49,6 +56,7 @@ class Sequential(Layer):
     Attributes
     ----------
     layers : tuple of Layer
+        Also ``len(model)``, ``model[i]``, ``model[a:b]`` and ``for layer in model``.
 
     Raises
     ------
@@ -74,7 +82,7 @@ class Sequential(Layer):
                 raise TypeError(f"layers: expected fastconv.nn layers, got {shown(layer)}")
         self.layers = layers
         self.name = name
-        _refuse_repeats(self)
+        refuse_repeats(self)
         if ops is not None:
             self.ops = ops
         for path, parameter in self.named_parameters().items():
@@ -83,6 +91,49 @@ class Sequential(Layer):
     def children(self) -> dict[str, Layer]:
         """The layers, by their index."""
         return {str(i): layer for i, layer in enumerate(self.layers)}
+
+    def __len__(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        """The layers, in the order of the forward pass."""
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> Layer: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequential: ...
+    def __getitem__(self, key: SupportsIndex | slice) -> Layer:
+        """A layer; or of a slice a chain of the same layers, which share their parameters.
+
+        Raises
+        ------
+        IndexError
+            If there is none.
+        TypeError
+            If it is no integer and no slice.
+        """
+        if not isinstance(key, slice):
+            if not hasattr(key, "__index__"):
+                raise TypeError(f"layers: an index or a slice is needed, got {shown(key)}")
+            if not -len(self) <= index(key) < len(self):
+                raise IndexError(f"layers: there are {len(self)}, got index {index(key)}")
+            return self.layers[key]
+        chosen = self.layers[key]
+        if not chosen:
+            raise IndexError(f"layers: there are {len(self)}, and none in {shown(key)}")
+        names = [parameter.name for layer in chosen for parameter in layer.parameters()]
+        part = Sequential(*chosen)
+        part._ops, part.training = self._ops, self.training
+        for parameter, name in zip(part.parameters(), names, strict=True):
+            parameter.name = name  # what it is called in the whole
+        return part
+
+    if not TYPE_CHECKING:  # to type checkers an unknown name is an error
+
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_method(type(self).__name__, name)
 
     def config(self) -> dict[str, Any]:
         """The layers' types and arguments."""
@@ -202,8 +253,19 @@ class Sequential(Layer):
             found.append(dy)
         return found[::-1]
 
-    def predict(self, x: Array, batch_size: int = 256) -> Array:
+    def predict(
+        self,
+        x: Data,
+        batch_size: int = 256,
+        *,
+        scale: float | None = None,
+        transform: Callable[[Array], Array] | None = None,
+    ) -> Array:
         """Outputs for `x` (m, ...) in evaluation mode, `batch_size` images at a time.
+
+        `x` is an array, or what is read like one, a few batches at a time: `np.memmap`, arrays of
+        zarr and h5py, a folder that is read lazily; or an iterable of batches, of images alone or
+        pairs whose labels are left out. `scale` and `transform` are those of `fit`.
 
         Nothing of the model changes (see `Layer.infer`): several threads may predict at once, and
         `backward` still belongs to the last `forward`.
@@ -213,7 +275,7 @@ class Sequential(Layer):
         ValueError, TypeError
             Naming the argument, and the layer where the images do not fit.
         """
-        return predict(self, x, batch_size)
+        return predict(self, x, batch_size, scale=scale, transform=transform)
 
     def plan_inference(self, x_shape: Sequence[int]) -> InferencePlan:
         """Prepare `predict` for batches of one shape, with the weights as they are now.
@@ -269,6 +331,70 @@ class Sequential(Layer):
             model.ops = ops
         return model
 
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters and running statistics alone, for `load_weights`.
+
+        Parameters
+        ----------
+        path : path
+            Its suffix says which file it is: ``.npz``, or ``.safetensors`` (needs the extra
+            `weights`), both with our names and axes, kernels (KH, KW, C/G, F). Complete or absent
+            afterwards, as with `save`.
+
+        Raises
+        ------
+        ValueError
+            If the name ends otherwise.
+        ImportError
+            If safetensors is not installed.
+        """
+        save_weights(self, path)
+
+    def load_weights(
+        self, path: str | os.PathLike[str], *, input_shape: tuple[int, ...] | None = None
+    ) -> None:
+        """Read the weights of a model that is made already: our own, PyTorch's or Keras's.
+
+        - ``.npz``: what `save_weights` or `save` wrote;
+        - ``.safetensors``: what `save_weights` wrote, or a PyTorch `state_dict`
+          (``safetensors.torch.save_file(model.state_dict(), path)``): kernels (F, C, KH, KW) are
+          turned into (KH, KW, C, F), dense weights (outputs, inputs) into (inputs, outputs), and
+          behind Flatten from channels first to channels last;
+        - ``.weights.h5`` and ``.keras`` of Keras 3, whose axes are ours already.
+
+        PyTorch's and Keras's modules are matched with layers of their kind, by their paths where
+        these are the same, else in the order of their names, numbers as numbers; every shape is
+        compared. `epsilon` of a normalisation is not in these files: it is 1e-5 here and in
+        PyTorch, 1e-3 in Keras.
+
+        Parameters
+        ----------
+        path : path
+        input_shape : tuple of int, optional
+            Shape of one image, (H, W, C): needed for weights of PyTorch behind Flatten, where the
+            model has not seen an image yet.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such file, or it is damaged or belongs to another model; nothing is
+            changed then.
+        ImportError
+            If safetensors or h5py is not installed: ``pip install "fastconv[weights]"``.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from fastconv.examples import binary_cnn
+        >>> model, other = binary_cnn(seed=0), binary_cnn(seed=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_weights(os.path.join(folder, "weights.npz"))
+        ...     other.load_weights(os.path.join(folder, "weights.npz"))
+        >>> np.array_equal(model.layers[0].w.value, other.layers[0].w.value)
+        True
+        """
+        load_weights(self, path, input_shape)
+
     def to_onnx(
         self,
         path: str | os.PathLike[str],
@@ -306,31 +432,38 @@ class Sequential(Layer):
         write(self, path, input_shape=input_shape, output=output, dtype=dtype)
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
-        """A table: layer, shape of one image's output, number of parameters.
+        """A table of the layers; a notebook shows it as HTML.
+
+        For each layer: the shape of one image's output; the number of parameters; multiply-adds of
+        its convolutions and dense layers for one image; bytes of the output, which training keeps
+        for the way back; and how many pixels of the image, on each axis, an output sees (its
+        receptive field).
 
         Parameters
         ----------
         input_shape : tuple of int, optional
             Shape of one image, to find the output shapes with an empty batch; otherwise those of
             the last forward pass are shown, or "?".
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> from fastconv.examples import binary_cnn
+        >>> print(binary_cnn().summary((8, 8, 1)))
+        layer       output     parameters  multiply-adds  bytes  sees
+        -------------------------------------------------------------
+        0 Conv      (6, 6, 1)          10            324    144   3x3
+        1 ReLU      (6, 6, 1)           0              0    144   3x3
+        2 MaxPool   (3, 3, 1)           0              0     36   4x4
+        3 Flatten   (9,)                0              0     36   all
+        4 Dense     (1,)               10              9      4   all
+        -------------------------------------------------------------
+        binary_cnn                     20            333    364
         """
-        layers = self.layers
-        if input_shape is not None:
-            dtype = next((p.dtype for p in self.parameters()), np.dtype(np.float32))
-            twin = scratch_copy(self, evaluating=True)
-            twin.forward(np.zeros((0, *input_shape), dtype))
-            layers = tuple(twin.children().values())
-        rows = [("layer", "output", "parameters")]
-        for i, layer in enumerate(layers):
-            shape = "?" if layer.output_shape is None else str(layer.output_shape)
-            count = sum(parameter.size for parameter in layer.parameters())
-            rows.append((f"{i} {type(layer).__name__}", shape, str(count)))
-        total = sum(parameter.size for parameter in self.parameters())
-        rows.append((self.name or "total", "", str(total)))
-        wide = [max(len(row[k]) for row in rows) for k in range(3)]
-        lines = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c:>{wide[2]}}" for a, b, c in rows]
-        rule = "-" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        return summary(self, input_shape)
 
 
 @register(onnx=onnx.residual)
@@ -366,7 +499,7 @@ class Residual(Layer):
                 raise TypeError(f"{name}: a fastconv.nn layer is needed, got {shown(layer)}")
         self.body = body
         self.shortcut = shortcut
-        _refuse_repeats(self)
+        refuse_repeats(self)
         self._cache: tuple[tuple[int, ...], Any] | None = None
         for path, parameter in self.named_parameters().items():
             parameter.name = path
@@ -461,7 +594,14 @@ class Residual(Layer):
 
 
 @quiet
-def predict(model: Layer, x: Array, batch_size: int = 256) -> Array:
+def predict(
+    model: Layer,
+    x: Data,
+    batch_size: int = 256,
+    *,
+    scale: float | None = None,
+    transform: Callable[[Array], Array] | None = None,
+) -> Array:
     """Outputs of any layer for `x`; see `Sequential.predict`.
 
     Examples
@@ -471,22 +611,22 @@ def predict(model: Layer, x: Array, batch_size: int = 256) -> Array:
     (3, 4)
     """
     batch_size = positive_int("batch_size", batch_size)
-    check_array("x", x)
-    if x.ndim < 1:
-        raise ValueError(f"x: images (m, ...) are needed, got shape {x.shape}")
-    starts = range(0, max(len(x), 1), batch_size)  # one empty batch where m = 0
-    batches = [x[i : i + batch_size] for i in starts]
-    first = last = forward_of(model, batches[0])
-    if len(batches[-1]) != len(batches[0]):
-        last = forward_of(model, batches[-1])
-    if first is None or last is None:
-        run = runner(model)
-        return np.concatenate([run(batch) for batch in batches])
-    y: Array = np.empty((len(x), *first.y.shape[1:]), first.y.dtype)
-    for i, batch in zip(starts, batches, strict=True):
-        forward = first if len(batch) == len(batches[0]) else last
-        forward.run(batch, y[i : i + len(batch)])
-    return y
+    batches = images_of(x, batch_size, Preparation(scale, transform, dtype_of(model)))
+    found: list[Array] = []
+    shape: tuple[int, ...] = ()
+    forward, run = None, runner(model)
+    for batch in batches:
+        if batch.shape != shape:
+            shape, forward = batch.shape, forward_of(model, batch)
+        if forward is None:
+            found.append(run(batch))
+        else:
+            y: Array = np.empty((len(batch), *forward.y.shape[1:]), forward.y.dtype)
+            forward.run(batch, y)
+            found.append(y)
+    if not found:
+        raise ValueError("x: it has no batch")
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 @contextmanager
@@ -516,7 +656,8 @@ def evaluating(model: Layer) -> Iterator[None]:
             layer.training = mode
 
 
-def _refuse_repeats(container: Layer) -> None:
+def refuse_repeats(container: Layer) -> None:
+    """Raise ValueError if one layer stands at two places below a container."""
     # A layer keeps what backward needs of its last forward pass: it can stand in one place only.
     seen: dict[int, str] = {}
     for path, layer in container.walk():

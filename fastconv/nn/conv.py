@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.geometry.request import PADDING_MODES
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_input, plain, positive_int, quiet
 from fastconv.nn.fusing import Behind
@@ -23,7 +24,7 @@ from fastconv.program.finish import (
 )
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import Convolution, bias_grad, relu_backward
-from fastconv.typing import Activation, DTypeLike, Int, Padding
+from fastconv.typing import Activation, DTypeLike, Int, Padding, PaddingMode
 
 AXES = {1: "m, W", 2: "m, H, W", 3: "m, D, H, W"}
 
@@ -163,6 +164,8 @@ class Conv(_ConvBase):
         Kernel size; an int means a square 2-D window, a tuple of 1, 2 or 3 sets the rank.
     stride, padding, dilation, groups
         As in `fastconv.conv`.
+    padding_mode : {"constant", "reflect", "symmetric", "edge", "wrap"}
+        What stands in the padding, as in `fastconv.conv`.
     bias : bool
         Whether to add `b` (F,).
     activation : None or "relu"
@@ -200,6 +203,7 @@ class Conv(_ConvBase):
         padding: Padding = 0,
         dilation: Int = 1,
         groups: int = 1,
+        padding_mode: PaddingMode = "constant",
         bias: bool = True,
         activation: Activation | None = None,
         init: Init = "he",
@@ -207,6 +211,11 @@ class Conv(_ConvBase):
         dtype: DTypeLike = np.float32,
     ) -> None:
         settings: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+        if padding_mode not in PADDING_MODES:
+            names = ", ".join(map(repr, PADDING_MODES))
+            raise ValueError(f"padding_mode: must be one of {names}, got {padding_mode!r}")
+        if padding_mode != "constant":  # else files are those of before it was there
+            settings["padding_mode"] = padding_mode
         build: dict[str, Any] = {"groups": groups, "bias": bias, "activation": activation}
         build |= {"init": init, "rng": rng, "dtype": dtype}
         super().__init__(channels, filters, window, settings, build)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from fastconv.nn.base import Layer
-from fastconv.nn.checks import Array, as_array, check_array, positive_int, shown
+from fastconv.nn.checks import positive_int, shown
 from fastconv.nn.history import EarlyStopping
-from fastconv.nn.losses import Loss
+from fastconv.nn.loss import Loss
 
 HOOKS = ("on_fit_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_fit_end")
 # Names as close as this to a hook's, without underscores, were meant to be one: epoch_end; and, if
@@ -140,17 +140,6 @@ def _check_hook(callback: Any, name: str) -> None:
         raise TypeError(f"{where} must take the state alone: {error}") from error
     except ValueError:  # a function of C has no signature to look at
         return
-
-
-def check_data(x_name: str, y_name: str, x: Any, y: Any) -> tuple[Array, Array]:
-    """Images and labels as arrays of one length."""
-    check_array(x_name, x)
-    y = as_array(y_name, y)
-    if x.ndim < 2 or len(x) == 0:
-        raise ValueError(f"{x_name}: expected (m, ...) with m of at least 1, got {x.shape}")
-    if y.ndim < 1 or len(y) != len(x):
-        raise ValueError(f"{y_name}: expected {len(x)} labels, one per image, got {y.shape}")
-    return x, y
 
 
 def label_check(loss: Any) -> Callable[..., None] | None:

@@ -10,8 +10,8 @@ from fastconv.nn.base import Layer
 from fastconv.nn.checks import positive_int, real_number
 
 if TYPE_CHECKING:
-    from fastconv.nn.losses import Loss
-    from fastconv.nn.optimizers import Optimizer
+    from fastconv.nn.loss import Loss
+    from fastconv.nn.optimizer import Optimizer
 
 Row = dict[str, float | None]
 
@@ -93,7 +93,8 @@ class FitState:
     step, steps_per_epoch : int
         Finished steps of this epoch, and how many it has.
     images_seen, images : int
-        Images trained on in this epoch, and how many it has.
+        Images trained on in this epoch, and how many it has. Of batches that are given one by one
+        `images`, and without a length `steps_per_epoch`, are 0 until the first epoch has ended.
     metrics : dict
         Running loss and accuracy; after the epoch its whole row of the history.
     history : History
@@ -153,45 +154,3 @@ class EarlyStopping:
         legal = (None, "loss", "accuracy", "val_loss", "val_accuracy")
         if self.monitor not in legal:
             raise ValueError(f"monitor: must be one of {legal}, got {self.monitor!r}")
-
-
-class ExponentialDecay:
-    """Callback: each epoch's learning rate is `factor` times the one before.
-
-    It depends on the epoch alone: a resumed run continues the same curve, and may have more epochs
-    than were planned.
-
-    Parameters
-    ----------
-    lr : float
-        Rate of the first epoch.
-    factor : float in (0, 1]
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the argument.
-
-    Examples
-    --------
-    >>> ExponentialDecay(0.1, 0.5).rate(3)
-    0.025
-    """
-
-    def __init__(self, lr: float, factor: float) -> None:
-        self.lr = real_number("lr", lr, minimum=0.0)
-        self.factor = real_number("factor", factor, minimum=0.0)
-        if not 0 < self.factor <= 1:
-            raise ValueError(f"factor: must be in (0, 1], got {factor!r}")
-
-    def settings(self) -> dict[str, Any]:
-        """What must be equal for a resumed run to be the same run."""
-        return {"lr": self.lr, "factor": self.factor}
-
-    def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 1."""
-        return self.lr * self.factor ** (epoch - 1)
-
-    def on_epoch_begin(self, state: FitState) -> None:
-        """Set the optimizer's rate."""
-        state.optimizer.lr = self.rate(state.epoch)

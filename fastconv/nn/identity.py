@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from inspect import signature
 from typing import Any
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import cut
 from fastconv.nn.describe import PYTHON, describe, describe_object, full_name, without_defaults
 from fastconv.nn.history import FitState
-from fastconv.nn.optimizers import Optimizer
+from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.registry import registered
 
 # Attributes that every layer, loss and optimizer has: state of the run, or described otherwise.
 OF_LAYERS = {"training", "output_shape", "_ops", "_parameters", "_buffers", "_generators"}
 OF_LAYERS |= {"_unseeded", "_cache", "_programs", "_written"}
 OF_LOSSES = {"_dz", "_written"}
-OF_OPTIMIZERS = {"parameters", "lr", "settings", "steps", "_slots", "_update"}
+OF_OPTIMIZERS = {"parameters", "groups", "lr", "settings", "steps", "_slots", "_update"}
 SHOWN = 75  # characters of one value in a message
 
 
@@ -77,7 +78,11 @@ def loss_identity(loss: Any, model: Layer, written: dict[int, set[str]]) -> dict
     >>> loss_identity(MeanSquaredError(), Flatten(), {})
     {'class': 'fastconv.MeanSquaredError'}
     """
-    return describe_object(loss, model, OF_LOSSES | written.get(id(loss), set()))
+    leave_out = OF_LOSSES | written.get(id(loss), set())
+    if type(loss).__module__.startswith("fastconv."):  # later versions may add arguments
+        given = {name: vars(loss)[name] for name in signature(type(loss)).parameters}
+        leave_out |= given.keys() - without_defaults(type(loss), given).keys()
+    return describe_object(loss, model, leave_out)
 
 
 def optimizer_identity(optimizer: Any, model: Layer) -> dict[str, Any]:
@@ -96,6 +101,11 @@ def optimizer_identity(optimizer: Any, model: Layer) -> dict[str, Any]:
     paths = {id(parameter): path for path, parameter in model.named_parameters().items()}
     moved = [paths[id(parameter)] for parameter in optimizer.parameters]
     found["parameters"] = "all" if moved == list(paths.values()) else moved
+    if groups := getattr(optimizer, "groups", ()):
+        found["groups"] = [
+            {"parameters": [paths[id(p)] for p in group.parameters], **group.settings}
+            for group in groups
+        ]
     leave_out = OF_OPTIMIZERS | set(found)
     if not isinstance(optimizer, Optimizer) or type(optimizer).state is not Optimizer.state:
         # What it saves itself moves with every step.
@@ -133,12 +143,22 @@ def _seedless(text: str) -> str:
 
 def _old_identity(thing: Any) -> list[Any]:
     kind = thing if hasattr(thing, "__qualname__") else type(thing)
-    return [".".join(full_name(kind)), thing.settings() if hasattr(thing, "settings") else {}]
+    name = _without_module(".".join(full_name(kind)))
+    return [name, thing.settings() if hasattr(thing, "settings") else {}]
+
+
+def _without_module(name: str) -> str:
+    """A class's name; fastconv's own have moved between its modules since."""
+    return f"fastconv.{name.rpartition('.')[2]}" if name.startswith("fastconv.") else name
 
 
 def as_old_form(found: dict[str, Any]) -> dict[str, Any]:
     """Settings of an old checkpoint, so that they compare with `old_form`'s."""
-    return found | {"model": _seedless(found["model"])}
+    named: dict[str, Any] = {"model": _seedless(found["model"])}
+    if found.get("augment"):
+        named["augment"] = [_without_module(found["augment"][0]), *found["augment"][1:]]
+    named["callbacks"] = [[_without_module(c[0]), *c[1:]] for c in found.get("callbacks") or ()]
+    return found | named
 
 
 # Comparing --------------------------------------------------------------------------------------

@@ -3,104 +3,64 @@
 All are means over the batch, so the gradient carries a factor 1/m. The two cross-entropies take
 logits `z`, the network's output before the sigmoid or softmax: fused with the logarithm, the
 exponential never overflows and the gradient is simply prediction minus label.
+
+`sample_weight` is a number of at least 0 for each image; the mean then divides by the sum of the
+weights, so that an image of weight 2 counts as if it were there twice. A batch in which nothing
+counts has the loss 0, and no gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastconv.nn.activations import sigmoid
-from fastconv.nn.base import Watched
-from fastconv.nn.checks import Array, as_array, quiet
+from fastconv.nn.checks import Array, as_array, positive_int, quiet, real_number, unit_interval
+from fastconv.nn.labels import (
+    class_labels,
+    class_weights,
+    is_soft,
+    one_weight_each,
+    sample_weights,
+    soft_labels,
+    targets,
+)
+from fastconv.nn.loss import Loss, of_labels
 from fastconv.nn.lowering import Labels, overrides
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import loss
 from fastconv.program.ops import losses as ops
+from fastconv.program.ops import weighted_losses as weighted
 
-
-class Loss(Watched):
-    """`forward(z, y) -> float`, then `backward() -> dz`; `predict(z)` gives probabilities."""
-
-    def __init__(self) -> None:
-        self._dz: Array | None = None
-
-    def forward(self, z: Array, y: Array) -> float:
-        """Return the loss of the outputs `z` for the labels `y`, and keep what `backward` needs."""
-        raise NotImplementedError
-
-    def lower(self, graph: Graph, z: Value, labels: Labels) -> tuple[Value, Value]:
-        """The loss and its gradient `dz` as operations of a program: by default, called back."""
-        value, dz = graph.value((1,), np.float64), graph.value(z.shape, z.dtype)
-
-        def forward(z: np.ndarray, value: np.ndarray) -> None:
-            value[...] = self.forward(z, labels.given)
-
-        def backward(z: np.ndarray, dz: np.ndarray) -> None:
-            found = self.backward()
-            if np.shape(found) != dz.shape:
-                raise ValueError(f"dz: expected the shape of z, {dz.shape}, got {np.shape(found)}")
-            if np.asarray(found).dtype != dz.dtype:
-                raise TypeError(f"dz: expected dtype {dz.dtype}, got {np.asarray(found).dtype}")
-            np.copyto(dz, found)
-
-        graph.python("loss forward", forward, (z,), (value,), checked=True)
-        graph.python("loss backward", backward, (z,), (dz,))
-        return value, dz
-
-    def _numbers(self, z: Value) -> Callable[[Any], Array]:
-        """What checks labels for outputs `z`, and gives them the shape and dtype of those."""
-        like = np.broadcast_to(z.dtype.type(0), z.shape)
-
-        def converted(given: Any) -> Array:
-            y = _targets(like, given)
-            self._check_range(y, "y")
-            return y
-
-        return converted
-
-    def _check_range(self, y: Array, name: str) -> None:
-        """Raise unless the loss has a meaning for the numbers `y`: for all, if not overridden."""
-
-    def backward(self) -> Array:
-        """Return `dz`, the gradient of the last `forward`, in the dtype of `z`."""
-        if self._dz is None:
-            raise ValueError(f"{type(self).__name__}: backward was called before forward")
-        return self._dz
-
-    def predict(self, z: Array) -> Array:
-        """What the outputs mean: probabilities for the cross-entropies, `z` itself otherwise."""
-        return z
-
-    def correct(self, z: Array, y: Array) -> int | None:
-        """Number of images whose prediction is right; None where the word has no meaning."""
-        return None
-
-    def check(self, z: Array, y: Array, name: str = "y") -> None:
-        """Raise ValueError or TypeError, naming `name`, if the labels `y` do not fit the outputs.
-
-        `fit` calls it with all labels before its first step; only the shape and dtype of `z` count
-        there. A loss of one's own with other labels than the loss it derives from overrides it.
-        """
-
-    def _check_z(self, z: Any) -> Array:
-        if not isinstance(z, np.ndarray) or z.dtype not in (np.float32, np.float64):
-            kind = getattr(z, "dtype", type(z).__name__)
-            raise TypeError(f"z: a float32 or float64 array is needed, got {kind}")
-        if z.ndim < 1 or z.size == 0:
-            raise ValueError(f"z: at least one image is needed, got shape {z.shape}")
-        return z
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+__all__ = ["BinaryCrossEntropy", "Elementwise", "Huber", "Loss", "MeanSquaredError",
+           "SoftmaxCrossEntropy"]  # fmt: skip
 
 
 class SoftmaxCrossEntropy(Loss):
-    """-log softmax(z)[y]: one of several classes.
+    """-log softmax(z)[y]: one of several classes, for each image or for each of its pixels.
 
-    `z` (m, classes) logits, `y` (m,) integer labels in 0 .. classes - 1.
+    `z` (..., classes) are logits: (m, classes), or (m, H, W, classes) for segmentation. `y` (...)
+    are integer labels in 0 .. classes - 1, or soft labels (..., classes): shares that add up to 1,
+    as `Mixup` makes them.
+
+    Parameters
+    ----------
+    class_weight : sequence of float or dict, optional
+        What the loss of a label of each class is multiplied by; of a dictionary, classes that it
+        does not name have 1. The mean divides by the sum of the labels' weights (of soft labels, by
+        their number, as PyTorch does).
+    label_smoothing : float in [0, 1)
+        This share of each label is spread evenly over all classes (Szegedy et al. 2016).
+    ignore_index : int, optional
+        Labels of this value do not count: their pixels have no loss and no gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
 
     Examples
     --------
@@ -109,69 +69,213 @@ class SoftmaxCrossEntropy(Loss):
     2.3026
     >>> loss.backward().shape
     (2, 10)
+    >>> loss = SoftmaxCrossEntropy(class_weight=[1, 1, 5], ignore_index=255)
+    >>> round(loss.forward(np.zeros((1, 2, 2, 3)), np.array([[[0, 2], [255, 255]]])), 4)
+    1.0986
     """
+
+    def __init__(
+        self,
+        *,
+        class_weight: Sequence[float] | Array | Mapping[int, float] | None = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.class_weight = None if class_weight is None else class_weights(class_weight)
+        self.label_smoothing = unit_interval("label_smoothing", label_smoothing)
+        self.ignore_index = None
+        if ignore_index is not None:
+            self.ignore_index = positive_int("ignore_index", ignore_index, minimum=-(2**63))
+
+    def labels_form(self, z_shape: tuple[int, ...], y: Any, sample_weight: Any) -> Hashable:
+        """Whether there are weights, and whether the labels are soft."""
+        return sample_weight is not None, is_soft(z_shape, y)
 
     def lower(self, graph: Graph, z: Value, labels: Labels) -> tuple[Value, Value]:
         """The loss and its gradient `dz` as an operation of a program."""
         if overrides(self, SoftmaxCrossEntropy, "forward", "backward"):
             return super().lower(graph, z, labels)
-        y = graph.value(z.shape[:1], np.int64)
-        like = np.broadcast_to(z.dtype.type(0), z.shape)
-        labels.place(y, lambda given: self._checked(like, given, "y"))
-        return loss(graph, "softmax_cross_entropy", z, y)
+        soft = is_soft(z.shape, labels.given)
+        if self._plain and not soft and labels.weights is None:
+            shape, classes = z.shape[:-1], z.shape[-1]
+            y = graph.value(shape, np.int64)
+            like = np.broadcast_to(z.dtype.type(0), z.shape)
+            labels.place(y, lambda given: self._checked(like, given, "y"))
+            rows = int(np.prod(shape))
+            value, dz = loss(graph, "softmax_cross_entropy", graph.view(z, (rows, classes)), y)
+            return value, graph.view(dz, z.shape)
+        dtype, shape = (z.dtype, z.shape) if soft else (np.dtype(np.int64), z.shape[:-1])
+        return of_labels(
+            graph, z, labels, dtype, shape, lambda z, y: self._checked(z, y, "y"), z.shape[:-1],
+            lambda z, y, weights, dz: self._weighted(z, y, weights, dz),
+        )  # fmt: skip
+
+    @property
+    def _plain(self) -> bool:
+        return self.class_weight is None and self.label_smoothing == 0 and self.ignore_index is None
 
     @quiet
-    def forward(self, z: Array, y: Array) -> float:
+    def forward(self, z: Array, y: Array, sample_weight: ArrayLike | None = None) -> float:
         """Mean of -log p[label].
+
+        Parameters
+        ----------
+        z : ndarray (..., classes)
+        y : array (...) or (..., classes)
+        sample_weight : array (m,) or (...), optional
+            Of each image, or of each label.
 
         Raises
         ------
         ValueError, TypeError
-            If `y` has another length, is not integer, or holds a label outside the classes.
+            If `y` has another length, is not integer, or holds a label outside the classes; or a
+            weight is negative.
         """
         z = self._check_z(z)
         y = self._checked(z, y, "y")
-        value, self._dz, _ = ops.softmax_cross_entropy(np.ascontiguousarray(z), y)
+        rows = np.ascontiguousarray(z).reshape(-1, z.shape[-1])
+        if self._plain and sample_weight is None and y.ndim < z.ndim:
+            value, dz, _ = ops.softmax_cross_entropy(rows, y.reshape(-1))
+        else:
+            weights = sample_weights(z.shape, sample_weight)
+            dz = np.empty_like(rows)
+            value = self._weighted(rows, y, weights, dz)
+        self._dz = dz.reshape(z.shape)
         return value
+
+    def _weighted(self, z: Array, y: Array, weights: Array, dz: Array) -> float:
+        classes = z.shape[-1]
+        z, dz = z.reshape(-1, classes), dz.reshape(-1, classes)
+        each = one_weight_each(self.class_weight, classes)
+        if y.dtype.kind != "i":
+            y = y.reshape(-1, classes)
+            return weighted.softmax_soft(z, y, weights, each, self.label_smoothing, dz)
+        y = y.reshape(-1)
+        if self.ignore_index is not None:
+            weights = np.where(y == self.ignore_index, 0.0, weights)
+        return weighted.softmax_hard(z, y, weights, each, self.label_smoothing, dz)
 
     @quiet
     def predict(self, z: Array) -> Array:
         """softmax(z), row by row."""
         z = self._check_z(z)
-        exponentials = np.exp(z - z.max(axis=1, keepdims=True))
-        probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+        exponentials = np.exp(z - z.max(axis=-1, keepdims=True))
+        probabilities: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
         return probabilities
 
     @quiet
-    def correct(self, z: Array, y: Array) -> int:
-        """Images whose largest logit is the label's."""
-        return int(np.count_nonzero(z.argmax(axis=1) == as_array("y", y)))
+    def correct(self, z: Array, y: Array) -> float:
+        """Images whose largest logit is the label's; of pixels, the share that is right counts."""
+        y = as_array("y", y)
+        right = z.argmax(axis=-1) == (y.argmax(axis=-1) if is_soft(z.shape, y) else y)
+        if z.ndim == 2 and self.ignore_index is None:
+            return int(np.count_nonzero(right))
+        counted = right.size
+        if self.ignore_index is not None and not is_soft(z.shape, y):
+            kept = y != self.ignore_index
+            counted, right = int(np.count_nonzero(kept)), right & kept
+        return len(z) * int(np.count_nonzero(right)) / max(counted, 1)
 
     def check(self, z: Array, y: Array, name: str = "y") -> None:
-        """Raise unless `y` holds an integer class for each row of `z`."""
+        """Raise unless `y` holds an integer class for each row of `z`, or shares of all classes."""
         self._checked(z, y, name)
 
-    @staticmethod
-    def _checked(z: Array, y: Array, name: str) -> Array:
-        if z.ndim != 2:
-            raise ValueError(f"z: expected (m, classes), got {z.shape}")
-        y = as_array(name, y)
-        if y.shape != z.shape[:1]:
-            raise ValueError(f"{name}: expected ({len(z)},) labels for z {z.shape}, got {y.shape}")
-        if y.dtype.kind not in "iu":
-            raise TypeError(f"{name}: integer labels are needed, got {y.dtype}")
-        if y.min() < 0 or y.max() >= z.shape[1]:
-            raise ValueError(
-                f"{name}: labels must be in 0 .. {z.shape[1] - 1}, got {y.min()} .. {y.max()}"
-            )
-        return np.ascontiguousarray(y, np.int64)
+    def _checked(self, z: Array, y: Array, name: str) -> Array:
+        if z.ndim > 1:
+            one_weight_each(self.class_weight, z.shape[-1])
+        if not is_soft(z.shape, y):
+            return class_labels(z, y, self.ignore_index, name)
+        if self.ignore_index is not None:
+            raise ValueError(f"ignore_index: soft labels have none, but {name} is {np.shape(y)}")
+        return soft_labels(z, y, name)
 
 
-class BinaryCrossEntropy(Loss):
+class Elementwise(Loss):
+    """A mean over all elements of the loss of each, which a function in float64 gives.
+
+    A class derived from it has `_pointwise`, see `fastconv.program.ops.weighted_losses`; and, if
+    there is a compiled loop for it without weights, that loop's name.
+    """
+
+    compiled: str | None = None
+
+    def _pointwise(self, columns: int) -> weighted.Pointwise:
+        raise NotImplementedError
+
+    def _compiled(self) -> str | None:
+        return self.compiled
+
+    def lower(self, graph: Graph, z: Value, labels: Labels) -> tuple[Value, Value]:
+        """The loss and its gradient `dz` as an operation of a program."""
+        kind = next(k for k in type(self).__mro__ if "_pointwise" in vars(k))
+        if overrides(self, kind, "forward", "backward"):
+            return super().lower(graph, z, labels)
+        if labels.weights is None and (name := self._compiled()):
+            y = graph.value(z.shape, z.dtype)
+            like = np.broadcast_to(z.dtype.type(0), z.shape)
+            labels.place(y, lambda given: self._checked(like, given))
+            return loss(graph, name, z, y)
+        return of_labels(
+            graph, z, labels, z.dtype, z.shape, self._checked, z.shape[:1],
+            lambda z, y, weights, dz: self._weighted(z, y, weights, dz),
+        )  # fmt: skip
+
+    @quiet
+    def forward(self, z: Array, y: Array, sample_weight: ArrayLike | None = None) -> float:
+        """Mean over all elements; `y` has the size of `z`.
+
+        Parameters
+        ----------
+        z, y : ndarray (m, ...)
+        sample_weight : array (m,), optional
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `y` has another size, is not numeric, or leaves the numbers that the loss takes; or a
+            weight is negative.
+        """
+        z = self._check_z(z)
+        y = self._checked(z, y)
+        if sample_weight is None and (name := self._compiled()):
+            value, self._dz, _ = getattr(ops, name)(np.ascontiguousarray(z), y)
+            return float(value)
+        weights = sample_weights(z.shape[:1], sample_weight)
+        self._dz = np.empty(z.shape, z.dtype)
+        return self._weighted(z, y, weights, self._dz)
+
+    def _weighted(self, z: Array, y: Array, weights: Array, dz: Array) -> float:
+        rows, out = z.reshape(len(z), -1), dz.reshape(len(z), -1)
+        function = self._pointwise(rows.shape[1])
+        return weighted.elementwise(function, rows, y.reshape(rows.shape), weights, out)
+
+    def check(self, z: Array, y: Array, name: str = "y") -> None:
+        """Raise unless `y` holds a number that the loss takes for each element of `z`."""
+        self._checked(z, y, name)
+
+    def _checked(self, z: Array, y: Any, name: str = "y") -> Array:
+        y = targets(z, y, name)
+        self._check_range(y, name)
+        return y
+
+
+class BinaryCrossEntropy(Elementwise):
     """-y log p - (1 - y) log(1 - p) with p = sigmoid(z): yes or no.
 
     `z` (m, 1) or (m,) logits, `y` as many labels in 0 .. 1. With several columns the mean goes
     over them too.
+
+    Parameters
+    ----------
+    pos_weight : float or sequence of float, optional
+        What the loss of a yes is multiplied by: one number, or one for each column of `z`. The mean
+        still divides by the number of elements, as in PyTorch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
 
     Examples
     --------
@@ -182,32 +286,26 @@ class BinaryCrossEntropy(Loss):
     [[0.25], [-0.25]]
     """
 
-    def lower(self, graph: Graph, z: Value, labels: Labels) -> tuple[Value, Value]:
-        """The loss and its gradient `dz` as an operation of a program."""
-        if overrides(self, BinaryCrossEntropy, "forward", "backward"):
-            return super().lower(graph, z, labels)
-        y = graph.value(z.shape, z.dtype)
-        labels.place(y, self._numbers(z))
-        return loss(graph, "binary_cross_entropy", z, y)
+    compiled = "binary_cross_entropy"
 
-    @quiet
-    def forward(self, z: Array, y: Array) -> float:
-        """Mean of max(z, 0) - z y + log(1 + exp(-|z|)).
+    def __init__(self, *, pos_weight: float | Sequence[float] | Array | None = None) -> None:
+        super().__init__()
+        self.pos_weight: float | tuple[float, ...] | None = None
+        if isinstance(pos_weight, Sequence | np.ndarray) and np.ndim(pos_weight):
+            found = class_weights(pos_weight, "pos_weight")
+            self.pos_weight = tuple(found)
+        elif pos_weight is not None:
+            self.pos_weight = real_number("pos_weight", pos_weight, minimum=0.0)
 
-        Raises
-        ------
-        ValueError, TypeError
-            If `y` has another size, is not numeric, or leaves 0 .. 1.
-        """
-        z = self._check_z(z)
-        self.check(z, y)
-        y = _targets(z, y)
-        value, self._dz, _ = ops.binary_cross_entropy(np.ascontiguousarray(z), y)
-        return value
+    def _compiled(self) -> str | None:
+        return self.compiled if self.pos_weight is None else None
 
-    def check(self, z: Array, y: Array, name: str = "y") -> None:
-        """Raise unless `y` holds a number in 0 .. 1 for each element of `z`."""
-        self._check_range(_targets(z, y, name), name)
+    def _pointwise(self, columns: int) -> weighted.Pointwise:
+        found = 1.0 if self.pos_weight is None else self.pos_weight
+        if isinstance(found, tuple) and len(found) != columns:
+            raise ValueError(f"pos_weight: expected {columns} weights, one per column of z, "
+                             f"got {len(found)}")  # fmt: skip
+        return weighted.weighted_binary(np.asarray(found))
 
     def _check_range(self, y: Array, name: str) -> None:
         if not (y.min() >= 0 and y.max() <= 1):  # not so for NaN
@@ -221,11 +319,11 @@ class BinaryCrossEntropy(Loss):
     @quiet
     def correct(self, z: Array, y: Array) -> int:
         """Images all of whose outputs are on the label's side of one half."""
-        right = (z > 0) == (_targets(z, y) > 0.5)
+        right = (z > 0) == (targets(z, y) > 0.5)
         return int(np.count_nonzero(right.reshape(len(z), -1).all(axis=1)))
 
 
-class MeanSquaredError(Loss):
+class MeanSquaredError(Elementwise):
     """Mean over all elements of (z - y)**2.
 
     Examples
@@ -237,32 +335,39 @@ class MeanSquaredError(Loss):
     [[1.0, 3.0]]
     """
 
-    def lower(self, graph: Graph, z: Value, labels: Labels) -> tuple[Value, Value]:
-        """The loss and its gradient `dz` as an operation of a program."""
-        if overrides(self, MeanSquaredError, "forward", "backward"):
-            return super().lower(graph, z, labels)
-        y = graph.value(z.shape, z.dtype)
-        labels.place(y, self._numbers(z))
-        return loss(graph, "mean_squared_error", z, y)
+    compiled = "mean_squared_error"
 
-    @quiet
-    def forward(self, z: Array, y: Array) -> float:
-        """Mean of (z - y)**2; `y` must have the size of `z`."""
-        z = self._check_z(z)
-        y = _targets(z, y)
-        value, self._dz, _ = ops.mean_squared_error(np.ascontiguousarray(z), y)
-        return value
-
-    def check(self, z: Array, y: Array, name: str = "y") -> None:
-        """Raise unless `y` holds a number for each element of `z`."""
-        _targets(z, y, name)
+    def _pointwise(self, columns: int) -> weighted.Pointwise:
+        return weighted.squared
 
 
-def _targets(z: Array, y: Array, name: str = "y") -> Array:
-    """`y` in the shape and dtype of `z`, contiguous; (m,) stands for (m, 1)."""
-    y = as_array(name, y)
-    if y.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: numbers are needed, got {y.dtype}")
-    if y.shape != z.shape and not (z.shape == (len(z), 1) and y.shape == (len(z),)):
-        raise ValueError(f"{name}: expected the shape of z, {z.shape}, got {y.shape}")
-    return np.ascontiguousarray(y.reshape(z.shape), z.dtype)
+class Huber(Elementwise):
+    """Squares of small errors, sizes of large ones (Huber 1964): outliers do not rule.
+
+    The mean over all elements of ``e**2 / 2`` where ``|e| <= delta``, else of
+    ``delta (|e| - delta / 2)``, for the error ``e = z - y``.
+
+    Parameters
+    ----------
+    delta : float
+        Above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not.
+
+    Examples
+    --------
+    >>> Huber(1.0).forward(np.array([[0.5, 3.0]]), np.zeros((1, 2)))  # (0.125 + 2.5) / 2
+    1.3125
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        super().__init__()
+        self.delta = real_number("delta", delta)
+        if self.delta <= 0:
+            raise ValueError(f"delta: must be above 0, got {delta!r}")
+
+    def _pointwise(self, columns: int) -> weighted.Pointwise:
+        return weighted.huber(self.delta)

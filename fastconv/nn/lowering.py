@@ -148,9 +148,12 @@ class Labels:
     ----------
     given : object
         What the step was called with.
+    weights : array (m,), or None
+        And the weights of the images.
     """
 
     given: Any = None
+    weights: Any = None
 
     def __init__(self) -> None:
         self._placed: list[tuple[Value, Callable[[Any], np.ndarray]]] = []
@@ -163,9 +166,9 @@ class Labels:
         value.kept = True
         self._placed.append((value, converted))
 
-    def take(self, y: Any, array_of: Callable[[Value], np.ndarray]) -> None:
+    def take(self, y: Any, array_of: Callable[[Value], np.ndarray], weights: Any = None) -> None:
         """Check and write the labels of the next run."""
-        self.given = y
+        self.given, self.weights = y, weights
         made = [(value, converted(y)) for value, converted in self._placed]
         for value, array in made:
             np.copyto(array_of(value), array)

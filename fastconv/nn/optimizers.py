@@ -1,144 +1,24 @@
-"""Optimizers: they change every parameter's `value` in place."""
+"""Optimizers: they change every parameter's `value` in place.
+
+All take ``model.parameters()`` or groups of parameters, dictionaries with a `weight_decay` or an
+`lr` of their own; schedules move both rates by the same factor. No decay on biases and norms::
+
+    kernels = [p for p in model.parameters() if p.value.ndim > 1]
+    others = [p for p in model.parameters() if p.value.ndim <= 1]
+    nn.AdamW([{"parameters": kernels}, {"parameters": others, "weight_decay": 0}], lr=1e-3)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
-from fastconv.nn.base import Layer, Parameter
-from fastconv.nn.checks import Array, assign, quiet, real_number, shown, unit_interval
+from fastconv.nn.checks import quiet, real_number, unit_interval
 from fastconv.nn.lowering import overrides
-from fastconv.nn.lowering import parameter as values_of
+from fastconv.nn.optimizer import Optimizer, Parameters
 from fastconv.program.graph import Graph
-from fastconv.program.ops.optimizers import Update, adam_scalars, sgd_scalars
+from fastconv.program.ops.optimizers import adam_scalars, rmsprop_scalars, sgd_scalars
 
-
-class Optimizer:
-    """`step()` moves the parameters against their gradients.
-
-    Attributes
-    ----------
-    parameters : list of Parameter
-    lr : float
-        Learning rate; callbacks may change it between steps. It is part of `state()`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the argument; for `parameters` that are not a model's, or listed twice.
-    """
-
-    _update: Update | None = None
-
-    def __init__(
-        self, parameters: Iterable[Parameter], lr: float, slots: int, settings: dict[str, Any]
-    ) -> None:
-        if isinstance(parameters, Layer | Parameter | str) or not isinstance(parameters, Iterable):
-            raise TypeError(
-                f"parameters: model.parameters() is needed, got {type(parameters).__name__}"
-            )
-        self.parameters = list(parameters)
-        for parameter in self.parameters:
-            if not isinstance(parameter, Parameter):
-                raise TypeError(f"parameters: expected Parameter objects, got {shown(parameter)}")
-        if not self.parameters:
-            raise ValueError("parameters: at least one is needed")
-        if len({id(parameter) for parameter in self.parameters}) != len(self.parameters):
-            raise ValueError("parameters: one parameter is listed twice")
-        self.lr = real_number("lr", lr, minimum=0.0)
-        self.settings = {"type": type(self).__name__, "lr": self.lr, **settings}
-        self.steps = 0
-        self._slots: list[list[Array]] = [
-            [np.zeros(parameter.shape, parameter.dtype) for parameter in self.parameters]
-            for _ in range(slots)
-        ]
-
-    @quiet
-    def step(self) -> None:
-        """Update all parameters from their gradients."""
-        raise NotImplementedError
-
-    def lower(self, graph: Graph) -> None:
-        """The step as an operation of a program: by default, called back."""
-        values = [graph.array(parameter.value) for parameter in self.parameters]
-        grads = [graph.array(parameter.grad) for parameter in self.parameters]
-        graph.python("update", lambda *_: self.step(), grads, values)
-
-    def _lower(self, graph: Graph, name: str, scalars: Callable[[], tuple[float, ...]]) -> None:
-        """The compiled step "sgd" or "adam"; its numbers are written before each run."""
-        update = self._compiled(name)
-        if update.copies:
-            Optimizer.lower(self, graph)
-            return
-        pairs = [values_of(graph, found) for found in graph.setting(self, "parameters")]
-        values, grads = [value for value, _ in pairs], [grad for _, grad in pairs]
-
-        def before() -> None:
-            numbers = scalars()
-            update.scalars[: len(numbers)] = numbers
-
-        def after() -> None:
-            self.steps += 1
-
-        graph.before.append(before)
-        graph.after.append(after)
-        graph.call("update", lambda *_: update.calls, grads, values)
-
-    def _compiled(self, name: str) -> Update:
-        """The compiled step "sgd" or "adam" over all parameters; kept until an array is another."""
-        arrays = [parameter.value for parameter in self.parameters]
-        arrays += [parameter.grad for parameter in self.parameters]
-        for slot in self._slots:
-            arrays += slot
-        if self._update is None or not self._update.serves(arrays):
-            n = len(self.parameters)
-            self._update = Update(name, arrays[:n], arrays[n : 2 * n], self._slots)
-        return self._update
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A compiled step holds addresses: a pickled or copied optimizer makes its own.
-        return {name: value for name, value in self.__dict__.items() if name != "_update"}
-
-    def zero_grad(self) -> None:
-        """Set all gradients to zero. Not needed between steps: `backward` overwrites them."""
-        for parameter in self.parameters:
-            parameter.grad[...] = 0
-
-    def state(self) -> dict[str, Array]:
-        """Copies of everything a resumed run needs: running averages, step count, learning rate."""
-        state = {"lr": np.array(self.lr), "steps": np.array(self.steps, np.int64)}
-        for k, slot in enumerate(self._slots):
-            state |= {f"slot{k}.{i}": array.copy() for i, array in enumerate(slot)}
-        return state
-
-    def load_state(self, state: dict[str, Array]) -> None:
-        """Restore what `state` returned.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If it belongs to other parameters or another kind of optimizer; nothing is changed then.
-        """
-        own = self.state()
-        if set(state) != set(own):
-            missing, other = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-            raise ValueError(
-                f"state: expected the entries of this optimizer's parameters; "
-                f"missing {shown(missing)}, unexpected {shown(other)}"
-            )
-        for name, array in own.items():
-            assign(array, state[name], f"state[{name!r}]")  # into the copy: checks all first
-        self.lr = float(state["lr"])
-        self.steps = int(state["steps"])
-        for k, slot in enumerate(self._slots):
-            for i, array in enumerate(slot):
-                array[...] = state[f"slot{k}.{i}"]
-
-    def __repr__(self) -> str:
-        pairs = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if k != "type")
-        return f"{type(self).__name__}({pairs})"
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
 
 class SGD(Optimizer):
@@ -154,7 +34,8 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    parameters : iterable of Parameter
+    parameters : iterable of Parameter, or of dict
+        Or groups: ``{"parameters": [...], "weight_decay": 0.0, "lr": ...}``.
     lr : float
         Learning rate.
     momentum : float in [0, 1)
@@ -169,6 +50,8 @@ class SGD(Optimizer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from fastconv.nn import Parameter
     >>> p = Parameter(np.ones(3), "w")
     >>> p.grad[...] = 2.0
     >>> SGD([p], lr=0.1).step()
@@ -178,7 +61,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Parameter],
+        parameters: Parameters,
         lr: float = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
@@ -199,23 +82,23 @@ class SGD(Optimizer):
     @quiet
     def step(self) -> None:
         """Update all parameters from their gradients."""
-        self._compiled("sgd").run(self._scalars())
-        self.steps += 1
+        self._run("sgd")
 
     def lower(self, graph: Graph) -> None:
         """The step as an operation of a program."""
         if overrides(self, SGD, "step", "_scalars"):
             super().lower(graph)
         else:
-            self._lower(graph, "sgd", self._scalars)
+            self._lower(graph, "sgd")
 
-    def _scalars(self) -> tuple[float, ...]:
+    def _scalars(self, settings: dict[str, float]) -> tuple[float, ...]:
         """The numbers of the next step (see `program.ops.optimizers`)."""
         if self.momentum and not self._slots:
             raise ValueError(
                 f"momentum: it was 0 when the optimizer was made, got {self.momentum!r}"
             )
-        return sgd_scalars(float(self.lr), self.momentum, self.nesterov, self.weight_decay)
+        decay = settings.get("weight_decay", self.weight_decay)
+        return sgd_scalars(self._rate(settings), self.momentum, self.nesterov, decay)
 
 
 class Adam(Optimizer):
@@ -230,7 +113,8 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    parameters : iterable of Parameter
+    parameters : iterable of Parameter, or of dict
+        Or groups: ``{"parameters": [...], "weight_decay": 0.0, "lr": ...}``.
     lr : float
         Learning rate.
     betas : (float, float)
@@ -246,6 +130,8 @@ class Adam(Optimizer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from fastconv.nn import Parameter
     >>> p = Parameter(np.ones(3), "w")
     >>> p.grad[...] = 2.0
     >>> Adam([p], lr=0.1).step()
@@ -255,7 +141,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Parameter],
+        parameters: Parameters,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
@@ -277,17 +163,134 @@ class Adam(Optimizer):
     @quiet
     def step(self) -> None:
         """Update all parameters from their gradients."""
-        self._compiled("adam").run(self._scalars())
-        self.steps += 1
+        self._run("adam")
 
     def lower(self, graph: Graph) -> None:
         """The step as an operation of a program."""
         if overrides(self, Adam, "step", "_scalars"):
             super().lower(graph)
         else:
-            self._lower(graph, "adam", self._scalars)
+            self._lower(graph, "adam")
 
-    def _scalars(self) -> tuple[float, ...]:
+    def _scalars(self, settings: dict[str, float]) -> tuple[float, ...]:
         """The numbers of the next step (see `program.ops.optimizers`)."""
-        lr, steps = float(self.lr), self.steps + 1
-        return adam_scalars(lr, self.betas, self.epsilon, self.weight_decay, steps)
+        lr, decay = self._rate(settings), settings.get("weight_decay", self.weight_decay)
+        return adam_scalars(lr, self.betas, self.epsilon, decay, self.steps + 1)
+
+
+class AdamW(Adam):
+    """`Adam`, whose weight decay is decoupled already, with the decay that the name stands for.
+
+    Parameters
+    ----------
+    parameters, lr, betas, epsilon
+        As of :class:`Adam`.
+    weight_decay : float
+        Share of each weight, times `lr`, that a step takes away.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.nn import Parameter
+    >>> w, b = Parameter(np.ones(3), "w"), Parameter(np.ones(3), "b")
+    >>> AdamW([{"parameters": [w]}, {"parameters": [b], "weight_decay": 0}], lr=0.1).step()
+    >>> w.value.tolist(), b.value.tolist()
+    ([0.999, 0.999, 0.999], [1.0, 1.0, 1.0])
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(parameters, lr, betas, epsilon, weight_decay)
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton 2012), in PyTorch's form.
+
+    With g = grad + weight_decay * value, the step is::
+
+        square   = alpha * square + (1 - alpha) * g**2
+        move     = g / (sqrt(square) + epsilon)
+        velocity = momentum * velocity + move        (with momentum: move = velocity)
+        value   -= lr * move
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter, or of dict
+        Or groups: ``{"parameters": [...], "weight_decay": 0.0, "lr": ...}``.
+    lr : float
+        Learning rate.
+    alpha : float in [0, 1)
+        Share of the old average that a step keeps; Keras calls it rho.
+    epsilon : float
+    momentum : float in [0, 1)
+    weight_decay : float
+        Added to the gradient as `weight_decay * value`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.nn import Parameter
+    >>> p = Parameter(np.ones(3), "w")
+    >>> p.grad[...] = 2.0
+    >>> RMSprop([p], lr=0.1, alpha=0.75).step()
+    >>> p.value.round(3).tolist()  # 0.1 * 2 / sqrt(0.25 * 4)
+    [0.8, 0.8, 0.8]
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        epsilon: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.alpha = unit_interval("alpha", alpha)
+        self.epsilon = real_number("epsilon", epsilon, minimum=0.0)
+        self.momentum = unit_interval("momentum", momentum)
+        self.weight_decay = real_number("weight_decay", weight_decay, minimum=0.0)
+        settings = {
+            "alpha": self.alpha,
+            "epsilon": self.epsilon,
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+        }
+        super().__init__(parameters, lr, 2 if self.momentum else 1, settings)
+
+    @quiet
+    def step(self) -> None:
+        """Update all parameters from their gradients."""
+        self._run("rmsprop")
+
+    def lower(self, graph: Graph) -> None:
+        """The step as an operation of a program."""
+        if overrides(self, RMSprop, "step", "_scalars"):
+            super().lower(graph)
+        else:
+            self._lower(graph, "rmsprop")
+
+    def _scalars(self, settings: dict[str, float]) -> tuple[float, ...]:
+        """The numbers of the next step (see `program.ops.optimizers`)."""
+        if self.momentum and len(self._slots) < 2:
+            raise ValueError(
+                f"momentum: it was 0 when the optimizer was made, got {self.momentum!r}"
+            )
+        lr, decay = self._rate(settings), settings.get("weight_decay", self.weight_decay)
+        return rmsprop_scalars(lr, self.alpha, self.epsilon, self.momentum, decay)

@@ -51,13 +51,12 @@ def programs(model: Layer) -> _Programs:
     return found
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of words as text: the first column to the left, numbers to the right."""
+def table(rows: Sequence[tuple[str, ...]], left: int = 1) -> str:
+    """Rows of words as text: the first columns, so many, to the left, numbers to the right."""
     wide = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    sides = ["<"] * left + [">"] * (len(wide) - left)
     lines = [
-        "  ".join(
-            [f"{row[0]:<{wide[0]}}", *(f"{a:>{n}}" for a, n in zip(row[1:], wide[1:], strict=True))]
-        )
+        "  ".join(f"{a:{side}{n}}" for a, side, n in zip(row, sides, wide, strict=True))
         for row in rows
     ]
     rule = "-" * len(lines[0])

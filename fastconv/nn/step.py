@@ -13,14 +13,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastconv import threads
 from fastconv.nn.base import Layer, runner
 from fastconv.nn.checks import Array, check_array, positive_int, quiet
 from fastconv.nn.fit_arguments import check_loss, check_model, check_optimizer
-from fastconv.nn.losses import Loss
+from fastconv.nn.loss import Loss, labels_form
 from fastconv.nn.lowering import Labels, lowered
-from fastconv.nn.optimizers import Optimizer
+from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.programs import KEPT, dtype_of, images_shape, kept, new_program, programs, table
 from fastconv.program.graph import Graph, Timing
 
@@ -31,15 +32,18 @@ class _Batch:
     """The program of a step on batches of one size."""
 
     def __init__(
-        self, model: Layer, loss: Loss, optimizer: Optimizer, x_shape: tuple[int, ...], dtype: Any
-    ) -> None:
+        self, model: Layer, loss: Loss, optimizer: Optimizer, x_shape: tuple[int, ...], dtype: Any,
+        y: Any, weights: Any,
+    ) -> None:  # fmt: skip
         graph = self.graph = Graph()
         self.labels = Labels()
+        self.labels.given, self.labels.weights = y, weights  # the first, not checked yet
         x = graph.value(x_shape, dtype, kept=True)
         for owner, name in ((loss, "forward"), (loss, "backward"), (optimizer, "step")):
             graph.setting(owner, name)
         z, backward = lowered(model, graph, x)
         z.root.kept = True
+        self.form = labels_form(loss, z.shape, y, weights)
         # a loss or an optimizer by its methods alone is called back
         lower_loss = getattr(loss, "lower", partial(Loss.lower, loss))
         result, dz = lower_loss(graph, z, self.labels)
@@ -53,9 +57,9 @@ class _Batch:
         self.program = new_program(graph)
         self.x, self.z, self.result = map(self.program.array, (x, z, result))
 
-    def run(self, x: Array, y: Any) -> tuple[float, Array]:
+    def run(self, x: Array, y: Any, weights: Any) -> tuple[float, Array]:
         """One step."""
-        self.take(x, y)
+        self.take(x, y, weights)
         for held, name in self._caches:
             held[name] = None
         if self.program.run():
@@ -63,9 +67,9 @@ class _Batch:
                 function()
         return float(self.result[0]), self.z
 
-    def take(self, x: Array, y: Any) -> None:
+    def take(self, x: Array, y: Any, weights: Any = None) -> None:
         """Check and write what the next run begins with."""
-        self.labels.take(y, self.program.array)
+        self.labels.take(y, self.program.array, weights)
         np.copyto(self.x, x)
         for function in self.graph.before:
             function()
@@ -95,7 +99,9 @@ class StepPlan:
         self._batch(x_shape[0])
 
     @quiet
-    def __call__(self, x: Array, y: Array) -> tuple[float, Array]:
+    def __call__(
+        self, x: Array, y: Array, sample_weight: ArrayLike | None = None
+    ) -> tuple[float, Array]:
         """One step: forward, loss, backward, update.
 
         Parameters
@@ -104,6 +110,8 @@ class StepPlan:
             At most as many images as were planned.
         y : array
             Labels, as the loss wants them.
+        sample_weight : array (m,), optional
+            How much each image counts, as in the loss's `forward`.
 
         Returns
         -------
@@ -115,12 +123,12 @@ class StepPlan:
         Raises
         ------
         ValueError, TypeError
-            If `x` or `y` does not fit; nothing has changed then.
+            If an argument does not fit, or the loss takes no weights; nothing has changed then.
         RuntimeError
             If another thread is in a step of the model.
         """
         with self._alone(x):
-            return self._batch(len(x)).run(x, y)
+            return self._batch(len(x), (y, sample_weight)).run(x, y, sample_weight)
 
     @contextmanager
     def _alone(self, x: Array) -> Iterator[None]:
@@ -139,12 +147,19 @@ class StepPlan:
         finally:
             self._lock.release()
 
-    def _batch(self, m: int) -> _Batch:
-        """The program for `m` images, made anew if what it was made for has changed."""
+    def _batch(self, m: int, given: tuple[Any, Any] | None = None) -> _Batch:
+        """The program for `m` images, made anew if what it was made for has changed.
+
+        `given` are labels and weights that it must be for, where that matters to the loss.
+        """
         found = self._batches.get(m)
+        if found is not None and given is not None:
+            same = labels_form(self.loss, found.z.shape, *given) == found.form
+            found = found if same else None
         if found is None or found.graph.changed():
             shape = (m, *self.x_shape[1:])
-            found = _Batch(self.model, self.loss, self.optimizer, shape, self.dtype)
+            labels = given or (None, None)
+            found = _Batch(self.model, self.loss, self.optimizer, shape, self.dtype, *labels)
             self._batches[m] = found
             while len(self._batches) > KEPT:
                 self._batches.popitem(last=False)
@@ -185,7 +200,7 @@ class StepPlan:
         """
         positive_int("repeats", repeats)
         with self._alone(x):
-            batch, held = self._batch(len(x)), _Held(self.model, self.optimizer)
+            batch, held = self._batch(len(x), (y, None)), _Held(self.model, self.optimizer)
             try:
                 found: list[list[Timing]] = []
                 for _ in range(repeats):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv.nn.base import Layer
-from fastconv.nn.checks import Array
+from fastconv.nn.checks import Array, positive_int, real_number, shown
 from fastconv.nn.npz import NpzReader, write_npz
 from fastconv.nn.registry import built, described, registered
 
@@ -38,10 +38,54 @@ def architecture(model: Layer) -> str:
     return json.dumps(described(model))
 
 
-def save_model(model: Layer, path: str | os.PathLike[str]) -> None:
-    """Write a model; see `Sequential.save`."""
+class About(NamedTuple):
+    """What a model's file may say of the images that it was trained on.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+        Empty where they are numbers.
+    image_shape : (H, W, C), or None
+    scale : float
+        What bytes are multiplied by.
+    """
+
+    class_names: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] | None = None
+    scale: float = 1 / 255
+
+
+def save_model(model: Layer, path: str | os.PathLike[str], about: About | None = None) -> None:
+    """Write a model; see `Sequential.save`. Who reads it need not know of `about`."""
     header = {"format": np.array(FORMAT), "architecture": np.array(architecture(model))}
+    if about is not None:
+        header["about"] = np.array(json.dumps(about._asdict()))
     write_npz(path, header | model_arrays(model))
+
+
+def read_about(path: str | os.PathLike[str]) -> About:
+    """What a model's file says of its images; what it does not say is as `About` has it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is damaged.
+    """
+    with NpzReader(path, "a model saved by fastconv") as reader:
+        if "about" not in reader.names:
+            return About()
+        try:
+            found = About(**json.loads(str(reader.read("about", shape=()))))
+            names, shape = tuple(found.class_names), found.image_shape
+            if shape is not None:
+                shape = tuple(positive_int("image_shape", n) for n in shape)
+                if len(shape) != 3:
+                    raise ValueError(f"image_shape: (H, W, C) is needed, got {shape}")
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError(f"class_names: texts are needed, got {shown(names)}")
+            return About(names, shape, real_number("scale", found.scale))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise reader.error(f"what it says of its images cannot be read ({error})") from error
 
 
 def load_model(path: str | os.PathLike[str], kind: type[Layer]) -> Any:

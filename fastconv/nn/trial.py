@@ -10,6 +10,7 @@ import numpy as np
 from fastconv.nn.base import Layer, scratch_copy
 from fastconv.nn.checks import Array
 from fastconv.nn.container import predict
+from fastconv.nn.feed import Feed
 from fastconv.nn.fit_arguments import label_check
 from fastconv.nn.normalisation import OneValueError
 
@@ -56,9 +57,11 @@ def check_labels(loss: Any, z: Array, y: Array, name: str) -> None:
         check(np.broadcast_to(np.zeros((), z.dtype), (len(y), *z.shape[1:])), y, name)
 
 
-def check_validation(model: Layer, loss: Any, x: Array, y: Array) -> None:
+def check_validation(model: Layer, loss: Any, feed: Feed) -> None:
     """Raise, naming `validation`, unless the model and the loss take the validation data."""
     try:
+        x, first = feed.sample()
+        y = first if (labels := feed.labels()) is None else labels
         z = predict(model, x[:1])
         if label_check(loss) is None:  # a loss of the user's own: it says itself what fits
             try_loss(loss, np.zeros((len(y), *z.shape[1:]), z.dtype), y)

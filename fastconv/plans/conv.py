@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
@@ -18,11 +19,13 @@ from fastconv.operands import (
     expect_shape,
     float_dtype,
     operand,
+    quiet,
     result,
     user_shape,
 )
 from fastconv.plans.compiled import products
 from fastconv.plans.deltas import bias_grad
+from fastconv.plans.fold import fold
 from fastconv.plans.gradients import OPERANDS, ConvGrads, check_need, grad_results
 from fastconv.typing import (
     Activation,
@@ -33,6 +36,7 @@ from fastconv.typing import (
     Int,
     Operand,
     Padding,
+    PaddingMode,
     Shape,
 )
 
@@ -45,7 +49,9 @@ CACHED_PLANS = 256
 class ConvPlan:
     """One convolution, ready to run: made by :func:`plan_conv`.
 
-    A plan holds what depends on the shapes alone. Once `out` is given, a call allocates nothing.
+    A plan holds what depends on the shapes alone. Once `out` is given, a call allocates nothing;
+    but an input gradient where copies of cells stand in the padding makes the gradient of the
+    padded input first.
     It may be used from several threads at once. Operands must have the plan's shapes and dtype: a
     TypeError or ValueError names the one that has not.
 
@@ -67,7 +73,7 @@ class ConvPlan:
         self.w_shape = g.w_shape
         self.y_shape = user_shape(g.y_shape, data_format)
         self.flops = g.flops
-        self._relu = relu
+        self._relu, self._mode = relu, g.padding_mode
         self._products = products(g, computing_dtype(dtype))
 
     def __repr__(self) -> str:
@@ -79,7 +85,10 @@ class ConvPlan:
     @property
     def workspace_nbytes(self) -> int:
         """Bytes that a call needs besides operands and results."""
-        return self._products.workspace_nbytes
+        if self._mode == "constant":
+            return self._products.workspace_nbytes
+        padded = math.prod(self.geometry.padded.x_shape) * self._products.dtype.itemsize
+        return self._products.workspace_nbytes + padded
 
     def forward(
         self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, out: Array | None = None
@@ -96,8 +105,18 @@ class ConvPlan:
         """``dx (m, H, W, C)``. See :func:`fastconv.conv_input_grad`."""
         dy, w = self._operand("dy", dy, self.y_shape), self._operand("w", w, self.w_shape)
         dx = result(out, self.x_shape, self.dtype, dy=dy, w=w)
-        self._products.input_grad(self._last(dy), w, None, False, self._last(dx))
+        self._input_grad(self._last(dy), w, self._last(dx))
         return dx
+
+    @quiet
+    def _input_grad(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
+        if self._mode == "constant":
+            self._products.input_grad(dy, w, None, False, dx)
+            return
+        g = self.geometry
+        padded = np.empty(g.padded.x_shape, self._products.dtype)
+        self._products.input_grad(dy, w, None, False, padded)
+        dx[...] = fold(padded, g.x_size, g.pads, self._mode)
 
     def kernel_grad(self, x: ArrayLike, dy: ArrayLike, *, out: Array | None = None) -> Array:
         """``dw (KH, KW, C/G, F)``. See :func:`fastconv.conv_kernel_grad`."""
@@ -147,7 +166,7 @@ class ConvPlan:
         dx, dw, db = grad_results(wanted, out, shapes, self.dtype, dy=dy, x=x, w=w)
         last_dy = self._last(dy)
         if dx is not None:
-            self._products.input_grad(last_dy, w, None, False, self._last(dx))
+            self._input_grad(last_dy, w, self._last(dx))
         if dw is not None:
             self._products.kernel_grad(self._last(x), last_dy, dw)
         if db is not None:
@@ -199,6 +218,7 @@ def plan_conv(
     groups: int = 1,
     data_format: DataFormat = "channels_last",
     activation: Activation | None = None,
+    padding_mode: PaddingMode = "constant",
 ) -> ConvPlan:
     """Prepare a convolution that will be run many times.
 
@@ -210,7 +230,7 @@ def plan_conv(
         ``(KH, KW, C/G, F)``.
     dtype : dtype
         float32, float64 or float16.
-    stride, padding, dilation, groups, data_format, activation
+    stride, padding, dilation, groups, data_format, activation, padding_mode
         As for :func:`fastconv.conv`.
 
     Returns
@@ -244,4 +264,5 @@ def plan_conv(
         groups=groups,
         data_format=data_format,
         activation=activation,
+        padding_mode=padding_mode,
     )

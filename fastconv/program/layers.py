@@ -15,6 +15,7 @@ import numpy as np
 from fastconv.geometry import Geometry
 from fastconv.geometry.resolve import conv_geometry, pool_geometry, transpose_geometry
 from fastconv.plans.compiled import engine, pools, products
+from fastconv.plans.fold import fold
 from fastconv.program.graph import Graph, Value
 
 __all__ = [
@@ -50,7 +51,7 @@ class Convolution:
     backward_only : bool
         Whether another operation has the result already, or more of it.
     options
-        stride, padding, dilation, groups, as of :func:`fastconv.conv`.
+        stride, padding, dilation, groups, padding_mode, as of :func:`fastconv.conv`.
     """
 
     def __init__(
@@ -81,9 +82,18 @@ class Convolution:
 
     def input_grad(self, dy: Value) -> Value:
         """``dx``."""
-        dx = self._graph.value(self._x.shape, dy.dtype)
+        dx, g = self._graph.value(self._x.shape, dy.dtype), self.g
         kind = "forward" if self._transposed else "input_grad"
-        self._multiply("input gradient", kind, dy, dx, None, False)
+        if g.padding_mode == "constant":
+            self._multiply("input gradient", kind, dy, dx, None, False)
+            return dx
+        padded = self._graph.value(g.padded.x_shape, dy.dtype)
+        self._multiply("input gradient", kind, dy, padded, None, False)
+
+        def folded(padded: np.ndarray, dx: np.ndarray) -> None:
+            dx[...] = fold(padded, g.x_size, g.pads, g.padding_mode)
+
+        self._graph.python("fold", folded, (padded,), (dx,))
         return dx
 
     def _multiply(
@@ -287,13 +297,15 @@ def image_means(graph: Graph, x: Value) -> Value:
     return y
 
 
-def each(graph: Graph, label: str, name: str, a: Value, b: Value | None = None) -> Value:
+def each(
+    graph: Graph, label: str, name: str, a: Value, b: Value | None = None, number: float = 0.0
+) -> Value:
     """A function of every element of `a`, or of those of `a` and `b` (see `engine.elementwise`)."""
     y = graph.value(a.shape, a.dtype)
 
     def make(_: int, *arrays: np.ndarray) -> Sequence[Any]:
         a, *b, y = arrays
-        return (engine().elementwise.each_call(_loop(name, a), name, a, y, *b),)
+        return (engine().elementwise.each_call(_loop(name, a), name, a, y, *b, number=number),)
 
     graph.call(label, make, (a,) if b is None else (a, b), (y,), over=(y, a))
     return y

@@ -23,6 +23,7 @@ def models() -> dict[str, Callable[..., Any]]:
     built: dict[str, Callable[..., Any]] = {
         "binary_cnn": partial(_build, examples.binary_cnn),
         "digits_cnn": partial(_build, examples.digits_cnn),
+        "fashion_cnn": partial(_build, examples.fashion_cnn, (8, 8, 1)),
     }
     for pool in ("max", "mean"):
         for active in ("sigmoid", "relu"):

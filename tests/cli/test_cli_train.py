@@ -14,10 +14,10 @@ import pytest
 
 from fastconv import nn
 from fastconv.cli import main
-from fastconv.cli.progress import Progress
 from fastconv.cli.training.report import worst_mistakes
 from fastconv.cli.training.setup import prepare
 from fastconv.examples import RECIPES
+from fastconv.nn.progress import Progress
 
 MISSING = 'python -m pip install "fastconv[examples]"'
 
@@ -141,7 +141,7 @@ def test_report(capsys, tmp_path):
     assert out[-2] == f"report: {folder / 'report.html'}"
     right, total = (int(n) for n in re.findall(r"(\d+) of (\d+)", out[-1])[0])
     assert right < total  # so that there are mistakes to show
-    figures = ["learning_curve", "filters", "confusion_matrix", "mistakes"]
+    figures = ["learning_curve", "filters", "confusion_matrix", "mistakes", "attention"]
     assert {p.name for p in folder.iterdir()} == {"report.html", *(f"{f}.png" for f in figures)}
     for name in figures:
         assert (folder / f"{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -179,6 +179,7 @@ def test_report_without_mistakes(capsys, data, tmp_path, monkeypatch):
     assert "(12 of 12 images)" in capsys.readouterr().out
     assert "None: all 12 test images were recognised." in text
     assert not (tmp_path / "report" / "mistakes.png").exists()
+    assert not (tmp_path / "report" / "attention.png").exists()
 
 
 def test_worst_mistakes_come_first():

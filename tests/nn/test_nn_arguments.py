@@ -64,7 +64,7 @@ WRONG_X = [
     (np.repeat(X, 2, 3), ValueError, r"^x: expected \(m, H, W, 1\), got .*in layer 0 \(Conv\)$"),
     (X[..., 0], ValueError, r"^x: expected .*in layer 0 \(Conv\)$"),
     (X.astype(np.float64), TypeError, r"^x: expected dtype float32.*in layer 0 \(Conv\)$"),
-    (X.astype(np.uint8), TypeError, "^x: dtype must be float32 or float64, got uint8$"),
+    (X.astype(np.uint8), TypeError, "^x: dtype must be float32 or float64, got uint8; scale= m"),
     (X.tolist(), TypeError, "^x: a NumPy array is needed, got list$"),
     (np.ma.masked_array(X), TypeError, "^x: a NumPy array is needed, got MaskedArray"),
     (foreign("dask", "Array"), TypeError, r"^x: .*Array of dask; .*x\.compute\(\)$"),

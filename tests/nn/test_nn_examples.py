@@ -11,6 +11,7 @@ from fastconv import examples, nn, reference
 MODELS = {
     "binary_cnn": (lambda **k: examples.binary_cnn(seed=1, **k), (8, 8, 1), 4),
     "digits_cnn": (lambda **k: examples.digits_cnn(seed=1, **k), (8, 8, 1), 3),
+    "fashion_cnn": (lambda **k: examples.fashion_cnn((8, 8, 1), seed=1, **k), (8, 8, 1), 2),
     "two_conv_cnn 28x28": (lambda **k: examples.two_conv_cnn(seed=1, **k), (28, 28, 1), 1),
 }
 for _pool in ("max", "mean"):

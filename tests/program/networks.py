@@ -154,6 +154,9 @@ def convs(draw, shape, dtype, kind=nn.Conv):
         )
         if options["padding"] in ("same", "valid"):
             options["padding"], options["output_padding"] = 0, 0
+    if kind is not nn.ConvTranspose:
+        modes = ["constant", "constant", "reflect", "edge", "wrap"]
+        options["padding_mode"] = draw(st.sampled_from(modes))
     options["activation"] = draw(st.sampled_from([None, "relu"]))
     options["bias"] = draw(st.booleans())
     layer = kind(channels, filters, draw(per_axis(sizes, 3)), **options, rng=1, dtype=dtype)
@@ -198,7 +201,8 @@ def residuals(draw, shape, dtype, depth):
 def layers(draw, shape, dtype, depth):
     kinds = ["conv", "conv", "transpose", "pool", "norm", "relu", "relu", "smooth", "dropout"]
     kinds += ["scale", "square", "louder", "patched"]
-    kinds += ["residual", "residual", "chain"] if depth else []
+    kinds += ["sizes", "sizes"]
+    kinds += ["residual", "residual", "chain", "concat"] if depth else []
     kind = draw(st.sampled_from(kinds))
     if kind == "conv":
         return draw(convs(shape, dtype))
@@ -211,19 +215,44 @@ def layers(draw, shape, dtype, depth):
     if kind == "norm":
         return draw(batch_norms(shape, dtype))
     if kind == "dropout":
-        layer = nn.Dropout(draw(st.sampled_from([0.0, 0.4])), seed=draw(integers(0, 9)))
+        dropout = draw(st.sampled_from([nn.Dropout, nn.SpatialDropout]))
+        layer = dropout(draw(st.sampled_from([0.0, 0.4])), seed=draw(integers(0, 9)))
         return layer.train(draw(st.booleans()))
     if kind == "residual":
         return draw(residuals(shape, dtype, depth))
+    if kind == "sizes":
+        return draw(sizes(shape, dtype))
+    if kind == "concat":
+        return draw(concats(shape, dtype, depth))
     if kind == "chain":
         return draw(chains(shape, dtype, depth - 1, 2))
     if kind == "scale":
         return Scale(shape[-1], dtype)
     if kind == "patched":
         return patched(draw(st.sampled_from([nn.ReLU, nn.Tanh]))())
-    return {"relu": nn.ReLU, "square": Square}.get(
-        kind, draw(st.sampled_from([nn.Sigmoid, nn.Tanh]))
-    )()
+    smooth = [nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus]
+    smooth += [nn.Hardswish, nn.Identity]
+    return {"relu": nn.ReLU, "square": Square}.get(kind, draw(st.sampled_from(smooth)))()
+
+
+@st.composite
+def sizes(draw, shape, dtype):
+    """A layer that normalises images, or changes their size."""
+    kinds = [nn.AdaptiveAvgPool(2), nn.AdaptiveMaxPool(1), nn.Upsample(2), nn.Pad(1, "reflect")]
+    kinds += [nn.Upsample(2, mode="bilinear"), nn.LayerNorm(shape[-1], dtype=dtype)]
+    kinds += [nn.GroupNorm(shape[-1], shape[-1], dtype=dtype), nn.AdaptiveMaxPool(3)]
+    return draw(st.sampled_from(kinds))
+
+
+@st.composite
+def concats(draw, shape, dtype, depth):
+    """Two or three branches, of which some leave the size as it is."""
+    branches = [nn.Identity(), draw(chains(shape, dtype, depth - 1, 2))]
+    window = (1,) * (len(shape) - 1)
+    branches.append(nn.Conv(shape[-1], 2, window, rng=4, dtype=dtype))
+    if output_shape(branches[1], shape, dtype)[:-1] != shape[:-1]:
+        del branches[1]
+    return nn.Concat(*branches)
 
 
 def output_shape(layer, shape, dtype):

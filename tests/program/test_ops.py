@@ -18,7 +18,7 @@ from fastconv.program.ops import batch_norm, elementwise, pooling
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 UNARY = ("relu", "sigmoid", "tanh")
-BINARY = ("add", "multiply", "sigmoid_backward", "tanh_backward")
+BINARY = ("add", "add_relu", "multiply", "sigmoid_backward", "tanh_backward")
 LARGE = 3 * 2**14 + 21  # elements: several items and a rest
 THREADS = (1, 2, 3, 8)
 

@@ -27,7 +27,14 @@ ADAM = [
     {"betas": (0.83, 0.97), "epsilon": 0.0},
     {"betas": (0.0, 0.0), "weight_decay": 0.3},
 ]
+RMS = [
+    {},
+    {"momentum": 0.9},
+    {"alpha": 0.7, "epsilon": 0.0, "weight_decay": 0.03},
+    {"alpha": 0.0, "momentum": 0.4, "weight_decay": 0.1},
+]
 CASES = [(nn.SGD, options) for options in SGD] + [(nn.Adam, options) for options in ADAM]
+CASES += [(nn.AdamW, {})] + [(nn.RMSprop, options) for options in RMS]
 
 
 def replace(parameter, name, array):
@@ -55,6 +62,10 @@ class Twin:
             if isinstance(o, nn.SGD):
                 naive.sgd(value, parameter.grad, first, lr=o.lr, momentum=o.momentum,
                           nesterov=o.nesterov, weight_decay=o.weight_decay)  # fmt: skip
+            elif isinstance(o, nn.RMSprop):
+                naive.rmsprop(value, parameter.grad, first, second, lr=o.lr, alpha=o.alpha,
+                              epsilon=o.epsilon, momentum=o.momentum,
+                              weight_decay=o.weight_decay)  # fmt: skip
             else:
                 naive.adam(value, parameter.grad, first, second, step=o.steps, lr=o.lr,
                            betas=o.betas, epsilon=o.epsilon,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fastconv
 from fastconv import examples, nn, reference
@@ -80,7 +81,47 @@ def gzip_file(folder):
     return path, lambda path: examples.load_idx(path.parent)
 
 
-FORMATS = [model_file, checkpoint_file, data_file, compressed_file, idx_file, gzip_file]
+def short_idx_file(folder):
+    path, load = idx_file(folder)
+    path = path.rename(folder / "train-images-idx3-short")
+    x = data()["x"].astype(">i2")
+    path.write_bytes(struct.pack(">4I", 0xB03, *x.shape) + x.tobytes())
+    return path, load
+
+
+def cifar_file(folder):
+    rng = np.random.default_rng(0)
+    records = rng.integers(0, 10, (20, 3073), np.uint8)
+    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij"))
+    path = folder / "data_batch_1.bin"
+    path.write_bytes(records.tobytes())
+    return path, lambda path: examples.load_cifar(path.parent)
+
+
+def names_file(folder):
+    cifar_file(folder)
+    return folder / "batches.meta.txt", lambda path: examples.load_cifar(path.parent)
+
+
+def image_file(folder, suffix):
+    for label in ("cat", "dog"):
+        (folder / label).mkdir()
+        for i in range(5):
+            image = np.random.default_rng(i).integers(0, 256, (9, 8, 3), np.uint8)
+            Image.fromarray(image).save(folder / label / f"{i}{suffix}")
+    return folder / "cat" / f"3{suffix}", lambda path: examples.load_folder(path.parent.parent)
+
+
+def png_file(folder):
+    return image_file(folder, ".png")
+
+
+def jpeg_file(folder):
+    return image_file(folder, ".jpg")
+
+
+FORMATS = [model_file, checkpoint_file, data_file, compressed_file, idx_file, gzip_file,
+           short_idx_file, cifar_file, names_file, png_file, jpeg_file]  # fmt: skip
 each_format = pytest.mark.parametrize("make", FORMATS, ids=lambda f: f.__name__)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,13 +31,14 @@ class Parameters:
     image_shape: tuple[int, ...] | None
     learning_rate_init: float
     alpha: float
-    batch_size: int
+    batch_size: int | None  # None: by the number of images
     max_iter: int
     tol: float
     n_iter_no_change: int
     early_stopping: bool
     validation_fraction: float
     verbose: bool
+    warm_start: bool
 
     @classmethod
     def of(cls, estimator: Any) -> Parameters:
@@ -47,6 +50,10 @@ class Parameters:
             Naming the parameter and its value.
         """
         e = estimator
+        if e.data_format not in ("channels_last", "channels_first"):
+            raise ValueError(
+                f"data_format: must be 'channels_last' or 'channels_first', got {e.data_format!r}"
+            )
         fraction = real_number("validation_fraction", e.validation_fraction)
         if not 0 < fraction < 1:
             raise ValueError(
@@ -66,13 +73,14 @@ class Parameters:
             image_shape=_image_shape("image_shape", e.image_shape),
             learning_rate_init=real_number("learning_rate_init", e.learning_rate_init, minimum=0.0),
             alpha=real_number("alpha", e.alpha, minimum=0.0),
-            batch_size=positive_int("batch_size", e.batch_size),
+            batch_size=_batch_size("batch_size", e.batch_size),
             max_iter=positive_int("max_iter", e.max_iter),
             tol=real_number("tol", e.tol, minimum=0.0),
-            n_iter_no_change=positive_int("n_iter_no_change", e.n_iter_no_change),
+            n_iter_no_change=_patience("n_iter_no_change", e.n_iter_no_change),
             early_stopping=_flag("early_stopping", e.early_stopping),
             validation_fraction=fraction,
             verbose=_flag("verbose", e.verbose),
+            warm_start=_flag("warm_start", e.warm_start),
         )
 
 
@@ -83,6 +91,21 @@ def _sizes(name: str, value: Any) -> tuple[int, ...]:
     if isinstance(value, (str, bytes, dict)) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name}: a tuple of integers, or one integer, is needed, got {value!r}")
     return tuple(positive_int(name, size) for size in value)
+
+
+def _batch_size(name: str, value: Any) -> int | None:
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"{name}: an integer or 'auto' is needed, got {value!r}")
+        return None
+    return positive_int(name, value)
+
+
+def _patience(name: str, value: Any) -> int:
+    """Epochs; infinitely many are more than anyone waits for."""
+    if isinstance(value, float) and value == math.inf:
+        return sys.maxsize
+    return positive_int(name, value)
 
 
 def _image_shape(name: str, value: Any) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from fastconv.cli.output import passing, print_table, style
 from fastconv.cli.parser import Parser, seed
-from fastconv.cli.progress import new_bar
+from fastconv.nn.progress import new_bar
 from fastconv.selfcheck.score import Score
 
 RANDOM_PROBLEMS = 40  # besides the table's: 4 s for all functions, dtypes and formats

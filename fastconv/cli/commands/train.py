@@ -9,9 +9,9 @@ from typing import Any
 
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, command_line, one_line
 from fastconv.cli.parser import Parser, positive_int, rate, seed
-from fastconv.cli.progress import Progress
 from fastconv.cli.training.setup import DEFAULT_OUT, Files, Setup, make_folder, prepare, shown
 from fastconv.examples import RECIPES
+from fastconv.nn.progress import Progress
 
 
 def add(parser: Parser) -> None:
@@ -25,7 +25,7 @@ def add(parser: Parser) -> None:
         "scikit-learn ships, and print its accuracy on images it has not seen. A tenth of the "
         "training images is set aside for validation. Ctrl-C leaves a checkpoint to resume from."
     )
-    parser.epilog = f"Defaults in the order {', '.join(RECIPES)} where there are three."
+    parser.epilog = f"Defaults in the order {', '.join(RECIPES)} where there are several."
     parser.add_argument(
         "--model", choices=list(RECIPES), default="digits_cnn", help="default digits_cnn"
     )
@@ -52,7 +52,20 @@ def add(parser: Parser) -> None:
         "--data",
         metavar="PATH",
         help="your images: an .npz with x (m,H,W[,C]) and y (m), or x_train and y_train, or "
-        "train_images and train_labels; or a folder of IDX files (MNIST, EMNIST, QMNIST)",
+        "train_images and train_labels; or a folder: of IDX files (MNIST, EMNIST, QMNIST), of "
+        "CIFAR's .bin files, or of a folder of PNG or JPEG files for each class",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=image_size,
+        metavar="HxW",
+        help="resize the PNG and JPEG files of --data, such as 32x32 (default: as they are)",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="text file with the names of the classes, one a line, for the report",
     )
     parser.add_argument(
         "--out",
@@ -77,8 +90,27 @@ def add(parser: Parser) -> None:
         "--report",
         type=Path,
         metavar="DIR",
-        help="write report.html, with learning curve, filters, confusion matrix and mistakes",
+        help="write report.html, with learning curve, filters, confusion matrix, mistakes and "
+        "where the network looked",
     )
+    parser.add_argument(
+        "--show-augmentation",
+        type=Path,
+        metavar="FILE.png",
+        help="draw what the model's recipe makes of training images, and train nothing",
+    )
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Argument type: height and width.
+
+    >>> image_size("32x48")
+    (32, 48)
+    """
+    words = text.split("x")
+    if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 32x32")
+    return int(words[0]), int(words[1])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,11 +119,13 @@ def run(args: argparse.Namespace) -> int:
     epochs = args.epochs or recipe.epochs
     batch_size = args.batch_size or recipe.batch_size
     lr = args.lr or recipe.lr
+    if args.show_augmentation:
+        return _show_augmentation(args, lr)
     if args.report:
-        _require_matplotlib()
+        _require_for_report("--report")
     files = Files.under(args.out)
     resume = _resume_from(files, args.resume, args.overwrite)
-    setup = prepare(args.model, args.data, lr, args.seed)
+    setup = _prepare(args, lr)
     if resume:
         _check_same_run(files, args.model, {"batch_size": batch_size, "lr": lr, "seed": args.seed})
     files.make_folder()
@@ -109,6 +143,29 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         _report(args, setup, settings, history, probabilities)
     print(f"test accuracy {right / len(labels):.4f} ({right} of {len(labels)} images)")
+    return 0
+
+
+def _prepare(args: argparse.Namespace, lr: float) -> Setup:
+    return prepare(args.model, args.data, lr, args.seed, labels=args.labels, size=args.image_size)
+
+
+def _show_augmentation(args: argparse.Namespace, lr: float) -> int:
+    """Draw training images and what the recipe makes of them; returns the exit status."""
+    _require_for_report("--show-augmentation")
+    from fastconv.cli.training.showing import show_augmentation
+
+    path = args.show_augmentation
+    if path.suffix.lower() != ".png":
+        raise CommandError(f"--show-augmentation: {path} must be a file name that ends in .png")
+    if RECIPES[args.model].augment() is None:
+        raise CommandError(f"--show-augmentation: the recipe of {args.model} has none")
+    setup = _prepare(args, lr)
+    make_folder("--show-augmentation", path.parent)
+    try:
+        print(show_augmentation(path, setup, args.seed))
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--show-augmentation: {one_line(error)}") from error
     return 0
 
 
@@ -207,8 +264,10 @@ def _fit(
 
 
 def _save(setup: Setup, files: Files) -> None:
+    from fastconv.nn.storage import save_model
+
     try:
-        setup.model.save(files.model)
+        save_model(setup.model, files.model, setup.about())
     except (OSError, ValueError) as error:
         raise CommandError(f"--out: {one_line(error)}") from error
     print(f"model: {files.model}   checkpoint: {files.checkpoint}")
@@ -224,12 +283,12 @@ def _test(setup: Setup) -> tuple[Any, Any]:
     return setup.y_test, probabilities
 
 
-def _require_matplotlib() -> None:
+def _require_for_report(option: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise CommandError(
-            f"--report draws with matplotlib, which is missing; run: {INSTALL_EXAMPLES}", status=1
+            f"{option} draws with matplotlib, which is missing; run: {INSTALL_EXAMPLES}", status=1
         ) from error
 
 

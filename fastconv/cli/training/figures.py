@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-__all__ = ["confusion_matrix", "filters", "learning_curve", "mistakes"]
+__all__ = ["augmentation", "confusion_matrix", "filters", "learning_curve", "mistakes"]
 
 INK, FAINT, TRAIN, VALIDATION = "#222222", "#8a8a8a", "#1f5fa8", "#e07b00"
 MAX_FILTERS = 64
@@ -62,8 +62,11 @@ def filters(w: np.ndarray) -> Figure:
     Parameters
     ----------
     w : ndarray (KH, KW, C, F)
-        With C = 1 a tile shows the weights by sign; with more channels, their mean over C.
+        With C = 1 a tile shows the weights by sign; with C = 3 as colours around a middle grey,
+        which is 0; with other numbers of channels, their mean over C.
     """
+    if w.shape[2] == 3:
+        return _colour_filters(w)
     tiles = w.mean(axis=2).transpose(2, 0, 1)[:MAX_FILTERS]  # (F, KH, KW)
     columns = min(8, len(tiles))
     rows = math.ceil(len(tiles) / columns)
@@ -80,6 +83,21 @@ def filters(w: np.ndarray) -> Figure:
     return figure
 
 
+def _colour_filters(w: np.ndarray) -> Figure:
+    tiles = w.transpose(3, 0, 1, 2)[:MAX_FILTERS]  # (F, KH, KW, 3)
+    columns = min(8, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    figure = Figure(figsize=(max(1.05 * columns, 2), 1.2 * rows + 0.3), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for number, ax in enumerate(axes.flat):
+        ax.set_axis_off()
+        if number < len(tiles):
+            peak = float(np.abs(tiles[number]).max()) or 1.0  # each by its own: colours compare
+            ax.imshow(0.5 + tiles[number] / (2 * peak))
+            ax.set_title(str(number), fontsize=8, color=FAINT, pad=2)
+    return figure
+
+
 def confusion_matrix(labels: np.ndarray, found: np.ndarray, names: Sequence[str]) -> Figure:
     """How often images of each class were taken for each class.
 
@@ -91,8 +109,10 @@ def confusion_matrix(labels: np.ndarray, found: np.ndarray, names: Sequence[str]
         What each class is called.
     """
     classes = len(names)
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (labels, found), 1)
+    from sklearn import metrics
+
+    numbers = range(max(2, classes))  # of a single class scikit-learn warns
+    counts = metrics.confusion_matrix(labels, found, labels=numbers)[:classes, :classes]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     longest = max(map(len, names))
     side = min(3.0 + 0.38 * classes, 14.0) + 0.07 * longest  # inches
@@ -116,6 +136,44 @@ def confusion_matrix(labels: np.ndarray, found: np.ndarray, names: Sequence[str]
     return figure
 
 
+def attention(
+    images: Sequence[np.ndarray], maps: Sequence[Sequence[np.ndarray]], titles: Sequence[str],
+    heads: Sequence[str],
+) -> Figure:  # fmt: skip
+    """Images, a row each, with what the network looked at beside them.
+
+    Parameters
+    ----------
+    images : sequence of ndarray (H, W, C)
+    maps : sequence of sequences of ndarray (H, W)
+        Of each image, one for each column.
+    titles : sequence of str
+        Of the rows.
+    heads : sequence of str
+        Of the columns; the first is the image's.
+    """
+    rows, columns = len(images), len(heads)
+    figure = Figure(figsize=(1.75 * columns + 1.6, 1.75 * rows + 0.3), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for row, (image, found) in enumerate(zip(images, maps, strict=True)):
+        for column, ax in enumerate(axes[row]):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_color("#cccccc")
+            if image.shape[2] == 3:
+                ax.imshow(np.clip(image, 0, 1) if column == 0 else image.mean(axis=2), cmap="gray")
+            else:
+                ax.imshow(image.mean(axis=2), cmap="gray_r")
+            if column:
+                ax.imshow(found[column - 1], cmap="inferno", alpha=0.75)
+            if row == 0:
+                ax.set_title(heads[column], fontsize=9, color=INK, parse_math=False)
+        axes[row, 0].set_ylabel(
+            titles[row], fontsize=9, color=INK, rotation=0, ha="right", va="center",
+            parse_math=False,
+        )  # fmt: skip
+    return figure
+
+
 def mistakes(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
     """Misclassified images with what they were and what they were taken for.
 
@@ -135,10 +193,38 @@ def mistakes(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
             ax.set_axis_on()
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_color("#cccccc")
-            image = images[number]
-            if image.shape[2] == 3:
-                ax.imshow(np.clip(image, 0, 1))
-            else:
-                ax.imshow(image.mean(axis=2), cmap="gray_r")
+            _draw(ax, images[number])
             ax.set_title(titles[number], fontsize=9, color=INK, parse_math=False)
+    return figure
+
+
+def _draw(ax: Any, image: np.ndarray, **limits: float) -> None:
+    """An image (H, W, C), in colour if it has three channels."""
+    if image.shape[2] == 3:
+        ax.imshow(np.clip(image, 0, 1))
+    else:
+        ax.imshow(image.mean(axis=2), cmap="gray_r", **limits)
+
+
+def augmentation(columns: Sequence[np.ndarray], title: str) -> Figure:
+    """Images and what random changes make of them, one image a row.
+
+    Parameters
+    ----------
+    columns : sequence of ndarray (rows, H, W, C)
+        The images as they are, then changed, time and again.
+    title : str
+        What changes them.
+    """
+    rows = len(columns[0])
+    figure = Figure(figsize=(1.1 * len(columns) + 0.3, 1.1 * rows + 0.7), layout="constrained")
+    axes = figure.subplots(rows, len(columns), squeeze=False)
+    for number, images in enumerate(columns):
+        for row, ax in enumerate(axes[:, number]):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_color(INK if number == 0 else "#cccccc")
+            original = columns[0][row]  # one scale of grey a row: brightness shows
+            _draw(ax, images[row], vmin=float(original.min()), vmax=float(original.max()) or 1.0)
+        axes[0, number].set_title("as it is" if number == 0 else str(number), fontsize=9, color=INK)
+    figure.suptitle(title, fontsize=10, color=INK, parse_math=False)
     return figure

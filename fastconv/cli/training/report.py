@@ -17,6 +17,7 @@ from fastconv.nn.files import replacing
 __all__ = ["write_report"]
 
 WORST = 18  # misclassified images shown
+LOOKED_AT = 6  # and those of them whose maps are
 DPI = 130
 
 CSS = """
@@ -79,6 +80,7 @@ def write_report(
     if len(wrong):
         images, titles = _captions(setup, probabilities, wrong[:WORST])
         drawn["mistakes"] = figures.mistakes(images, titles)
+        drawn["attention"] = _attention(setup, images, found, wrong[:LOOKED_AT])
     tags = {name: _write_figure(folder / f"{name}.png", fig) for name, fig in drawn.items()}
     page = folder / "report.html"
     text = _page(setup, settings, history, found, tags, len(wrong), command)
@@ -120,6 +122,25 @@ def _captions(
             title = f"is {true}: {chances[0]}\nfound {taken}: {chances[1]}"
         titles.append(title)
     return images, titles
+
+
+def _attention(
+    setup: Setup, images: list[np.ndarray], found: np.ndarray, chosen: np.ndarray
+) -> Any:
+    """Saliency and class activation maps of the worst mistakes."""
+    from fastconv import nn
+
+    x, y, taken = np.stack(images[: len(chosen)]), setup.y_test[chosen], found[chosen]
+    maps = [nn.saliency(setup.model, x, taken)]
+    heads = ["image", "pixels that move\nwhat was found"]
+    if any(len(layer.output_shape or ()) == 3 for layer in setup.model.layers):
+        maps += [nn.class_activation_map(setup.model, x, classes) for classes in (taken, y)]
+        heads += ["speaks for\nwhat was found", "speaks for\nthe truth"]
+    names = [
+        [_short(setup.class_name(int(n)), 14) for n in pair] for pair in zip(y, taken, strict=True)
+    ]
+    titles = [f"is {true}\nfound {false}" for true, false in names]
+    return figures.attention(list(x), list(zip(*maps, strict=True)), titles, heads)
 
 
 def _short(name: str, most: int) -> str:
@@ -170,7 +191,12 @@ def _page(
             "own step; the validation figures are taken after the epoch.</p>"
         )
     parts += ["<h2>Filters of the first layer</h2>", tags["filters"]]
-    parts.append('<p class="note">Red weights are positive, blue ones negative.</p>')
+    colours = setup.model.layers[0].w.shape[2] == 3
+    parts.append(
+        '<p class="note">Each as the colours that it adds to a middle grey, which is 0.</p>'
+        if colours
+        else '<p class="note">Red weights are positive, blue ones negative.</p>'
+    )
     parts += ["<h2>Confusion matrix</h2>", tags["confusion_matrix"]]
     parts.append(
         '<p class="note">Rows are the true classes; what is off the diagonal is a mistake.</p>'
@@ -180,6 +206,12 @@ def _page(
         shown = f"The worst {WORST} of {wrong}" if wrong > WORST else f"All {wrong}"
         order = f"{shown}, the least probable truth first." if wrong > 1 else "The only one."
         parts.append(f"<p>{order}</p>{tags['mistakes']}")
+        parts += ["<h2>Where the network looked</h2>", tags["attention"]]
+        parts.append(
+            '<p class="note">Bright pixels move the output of the class that was found the most '
+            "(its gradient); the class activation maps show where the last feature map speaks for "
+            "that class, and for the true one.</p>"
+        )
     else:
         parts.append(f"<p>None: all {total} test images were recognised.</p>")
     body = "\n".join(parts)
@@ -209,19 +241,24 @@ def _settings(setup: Setup, settings: dict[str, Any], history: Any) -> str:
 
 
 def _per_class(setup: Setup, found: np.ndarray) -> str:
-    """Table of images, recall and precision per class."""
+    """Table of images, recall, precision and F1 per class, as scikit-learn has them."""
+    from sklearn import metrics
+
+    labels = range(setup.classes)
+    precision, recall, score, counts = metrics.precision_recall_fscore_support(
+        setup.y_test, found, labels=labels, zero_division=np.nan
+    )
     rows = []
-    for label in range(setup.classes):
-        true, taken = setup.y_test == label, found == label
-        hits = int((true & taken).sum())
+    for label in labels:
         cells = [
             html.escape(setup.class_name(label)),
-            str(int(true.sum())),
-            str(hits),
-            f"{hits / true.sum():.1%}" if true.any() else "-",
-            f"{hits / taken.sum():.1%}" if taken.any() else "-",
+            str(int(counts[label])),
+            *(
+                f"{share:.1%}" if np.isfinite(share) else "-"
+                for share in (recall[label], precision[label], score[label])
+            ),
         ]
         rows.append("".join(f'<td class="number">{cell}</td>' for cell in cells))
-    heads = ("class", "images", "right", "recall", "precision")
+    heads = ("class", "images", "recall", "precision", "F1")
     head = "".join(f'<th class="number">{name}</th>' for name in heads)
     return f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"

@@ -85,6 +85,20 @@ class Setup:
         names = self.class_names or ()
         return names[label] if label < len(names) else str(label)
 
+    def about(self) -> Any:
+        """What the model's file says of the images, for ``fastconv predict``."""
+        from fastconv.nn.storage import About
+
+        names = tuple(self.class_name(label) for label in range(self.classes))
+        return About(names, tuple(map(int, self.x.shape[1:])), self.pixel_scale())
+
+    def pixel_scale(self) -> float:
+        """What bytes are multiplied by to be like the training images."""
+        import numpy as np
+
+        whole = isinstance(self.x, np.ndarray) and self.x.dtype.kind == "f"
+        return 1.0 if whole and float(np.abs(self.x).max()) > OTHER_SCALE else 1 / 255
+
     def notes(self) -> list[str]:
         """One line about each property of the data that may not be meant."""
         import numpy as np
@@ -126,7 +140,15 @@ def shown(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
-def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
+def prepare(
+    name: str,
+    data: str | None,
+    lr: float,
+    seed: int,
+    *,
+    labels: Path | None = None,
+    size: tuple[int, int] | None = None,
+) -> Setup:
     """Load the data and build the model.
 
     Parameters
@@ -134,11 +156,15 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
     name : str
         One of `fastconv.examples.RECIPES`.
     data : str or None
-        An .npz file or a folder of IDX files; None for scikit-learn's digits.
+        What `fastconv.examples.load_data` takes; None for scikit-learn's digits.
     lr : float
         Learning rate.
     seed : int
         Seed of the model's first weights.
+    labels : Path, optional
+        Text file with the names of the classes, one a line.
+    size : (H, W), optional
+        What the images of a folder are resized to.
 
     Raises
     ------
@@ -146,9 +172,11 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
         If the data cannot be read or do not fit the model.
     """
     from fastconv import examples, nn
-    from fastconv.examples.data import stratified_split
+    from fastconv.examples import stratified_split
 
-    found = _load(data)
+    found = _load(data, size)
+    if labels is not None:
+        found = _named(found, labels)
     if name == "binary_cnn":
         found = _two_classes(found, data)
     loss: nn.Loss = nn.SoftmaxCrossEntropy()
@@ -183,12 +211,31 @@ def prepare(name: str, data: str | None, lr: float, seed: int) -> Setup:
     )
 
 
-def _load(data: str | None) -> Any:
+def _named(found: Any, labels: Path) -> Any:
+    """The data with the names of their classes from a file."""
+    from fastconv.examples.names import read_names
+
+    try:
+        names = read_names(labels)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--labels: {one_line(error)}") from error
+    if len(names) < found.classes:
+        raise CommandError(
+            f"--labels {labels}: {len(names)} names for the {found.classes} classes of the data"
+        )
+    return found._replace(classes=len(names), class_names=names)
+
+
+def _load(data: str | None, size: tuple[int, int] | None) -> Any:
     from fastconv.examples import load_data, load_digits
 
+    if data is None and size is not None:
+        raise CommandError("--image-size: it is for the images of a folder: --data FOLDER")
     if data is not None:
         try:
-            return load_data(data)
+            return load_data(data, size=size)
+        except ImportError as error:  # a folder of PNG files, and no Pillow
+            raise CommandError(f"--data: {one_line(error)}", status=1) from error
         except (OSError, ValueError, TypeError) as error:
             raise CommandError(f"--data: {one_line(error)}") from error
     try:

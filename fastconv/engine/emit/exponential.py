@@ -13,11 +13,14 @@ too large comes out rounded once, 0 or infinity.
 nothing cancels; for a small x, E is 2 |x| and the quotient x. What the roundings on the way lose is
 kept and added to the quotient: without it tanh is 2.5 ulp off near 0.2.
 
-Both are within 2 ulp everywhere; measured: exp 1.02, tanh 1.23.
+``exp(x) - 1`` is that E for an x of at most 0, above which it is 0.
+
+All are within 2 ulp everywhere; measured: exp 1.02, tanh 1.23, exp - 1 1.14.
 NaN stays NaN; exp of minus infinity is 0, tanh of infinities is 1 and -1, tanh of -0 is -0.
 
-    exp(v)      e to the power of each element
-    tanh(v)     hyperbolic tangent of each element
+    exp(v)          e to the power of each element
+    exp_less_1(v)   e to the power of each negative element, less 1; 0 for the others
+    tanh(v)         hyperbolic tangent of each element
 
 The argument is a vector of `emit.vectors`; it may have one lane.
 """
@@ -32,7 +35,7 @@ from numba.extending import intrinsic
 
 from fastconv.engine.emit.vectors import call_overloaded, plain
 
-__all__ = ["exp", "tanh"]
+__all__ = ["Arithmetic", "emit_exp", "exp", "exp_less_1", "tanh"]
 
 
 class _Format(NamedTuple):
@@ -66,7 +69,7 @@ FORMATS = {
 }  # fmt: skip
 
 
-class _Arithmetic:
+class Arithmetic:
     """Vectors of one type, at a builder's position; every operation is rounded as it is written."""
 
     def __init__(self, builder: Any, vector: Any) -> None:
@@ -74,25 +77,32 @@ class _Arithmetic:
         self.format = FORMATS[vector.element]
 
     def spread(self, value: float) -> Any:
+        """A number in all lanes."""
         return ir.Constant(self.vector, [value] * self.vector.count)
 
     def integers(self, value: int) -> Any:
+        """An integer in all lanes."""
         kind = ir.VectorType(self.format.integer, self.vector.count)
         return ir.Constant(kind, [value] * kind.count)
 
     def add(self, a: Any, b: Any) -> Any:
+        """``a + b``."""
         return plain(self.builder.fadd(a, b))
 
     def sub(self, a: Any, b: Any) -> Any:
+        """``a - b``."""
         return plain(self.builder.fsub(a, b))
 
     def mul(self, a: Any, b: Any) -> Any:
+        """``a * b``."""
         return plain(self.builder.fmul(a, b))
 
     def div(self, a: Any, b: Any) -> Any:
+        """``a / b``."""
         return plain(self.builder.fdiv(a, b))
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """``a * b + c``, rounded once."""
         return call_overloaded(self.builder, "fma", a, b, c)
 
     def at_most(self, bound: float, a: Any) -> Any:
@@ -101,6 +111,7 @@ class _Arithmetic:
         return self.builder.select(self.builder.fcmp_ordered(">", a, limit), limit, a)
 
     def at_least(self, bound: float, a: Any) -> Any:
+        """The larger of `a` and a bound; NaN stays."""
         limit = self.spread(bound)
         return self.builder.select(self.builder.fcmp_ordered("<", a, limit), limit, a)
 
@@ -133,7 +144,7 @@ class _Arithmetic:
 
 def emit_exp(builder: Any, a: Any) -> Any:
     """Emit exp of a vector."""
-    math_of = _Arithmetic(builder, a.type)
+    math_of = Arithmetic(builder, a.type)
     f = math_of.format
     n, p, _ = math_of.reduced(math_of.at_least(f.least, math_of.at_most(f.largest, a)))
     half = builder.ashr(n, math_of.integers(1))
@@ -143,9 +154,18 @@ def emit_exp(builder: Any, a: Any) -> Any:
     return result
 
 
+def emit_exp_less_1(builder: Any, a: Any) -> Any:
+    """Emit exp - 1 of a vector's negative elements."""
+    math_of = Arithmetic(builder, a.type)
+    # twice the size from which tanh is 1 is more than enough for -1
+    n, p, _ = math_of.reduced(math_of.at_least(-2 * math_of.format.one, math_of.at_most(0.0, a)))
+    power = math_of.power(n)
+    return math_of.fma(p, power, math_of.sub(power, math_of.spread(1.0)))
+
+
 def emit_tanh(builder: Any, a: Any) -> Any:
     """Emit tanh of a vector."""
-    math_of = _Arithmetic(builder, a.type)
+    math_of = Arithmetic(builder, a.type)
     size = math_of.at_most(math_of.format.one, call_overloaded(builder, "fabs", a))
     n, p, rest = math_of.reduced(math_of.add(size, size))
     power, one, two = math_of.power(n), math_of.spread(1.0), math_of.spread(2.0)
@@ -170,6 +190,16 @@ def exp(typingctx, a):
 
     def codegen(context, builder, signature, args):
         return emit_exp(builder, args[0])
+
+    return a(a), codegen
+
+
+@intrinsic
+def exp_less_1(typingctx, a):
+    """E to the power of each negative element, less 1; 0 for the others."""
+
+    def codegen(context, builder, signature, args):
+        return emit_exp_less_1(builder, args[0])
 
     return a(a), codegen
 

@@ -90,7 +90,8 @@ def open_box(call, table, scratch, first, extent, channel):
     block = word(table, s.BLOCK)
     count = min(word(table, s.GATHERED), word(table, s.CHANNELS) - channel)
     gather(to, words(table, s.PITCH, 5), view, origin, region, words(table, s.SIZE, 3),
-           (1, count, block, channel), word(table, s.BYTES))  # fmt: skip
+           words(table, s.COPIED, 3), (1, count, block, channel),
+           word(table, s.BYTES))  # fmt: skip
     return to - channel // block * word(table, s.PITCH + 4)
 
 

@@ -116,8 +116,22 @@ def _row(to, at, w_steps, c_step, kind, width, channels, block, size):
 
 
 @inner
-def gather(to, steps, view, origin, extent, sizes, channels, size):
-    """Copy a box of a view to scratch; zeros where the box leaves the array.
+def _copies(to, at, sources, w_steps, c_step, kind, where, channels, block, size):
+    """A row whose cells outside, before `where[0]` and from `where[1]` on, are copies of others."""
+    first, last, width = where
+    to_step, at_step = w_steps
+    if first < last:
+        _row(to + first * to_step, at + word(sources, first) * at_step, w_steps, c_step, kind,
+             last - first, channels, block, size)  # fmt: skip
+    for w in range(width - (last - first)):
+        w = w if w < first else w + last - first
+        _row(to + w * to_step, at + word(sources, w) * at_step, w_steps, c_step, kind, 1,
+             channels, block, size)  # fmt: skip
+
+
+@inner
+def gather(to, steps, view, origin, extent, sizes, outside, channels, size):
+    """Copy a box of a view to scratch; zeros, or copies of cells, where the box leaves the array.
 
     Parameters
     ----------
@@ -131,6 +145,9 @@ def gather(to, steps, view, origin, extent, sizes, channels, size):
         The box; the origin may be negative and the box reach beyond the array (d, h, w).
     sizes : (d, h, w)
         The array's spatial extents.
+    outside : (d, h, w)
+        Zeros; or of each axis the address of an int64, such that the i-th from there says of which
+        cell the i-th is a copy. Those before it are for an i below 0.
     channels : (groups, per_group, block, first)
         Every group starts a new plane; the last plane of a group is filled up with zeros. The
         first channel that is copied.
@@ -151,10 +168,20 @@ def gather(to, steps, view, origin, extent, sizes, channels, size):
         for d in range(extent[1]):
             for h in range(extent[2]):
                 line = to + n * steps[0] + d * steps[1] + h * steps[2]
-                inside = 0 <= d0 + d < sizes[0] and 0 <= h0 + h < sizes[1] and first < last
-                at = base + (origin[0] + n) * sn + (d0 + d) * sd + (h0 + h) * sh + (w0 + first) * sw
+                depth, row = d0 + d, h0 + h
+                if outside[0] != 0:
+                    depth, row = word(outside[0], depth), word(outside[1], row)
+                inside = 0 <= depth < sizes[0] and 0 <= row < sizes[1] and first < last
+                at = base + (origin[0] + n) * sn + depth * sd + row * sh + (w0 + first) * sw
                 for p in range(groups * planes):
                     plane = line + p * step_plane
+                    if outside[0] != 0:
+                        c = p // planes * per_group + p % planes * block
+                        count = min(block, per_group - p % planes * block)
+                        cells = at - (w0 + first) * sw + c * sc
+                        _copies(plane, cells, outside[2] + 8 * w0, (step_w, sw), sc, kind,
+                                (first, last, width), count, block, size)  # fmt: skip
+                        continue
                     if not inside:
                         zero_bytes(plane, width * step_w)
                         continue

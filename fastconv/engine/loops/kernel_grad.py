@@ -154,7 +154,9 @@ def _open_dy(call, table, scratch, first, extent, pixels, panel0):
     skipped = panel0 * nr  # 0 where there are groups
     wanted = min(columns - skipped, word(table, s.GROUP_PANELS) * nr)
     channels = (groups, wanted, nr, skipped)
-    gather(dy, steps, view, first, extent, words(table, s.COUNT, 3), channels, size)
+    none = np.int64(0)  # no box of dy leaves it
+    gather(dy, steps, view, first, extent, words(table, s.COUNT, 3), (none, none, none), channels,
+           size)  # fmt: skip
     return dy, step, pixels * step
 
 

@@ -17,7 +17,6 @@ from fastconv.engine.emit.exponential import exp
 from fastconv.engine.emit.memory import add_one, load_element, store_element, word
 from fastconv.engine.emit.vectors import (
     choose,
-    fma,
     largest,
     load,
     load_first,
@@ -28,13 +27,12 @@ from fastconv.engine.emit.vectors import (
     total,
     widen,
 )
+from fastconv.engine.loops.logarithm import log_of_1_plus
 
 __all__ = ["binary_cross_entropy", "mean_squared_error", "softmax_cross_entropy"]
 
 ONE_LANE = (0,)
 RESULT_BYTES = 8 * s.LOSS_RESULTS
-LN2 = math.log(2)
-ROOT2_LESS_1 = math.sqrt(2) - 1
 
 
 # What the three share ------------------------------------------------------------------------
@@ -241,26 +239,7 @@ def _sigmoid(u, small, zero, one):
 def _binary_loss(u, t, small, lanes):
     u, t = widen(u), widen(t)
     zero = spread(0.0, lanes)
-    return choose(u > zero, u, zero) - u * t + _log_of_1_plus(widen(small), lanes)
-
-
-@inner
-def _log_of_1_plus(t, lanes):
-    """``log(1 + t)`` of doubles in 0 .. 1, within 2 ulp.
-
-    ``log(1 + u) = 2 artanh(v)`` with ``v = u / (2 + u)``, by ten terms of its series; beyond
-    ``sqrt(2) - 1`` it is ``log(2) + log((1 + t) / 2)``, so that v is at most 0.172 in size.
-    """
-    two = spread(2.0, lanes)
-    far = t > spread(ROOT2_LESS_1, lanes)
-    u = choose(far, (t - spread(1.0, lanes)) / two, t)
-    v = u / (two + u)
-    q = v * v
-    p = spread(1 / 21, lanes)
-    for k in range(9, 0, -1):
-        p = fma(p, q, spread(1.0 / (2 * k + 1), lanes))
-    result = fma(two * v * q, p, two * v)
-    return choose(far, result + spread(LN2, lanes), result)
+    return choose(u > zero, u, zero) - u * t + log_of_1_plus(widen(small), lanes)
 
 
 @inner

@@ -14,7 +14,7 @@ from fastconv.engine import words as s
 from fastconv.engine.emit.memory import add_one, load_element, word, words
 from fastconv.engine.emit.vectors import load, narrow, root, spread, store
 
-__all__ = ["adam", "sgd"]
+__all__ = ["adam", "rmsprop", "sgd"]
 
 ONE_LANE = (0,)
 
@@ -99,3 +99,21 @@ def adam(value, grad, mean, square, numbers, lanes, like):
     move = move * narrow(spread(size, lanes), like)
     w = load(value, lanes, like) * narrow(spread(decay, lanes), like)  # by 1 where there is none
     store(value, w - move)
+
+
+@step
+@inner
+def rmsprop(value, grad, square, velocity, numbers, lanes, like):
+    """RMSprop, with or without momentum."""
+    lr, keep, new, epsilon, momentum, decay, _, _ = numbers
+    w, g = load(value, lanes, like), load(grad, lanes, like)
+    if decay != 0.0:
+        g = g + narrow(spread(decay, lanes), like) * w
+    q = load(square, lanes, like) * narrow(spread(keep, lanes), like)
+    q = q + g * g * narrow(spread(new, lanes), like)
+    store(square, q)
+    move = g / (root(q) + narrow(spread(epsilon, lanes), like))
+    if momentum != 0.0:  # without, there is no memory for velocities
+        move = load(velocity, lanes, like) * narrow(spread(momentum, lanes), like) + move
+        store(velocity, move)
+    store(value, w - move * narrow(spread(lr, lanes), like))

@@ -203,8 +203,11 @@ def forward_choice(g: Geometry, dtype: np.dtype) -> Choice:
 def input_choice(g: Geometry, dtype: np.dtype) -> Choice:
     """What is decided for ``dx``: the convolution of dy with the flipped kernel.
 
-    One convolution for each phase of the stride; channels and filters are exchanged.
+    One convolution for each phase of the stride; channels and filters are exchanged. Where copies
+    of cells stand in the padding, it is the gradient of the padded input: see `plans.fold`.
     """
+    if g.padding_mode != "constant":
+        g = g.padded
     c, f = g.C // g.G, g.F // g.G
     steps = (c * g.F, 1, g.F, f)
     return _choice(g, dtype, backward_lattice, (g.G, f, c), steps, g.x_size)
@@ -262,7 +265,7 @@ def _cheapest(choice: Choice, lattice_of: Callable[..., Lattice]) -> Choice:
     It depends on one image's shape, not on the batch: a slice of a batch has the same bits even
     where an infinite weight meets the padding.
     """
-    if not choice.lattice.phases or choice.lattice.inside:
+    if not choice.lattice.phases or choice.lattice.inside or choice.g.padding_mode != "constant":
         return choice
     return min((choice, *_split(choice, lattice_of)), key=_cycles)
 
@@ -303,6 +306,7 @@ def conv_table(choice: Choice, in_place: bool, threads: int) -> Table:
     table.set(s.BYTES, size, tile.rows, tile.columns, tile.line * size)
     table.set_boxes(choice.g.m, lattice, box)
     table.set_source(source)
+    table.set_outside(choice.g, lattice.wide)
     table.set(s.GROUPS, choice.groups)
     table.set(s.A_GROUP, choice.reduce * size)
     table.set(s.A_PANEL, source.pitch[4] if choice.depthwise else 0)

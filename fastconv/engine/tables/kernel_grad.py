@@ -259,7 +259,7 @@ def _lattice(g: Geometry, depthwise: bool) -> tuple[Lattice, bool]:
     less, for phases that stay inside x beats gathering x.
     """
     plain = forward_lattice(g)
-    if not depthwise or max(g.stride) == 1 or plain.inside:
+    if not depthwise or max(g.stride) == 1 or plain.inside or g.padding_mode != "constant":
         return plain, False
     split = forward_lattice(g, (True,) * 3, MOST_PHASES)
     return (split, True) if split.phases else (plain, False)
@@ -274,6 +274,7 @@ def kernel_table(choice: KernelChoice, x_in_place: bool, dy_in_place: bool) -> T
     table.set(s.BYTES, size, tile.rows, tile.columns)
     table.set_boxes(choice.g.m, lattice, choice.box)
     table.set_source(source)
+    table.set_outside(choice.g, lattice.wide)
     table.set(s.GROUPS, choice.groups)
     whole = choice.reduce % block == 0
     table.set(s.A_GROUP, choice.reduce // block * plane if whole else choice.reduce * size)

@@ -12,6 +12,7 @@ import numpy as np
 from fastconv.engine import words as s
 from fastconv.engine.tables.boxes import cut, region
 from fastconv.engine.tables.lattice import Lattice, Triple
+from fastconv.geometry import Geometry, padding_sources
 
 __all__ = ["Source", "Table"]
 
@@ -110,6 +111,18 @@ class Table:
         self.set(s.LOW, *lattice.low)
         self.set(s.REACH, *lattice.reach)
         self.set(s.SIZE, *lattice.size)
+
+    def set_outside(self, g: Geometry, wide: int) -> None:
+        """Write what stands in the padding of x, which the lattice of a product may leave.
+
+        A row of pixels that are computed together may reach `wide` cells beyond that: any will do.
+        """
+        if g.padding_mode == "constant":
+            return
+        pads = ((0, 0),) * (3 - g.rank) + g.pads
+        for axis, ((n, *_), pair) in enumerate(zip(g.axes3, pads, strict=True)):
+            sources = np.append(padding_sources(n, pair, g.padding_mode), np.zeros(wide, np.int64))
+            self.set(s.COPIED + axis, self.own(sources) + 8 * pair[0])
 
     def set_source(self, source: Source) -> None:
         """Write the words on the source."""

@@ -13,24 +13,30 @@ import numpy as np
 
 from fastconv.geometry import resolved_pads, transposed_pad
 from fastconv.geometry.request import Request
+from fastconv.nn.onnx.padding import padded
 
 __all__ = [
     "avg_pool",
     "batch_norm",
     "channels_of",
+    "concat",
     "conv",
     "conv_transpose",
     "dense",
     "dropout",
     "elementwise",
     "flatten",
+    "gelu",
     "global_avg_pool",
+    "group_norm",
     "images_of",
+    "layer_norm",
     "max_pool",
     "nothing_of",
     "residual",
     "rows_of",
     "sequential",
+    "silu",
 ]
 
 AUTO = {"auto_pad": "SAME_UPPER"}
@@ -85,9 +91,20 @@ def _convolution(
 def conv(graph: Any, layer: Any, x: Any, path: str) -> Any:
     """Convolution, and ReLU where it is fused."""
     settings = {"window": layer.window, **layer.settings}
+    mode = settings.pop("padding_mode", "constant")
     window, form = _window(settings, len(layer.window))
-    attributes = window | _padding(path, window, form)
-    return _convolution(graph, "Conv", layer, x, path, attributes)
+    padding = _padding(path, window, form)
+    if mode != "constant":
+        if padding == AUTO:
+            raise ValueError(
+                f'layer {path}: padding="same" with a stride and padding_mode={mode!r} has no form '
+                f"in ONNX; give numbers"
+            )
+        pads = padding["pads"]
+        pairs = list(zip(pads[: x.rank], pads[x.rank :], strict=True))
+        x = padded(graph, graph.channels_first(x, path), pairs, mode, path)
+        padding = {}
+    return _convolution(graph, "Conv", layer, x, path, window | padding)
 
 
 def conv_transpose(graph: Any, layer: Any, x: Any, path: str) -> Any:
@@ -190,9 +207,31 @@ def batch_norm(graph: Any, layer: Any, x: Any, path: str) -> Any:
     return x._replace(name=name)
 
 
-def elementwise(op: str) -> Callable[[Any, Any, Any, str], Any]:
-    """The form of a layer that is one node of one input."""
-    return lambda graph, layer, x, path: x._replace(name=graph.node(op, [x.name], path))
+def elementwise(op: str, **names: str) -> Callable[[Any, Any, Any, str], Any]:
+    """The form of a layer that is one node of one input; its attributes are some of the layer's."""
+
+    def form(graph: Any, layer: Any, x: Any, path: str) -> Any:
+        numbers = {name: getattr(layer, own) for name, own in names.items()}
+        return x._replace(name=graph.node(op, [x.name], path, **numbers))
+
+    return form
+
+
+def silu(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """``x sigmoid(x)``."""
+    share = graph.node("Sigmoid", [x.name], path)
+    return x._replace(name=graph.node("Mul", [x.name, share], path))
+
+
+def gelu(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """``x (1 + erf(x / sqrt(2))) / 2``: opset 20 has it as one node."""
+    root, one, half = (
+        graph.constant(f"{path}.{name}", np.array(value))
+        for name, value in (("root2", np.sqrt(2)), ("one", 1), ("half", 0.5))
+    )
+    error = graph.node("Erf", [graph.node("Div", [x.name, root], path)], path)
+    twice = graph.node("Mul", [x.name, graph.node("Add", [error, one], path)], path)
+    return x._replace(name=graph.node("Mul", [twice, half], path))
 
 
 def dropout(graph: Any, layer: Any, x: Any, path: str) -> Any:
@@ -214,6 +253,51 @@ def residual(graph: Any, layer: Any, x: Any, path: str) -> Any:
     side = x if layer.shortcut is None else graph.layer(layer.shortcut, x, f"{path}.shortcut")
     side = graph.channels_first(side, path)
     return y._replace(name=graph.node("Add", [y.name, side.name], path))
+
+
+def layer_norm(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """Normalisation of the last axis."""
+    x = graph.channels_last(x, path)
+    inputs = [x.name, *_scale_and_shift(graph, layer, path, ())]
+    name = graph.node("LayerNormalization", inputs, path, axis=-1, epsilon=layer.epsilon)
+    return x._replace(name=name)
+
+
+def group_norm(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """InstanceNormalization of groups, as images of one axis; opset 18 has it as one node."""
+    x = graph.channels_first(x, path)
+    if not x.rank:
+        graph.takes(x, layer.channels)
+    groups, numbers = layer.groups, (np.ones(layer.groups), np.zeros(layer.groups))
+    shape = graph.constant(f"{path}.groups", np.array([0, groups, -1]), np.int64)
+    parts = graph.node("Reshape", [x.name, shape], path)
+    ones, zeros = (
+        graph.constant(f"{path}.{name}", n)
+        for name, n in zip(("ones", "zeros"), numbers, strict=True)
+    )
+    options = {"epsilon": layer.epsilon}
+    parts = graph.node("InstanceNormalization", [parts, ones, zeros], path, **options)
+    name = graph.node("Reshape", [parts, graph.node("Shape", [x.name], path)], path)
+    scale, shift = _scale_and_shift(graph, layer, path, (1,) * x.rank)
+    name = graph.node("Add", [graph.node("Mul", [name, scale], path), shift], path)
+    return x._replace(name=name)
+
+
+def _scale_and_shift(graph: Any, layer: Any, path: str, behind: tuple[int, ...]) -> list[str]:
+    """Constants (C, *behind)."""
+    arrays = {"scale": layer.scale.value, "shift": layer.shift.value}
+    return [graph.constant(f"{path}.{k}", a.reshape(-1, *behind)) for k, a in arrays.items()]
+
+
+def concat(graph: Any, layer: Any, x: Any, path: str) -> Any:
+    """The branches' channels."""
+    x = graph.channels_first(x, path)  # once, for all
+    ways = [
+        graph.channels_first(graph.layer(branch, x, f"{path}.{i}"), path)
+        for i, branch in enumerate(layer.branches)
+    ]
+    name = graph.node("Concat", [way.name for way in ways], path, axis=1)
+    return ways[0]._replace(name=name, flat="")
 
 
 # What layers fix of their input's shape, see `fastconv.nn.registry.register` --------------------

@@ -20,6 +20,7 @@ onnx = host("onnx", "onnx")
 
 # Extents beyond this are not looked for: a network that gives the same for all of them has no size.
 LARGEST = 2**14
+MOST_AXES = 5
 
 
 def fixed_shape(graph: Any, shape: Sequence[int | str]) -> list[int | str]:
@@ -57,7 +58,8 @@ class _Sizes:
         # Weights go in by their shapes alone: inference would copy them each time.
         self._inputs, small = [], []
         for name, array in graph.constants.items():
-            if array.data_type == onnx.TensorProto.INT64:  # paddings: inference reads them
+            # paddings, shapes, scales of axes: inference reads them
+            if array.data_type == onnx.TensorProto.INT64 or math.prod(array.dims) <= MOST_AXES:
                 small.append(array)
             else:
                 self._inputs.append(self._value(name, array.dims))

@@ -58,6 +58,7 @@ class Graph:
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
+        self.shape: list[int | str] | None = None  # of x, where it is given
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         # Values that weights fix the size of, by their names: elements of one image.
@@ -95,6 +96,30 @@ class Graph:
         axes = range(2, x.rank + 2)
         name = self.node("Transpose", [x.name], path, perm=[0, *axes, 1])
         return x._replace(name=name, first=False)
+
+    def extents(self, x: Value, path: str) -> list[int]:
+        """Height and width of `x`, of which the channels are first.
+
+        Raises
+        ------
+        ValueError
+            If the shape of the images is not given.
+        """
+        if self.shape is None:
+            raise ValueError(
+                f"input_shape: give the shape of one image, such as (28, 28, 1): layer {path} "
+                "needs it"
+            )
+        element = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
+        given = onnx.helper.make_tensor_value_info("x", element, self.shape)
+        so_far = onnx.helper.make_graph(
+            self.nodes, "so far", [given], [], list(self.constants.values())
+        )
+        opset = [onnx.helper.make_opsetid("", OPSET)]
+        model = onnx.helper.make_model(so_far, opset_imports=opset)
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+        found = next(v for v in (*inferred.value_info, given) if v.name == x.name)
+        return [dim.dim_value for dim in found.type.tensor_type.shape.dim[2:]]
 
     def layer(self, layer: Layer, x: Value, path: str) -> Value:
         """Add a layer, and those inside it."""
@@ -140,6 +165,7 @@ def to_model(
     graph = Graph(np.dtype(own if dtype is None else dtype))
     element = onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
     shape = _input_shape(model, input_shape, own)
+    graph.shape = None if input_shape is None else shape
     y = graph.layer(model, Value("x", max(0, len(shape) - 2)), model.name or "model")
     if input_shape is None and graph.fixed:
         shape = fixed_shape(graph, shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["add", "multiply", "relu", "sigmoid", "sigmoid_backward", "tanh",
+__all__ = ["add", "add_relu", "multiply", "relu", "sigmoid", "sigmoid_backward", "tanh",
            "tanh_backward"]  # fmt: skip
 
 
@@ -16,6 +16,11 @@ def relu(x: np.ndarray) -> np.ndarray:
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``a + b``."""
     return np.add(a, b)
+
+
+def add_relu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``max(a + b, 0)``; NaN stays NaN."""
+    return relu(a + b)
 
 
 def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-__all__ = ["adam", "sgd"]
+__all__ = ["adam", "rmsprop", "sgd"]
 
 
 def sgd(
@@ -59,3 +59,29 @@ def adam(
     if weight_decay:
         value *= 1 - lr * weight_decay
     value -= mean / divisor * (lr / (1 - beta1**step))
+
+
+def rmsprop(
+    value: np.ndarray,
+    grad: np.ndarray,
+    square: np.ndarray,
+    velocity: np.ndarray | None,
+    *,
+    lr: float,
+    alpha: float,
+    epsilon: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> None:
+    """One step; `velocity` is needed with a momentum."""
+    g = grad.copy()
+    if weight_decay:
+        g += weight_decay * value
+    square *= alpha
+    square += g * g * (1 - alpha)
+    move = g / (np.sqrt(square) + epsilon)
+    if momentum and velocity is not None:
+        velocity *= momentum
+        velocity += move
+        move = velocity
+    value -= move * lr

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv.plans import compiled
 
-__all__ = ["add", "contiguous", "multiply", "relu", "sigmoid",
+__all__ = ["add", "add_relu", "contiguous", "multiply", "of_each", "relu", "sigmoid",
            "sigmoid_backward", "tanh", "tanh_backward"]  # fmt: skip
 
 
@@ -20,45 +20,55 @@ def contiguous(array: np.ndarray) -> np.ndarray:
     return array if array.flags.c_contiguous else array.copy(order="C")
 
 
-def _each(name: str, a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+def of_each(
+    name: str, a: np.ndarray, b: np.ndarray | None = None, number: float = 0.0
+) -> np.ndarray:
+    """A loop of `engine.elementwise` over all elements of `a`, or of `a` and `b`."""
     a = contiguous(a)
     y = np.empty(a.shape, a.dtype)
     other = None if b is None else contiguous(b)
     engine = compiled.engine()
-    engine.perform(engine.elementwise.each_call(engine.loop(name, a.dtype), name, a, y, other))
+    engine.perform(
+        engine.elementwise.each_call(engine.loop(name, a.dtype), name, a, y, other, number)
+    )
     return y
 
 
 def relu(x: np.ndarray) -> np.ndarray:
     """``max(x, 0)``; NaN stays NaN."""
-    return _each("relu", x)
+    return of_each("relu", x)
 
 
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``a + b``."""
-    return _each("add", a, b)
+    return of_each("add", a, b)
+
+
+def add_relu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``max(a + b, 0)``; NaN stays NaN."""
+    return of_each("add_relu", a, b)
 
 
 def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``a * b``: dropout, with a mask of 0 and 1 / (1 - rate)."""
-    return _each("multiply", a, b)
+    return of_each("multiply", a, b)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """``1 / (1 + exp(-x))``, without overflow; NaN stays NaN."""
-    return _each("sigmoid", x)
+    return of_each("sigmoid", x)
 
 
 def sigmoid_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """``dy * (y * (1 - y))``, where `y` is what `sigmoid` gave."""
-    return _each("sigmoid_delta", dy, y)
+    return of_each("sigmoid_delta", dy, y)
 
 
 def tanh(x: np.ndarray) -> np.ndarray:
     """Hyperbolic tangent."""
-    return _each("tanh", x)
+    return of_each("tanh", x)
 
 
 def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """``dy * (1 - y * y)``, where `y` is what `tanh` gave."""
-    return _each("tanh_delta", dy, y)
+    return of_each("tanh_delta", dy, y)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv.plans import compiled
 
-__all__ = ["Update", "adam_scalars", "sgd_scalars"]
+__all__ = ["Update", "adam_scalars", "rmsprop_scalars", "sgd_scalars"]
 
 
 def sgd_scalars(
@@ -30,25 +30,35 @@ def adam_scalars(
     return beta1, 1 - beta1, beta2, 1 - beta2, root, epsilon, size, 1 - lr * weight_decay
 
 
+def rmsprop_scalars(
+    lr: float, alpha: float, epsilon: float, momentum: float, weight_decay: float
+) -> tuple[float, ...]:
+    """The doubles of a step of RMSprop, as `engine.loops.optimizers.rmsprop` takes them."""
+    return lr, alpha, 1 - alpha, epsilon, momentum, weight_decay
+
+
 class Update:
     """One step of an optimizer, ready to be called many times.
 
     Parameters
     ----------
     name : str
-        "sgd" or "adam".
+        "sgd", "adam" or "rmsprop".
     values, grads : sequence of ndarray
         Float32 or float64, and both may occur. The values are changed where they lie.
     slots : sequence of sequences of ndarray
         Running averages, contiguous and like `values`: of SGD the velocities, or none where there
-        is no momentum; of Adam the means and the squares.
+        is no momentum; of Adam the means and the squares; of RMSprop the squares, and the
+        velocities where there is momentum.
+    first : int
+        Number of the first among all parameters, for messages.
 
     Attributes
     ----------
     calls : list of Call
         One for each dtype. They hold addresses: keep the object.
     scalars : ndarray (8,) of float64
-        The numbers of the step, by `sgd_scalars` or `adam_scalars`: to be written before the calls
+        The numbers of the step, by `sgd_scalars` and its like: to be written before the calls
         are made, and read by them.
 
     Raises
@@ -64,17 +74,19 @@ class Update:
         values: Sequence[np.ndarray],
         grads: Sequence[np.ndarray],
         slots: Sequence[Sequence[np.ndarray]],
+        first: int = 0,
     ) -> None:
-        for i, value in enumerate(values):
+        for k, value in enumerate(values):
+            i = first + k
             if value.dtype not in (np.float32, np.float64):
                 raise ValueError(f"parameters: parameter {i} is of dtype {value.dtype}")
             if not value.flags.writeable:
                 raise ValueError(f"parameters: the value of parameter {i} is read-only")
             for slot in slots:
-                if (slot[i].shape, slot[i].dtype) != (value.shape, value.dtype):
+                if (slot[k].shape, slot[k].dtype) != (value.shape, value.dtype):
                     raise ValueError(
                         f"parameters: parameter {i} is {value.shape} of {value.dtype}; the "
-                        f"optimizer was made for {slot[i].shape} of {slot[i].dtype}"
+                        f"optimizer was made for {slot[k].shape} of {slot[k].dtype}"
                     )
         self._arrays = [*values, *grads, *(array for slot in slots for array in slot)]
         # Whoever replaces an array by one of another layout pays for a copy of it.

@@ -7,7 +7,11 @@ import sys
 import time
 from typing import Any
 
-__all__ = ["Progress", "epoch_line", "new_bar"]
+import numpy as np
+
+from fastconv.nn.checks import shown
+
+__all__ = ["Progress", "epoch_line", "new_bar", "progress_of"]
 
 REDRAW_SECONDS = 0.1  # ten redraws a second look smooth and cost under 1 % of the training
 
@@ -43,11 +47,34 @@ def _metrics(row: dict[str, Any]) -> list[str]:
     return [f"{names[k]} {row[k]:.4f}" for k in names if row.get(k) is not None]
 
 
-class Progress:
-    """Callback of `fastconv.nn.fit`. Call `close` when the run ends, however it ends."""
+def progress_of(verbose: Any) -> Progress | None:
+    """What `fit` shows: nothing for None, False and 0; for True and 1 a bar; for 2 lines only.
 
-    def __init__(self) -> None:
-        self.bar = new_bar()
+    Raises
+    ------
+    TypeError, ValueError
+        If `verbose` is none of these.
+    """
+    if verbose is None or isinstance(verbose, bool | np.bool_):
+        return Progress() if verbose else None
+    if not hasattr(verbose, "__index__"):
+        raise TypeError(f"verbose: True, False, 0, 1 or 2 is needed, got {shown(verbose)}")
+    if verbose not in (0, 1, 2):
+        raise ValueError(f"verbose: must be 0, 1 or 2, got {verbose!r}")
+    return Progress(lines=verbose == 2) if verbose else None
+
+
+class Progress:
+    """Callback of `fastconv.nn.fit`. Call `close` when the run ends, however it ends.
+
+    Parameters
+    ----------
+    lines : bool
+        Whether to print a line an epoch on a terminal, too.
+    """
+
+    def __init__(self, lines: bool = False) -> None:
+        self.bar = None if lines else new_bar()
         self.started = self.drawn = 0.0
         self.finished_epochs = 0
 
@@ -117,10 +144,10 @@ class _RichBar:
         if self.task is None:
             self.progress.start()
             self.task = self.progress.add_task(
-                title, total=total, text="compiling the kernels if this is their first use"
+                title, total=total or None, text="compiling the kernels if this is their first use"
             )
         else:
-            self.progress.reset(self.task, total=total, description=title)
+            self.progress.reset(self.task, total=total or None, description=title)
         self.progress.refresh()
 
     def move(self, done: int, text: str) -> None:
@@ -145,10 +172,11 @@ class _PlainBar:
         self.move(0, "")
 
     def move(self, done: int, text: str) -> None:
-        filled = 24 * done // max(self.total, 1)
+        filled = min(24 * done // max(self.total, 1), 24)
         bar = "#" * filled + "-" * (24 - filled)
         width = shutil.get_terminal_size().columns - 1
-        line = f"{self.title} [{bar}] {done}/{self.total}  {text}"[:width]
+        total = self.total or "?"  # of batches of the caller's, in the first epoch
+        line = f"{self.title} [{bar}] {done}/{total}  {text}"[:width]
         sys.stderr.write(f"\r{line.ljust(width)}")
         sys.stderr.flush()
 

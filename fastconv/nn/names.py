@@ -1,0 +1,133 @@
+"""Names that people bring from PyTorch and Keras, and what they are called here.
+
+============================================ ==================================================
+PyTorch, Keras                               here
+============================================ ==================================================
+Conv1d Conv2d Conv3d, Conv2D                 `Conv`: the window's axes are the rank
+ConvTranspose2d, Conv2DTranspose             `ConvTranspose`
+DepthwiseConv2D                              ``Conv(..., groups=channels)``
+SeparableConv2D                              `SeparableConv`
+Linear, Dense                                `Dense`
+MaxPool2d, MaxPooling2D                      `MaxPool`
+AvgPool2d, AveragePooling2D                  `AvgPool`
+AdaptiveAvgPool2d, AdaptiveMaxPool2d         `AdaptiveAvgPool`, `AdaptiveMaxPool`
+GlobalAveragePooling2D, GlobalMaxPooling2D   `GlobalAvgPool`, `GlobalMaxPool`
+BatchNorm2d, BatchNormalization              `BatchNorm`
+LayerNormalization, GroupNormalization       `LayerNorm`, `GroupNorm`
+InstanceNorm2d                               `InstanceNorm`
+Dropout2d, SpatialDropout2D                  `SpatialDropout`
+Concatenate, torch.cat                       `Concat`, which holds the branches
+Add                                          `Residual`, which holds body and shortcut
+UpSampling2D, ZeroPad2d, ZeroPadding2D       `Upsample`, `Pad`
+ReflectionPad2d, ReplicationPad2d            ``Pad(n, "reflect")``, ``Pad(n, "edge")``
+CrossEntropyLoss,
+SparseCategoricalCrossentropy                `SoftmaxCrossEntropy`, of logits
+BCEWithLogitsLoss, BinaryCrossentropy        `BinaryCrossEntropy`, of logits
+MSELoss, HuberLoss                           `MeanSquaredError`, `Huber`
+Module                                       `Layer`
+============================================ ==================================================
+
+Where the same word means another thing:
+
+- A kernel is ``(KH, KW, C/G, F)``, as Keras's; PyTorch's ``(F, C/G, KH, KW)`` is
+  ``w.transpose(2, 3, 1, 0)`` here, and so is that of a transposed convolution. A dense layer's
+  weights are ``(inputs, outputs)``, as Keras's; PyTorch's are the transposed.
+- `BatchNorm`'s momentum is the share that stays, as Keras's: 0.9 is PyTorch's 0.1.
+- Images are ``(m, H, W, C)``, as Keras's, and losses take logits, as PyTorch's.
+- Gradients are written, not added: there is no ``zero_grad``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["FOREIGN", "METHODS", "meant", "unknown_method"]
+
+FOREIGN = {
+    "Add": "Residual",
+    "AveragePooling": "AvgPool",
+    "BCEWithLogitsLoss": "BinaryCrossEntropy",
+    "BCELoss": "BinaryCrossEntropy",
+    "BatchNormalization": "BatchNorm",
+    "BinaryCrossentropy": "BinaryCrossEntropy",
+    "BinaryFocalCrossentropy": "FocalLoss",
+    "CategoricalCrossentropy": "SoftmaxCrossEntropy",
+    "CategoricalFocalCrossentropy": "FocalLoss",
+    "Concatenate": "Concat",
+    "Convolution": "Conv",
+    "CosineAnnealingLR": "CosineDecay",
+    "CrossEntropyLoss": "SoftmaxCrossEntropy",
+    "DepthwiseConv": "Conv",
+    "GlobalAveragePooling": "GlobalAvgPool",
+    "GlobalMaxPooling": "GlobalMaxPool",
+    "GroupNormalization": "GroupNorm",
+    "HuberLoss": "Huber",
+    "LayerNormalization": "LayerNorm",
+    "Linear": "Dense",
+    "MSELoss": "MeanSquaredError",
+    "MaxPooling": "MaxPool",
+    "Module": "Layer",
+    "NLLLoss": "SoftmaxCrossEntropy",
+    "OneCycleLR": "OneCycle",
+    "ReduceLROnPlateau": "ReduceOnPlateau",
+    "ReflectionPad": "Pad",
+    "ReplicationPad": "Pad",
+    "SmoothL1Loss": "Huber",
+    "SparseCategoricalCrossentropy": "SoftmaxCrossEntropy",
+    "StepLR": "StepDecay",
+    "Swish": "SiLU",
+    "UpSampling": "Upsample",
+    "ZeroPad": "Pad",
+    "ZeroPadding": "Pad",
+}
+RANKS = ("1d", "2d", "3d", "1D", "2D", "3D", "1DTranspose", "2DTranspose", "3DTranspose")
+# What a model is asked for elsewhere, and where that is here.
+METHODS = {
+    "add": "give all layers to Sequential(...)",
+    "append": "give all layers to Sequential(...)",
+    "compile": "loss and optimizer are arguments of nn.fit",
+    "cuda": "there is no GPU",
+    "evaluate": "nn.evaluate(model, loss, x, y)",
+    "fit": "nn.fit(model, loss, optimizer, x, y)",
+    "get_weights": "named_parameters()",
+    "load_state_dict": "named_parameters(), whose values are set by assign",
+    "state_dict": "named_parameters() and named_buffers()",
+    "to": "there is no GPU; dtype= of the layers says what they compute in",
+    "zero_grad": "backward writes gradients and does not add to them: nothing is to be zeroed",
+}  # fmt: skip
+
+
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """The name in `known` that a name from elsewhere, or a mistyped one, stands for.
+
+    Examples
+    --------
+    >>> meant("Conv2DTranspose", ["Conv", "ConvTranspose"]), meant("MaxPol", ["MaxPool"])
+    ('ConvTranspose', 'MaxPool')
+    """
+    names = set(known)
+    plain = name
+    for rank in RANKS:
+        if name.endswith(rank):
+            plain = name.removesuffix(rank) + rank[2:]
+    if plain == "Dropout" != name or plain == "SpatialDropout":
+        plain = "SpatialDropout"
+    found = FOREIGN.get(plain, plain)
+    if found in names:
+        return found
+    lower = {known.lower(): known for known in sorted(names)}
+    close = difflib.get_close_matches(found.lower(), lower, 1, 0.75)
+    return lower[close[0]] if close else None
+
+
+def unknown_method(kind: str, name: str) -> AttributeError:
+    """What a model says that is asked for another library's method.
+
+    Examples
+    --------
+    >>> print(unknown_method("Sequential", "fit"))
+    Sequential has no fit; here: nn.fit(model, loss, optimizer, x, y)
+    """
+    cure = f"; here: {METHODS[name]}" if name in METHODS else ""
+    return AttributeError(f"{kind} has no {name}{cure}", name=name)

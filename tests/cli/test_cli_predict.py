@@ -1,0 +1,141 @@
+"""``fastconv predict``: a trained model's folder or file, and images in every form."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastconv import nn
+from fastconv.cli import main
+from fastconv.nn.storage import About, read_about, save_model
+
+
+@pytest.fixture
+def model():
+    """Bright images are of class 1 ("light"), by a mean and a threshold at one half."""
+    made = nn.Sequential(nn.GlobalAvgPool(), nn.Dense(1, 2, init="zeros"))
+    made.layers[1].w = np.array([[0, 20]], np.float32)
+    made.layers[1].b = np.array([0, -10], np.float32)
+    return made
+
+
+@pytest.fixture
+def trained(model, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    save_model(model, folder / "model.npz", About(("dark", "light"), (4, 6, 1), 1 / 255))
+    return folder
+
+
+def picture(path, value, size=(6, 4), mode="L"):
+    Image.new(mode, size, value).save(path)
+    return path
+
+
+def predict(capsys, *words):
+    status = main(["predict", *map(str, words)])
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    return out.splitlines()
+
+
+@pytest.mark.parametrize("name", ["", "model.npz"])
+def test_files_by_the_folder_or_the_file(name, trained, tmp_path, capsys):
+    a, b = picture(tmp_path / "a.png", 255), picture(tmp_path / "b.png", 0)
+    lines = predict(capsys, trained / name if name else trained, a, b)
+    assert lines == [f"{a}: light 1.0000, dark 0.0000", f"{b}: dark 1.0000, light 0.0000"]
+    assert predict(capsys, trained, a, "--top", 1) == [f"{a}: light 1.0000"]
+
+
+def test_images_of_another_size_or_in_colour_are_brought_to_the_model_s(trained, tmp_path, capsys):
+    path = picture(tmp_path / "a.png", (255, 255, 255), (30, 20), "RGB")
+    assert predict(capsys, trained, path) == [f"{path}: light 1.0000, dark 0.0000"]
+
+
+def test_folders_and_arrays(trained, tmp_path, capsys):
+    folder = tmp_path / "photos" / "deep"
+    folder.mkdir(parents=True)
+    picture(folder / "a.png", 255)
+    picture(folder / "b.jpg", 0)
+    lines = predict(capsys, trained, tmp_path / "photos")
+    assert [line.split(": ")[1][:5] for line in lines] == ["light", "dark "]
+    path = tmp_path / "x.npy"
+    x = np.zeros((3, 4, 6), np.uint8)
+    x[1] = 255
+    for array in (x, x[..., None], (x / 255).astype(np.float32), x.astype(np.int32)):
+        np.save(path, array)
+        lines = predict(capsys, trained, path)
+        assert [line.split(" ")[1] for line in lines] == ["dark", "light", "dark"]
+        assert lines[1].startswith(f"{path}[1]: ")
+    np.save(path, x[1])
+    assert predict(capsys, trained, path) == [f"{path}[0]: light 1.0000, dark 0.0000"]
+
+
+def test_a_zarr_array(trained, tmp_path, capsys):
+    zarr = pytest.importorskip("zarr")
+    x = np.zeros((2, 4, 6, 1), np.uint8)
+    x[1] = 255
+    zarr.save(str(tmp_path / "x.zarr"), x)
+    lines = predict(capsys, trained, tmp_path / "x.zarr")
+    assert [line.split(" ")[1] for line in lines] == ["dark", "light"]
+
+
+def test_older_files_have_numbers_and_one_output_is_two_classes(model, tmp_path, capsys):
+    old = nn.Sequential(nn.GlobalAvgPool(), nn.Dense(1, 1, init="zeros"))
+    old.layers[1].w = np.array([[20]], np.float32)
+    old.layers[1].b = np.array([-10], np.float32)
+    old.save(tmp_path / "old.npz")
+    assert read_about(tmp_path / "old.npz") == About()
+    path = picture(tmp_path / "a.png", 255)
+    assert predict(capsys, tmp_path / "old.npz", path) == [f"{path}: 1 1.0000, 0 0.0000"]
+
+
+def test_readers_that_do_not_know_of_it_load_the_model(trained, model):
+    x = np.random.default_rng(0).random((2, 4, 6, 1), np.float32)
+    loaded = nn.Sequential.load(trained / "model.npz")
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        ("[]", "cannot be read"),
+        ("not JSON", "cannot be read"),
+        (json.dumps({"scale": "x"}), "scale: a number is needed"),
+        (json.dumps({"image_shape": [4, 4]}), "image_shape: .H, W, C. is needed"),
+        (json.dumps({"class_names": [1]}), "class_names: texts are needed"),
+    ],
+)
+def test_what_a_damaged_file_says_is_refused(about, says, trained, tmp_path, capsys):
+    path = trained / "model.npz"
+    arrays = dict(np.load(path)) | {"about": np.array(about)}
+    np.savez(path, **arrays)
+    assert main(["predict", str(trained), str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(path) in err
+    assert err.count("\n") == 1
+    with pytest.raises(ValueError, match=says):
+        read_about(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["none.png", "text.png", "empty", "a.npy", "wide.npy", "names.npy"]
+)
+def test_what_is_no_image_is_named(name, trained, tmp_path, capsys):
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00nothing")
+    np.save(tmp_path / "wide.npy", np.zeros((2, 4, 7, 1)))
+    np.save(tmp_path / "names.npy", np.array(["a"]))
+    assert main(["predict", str(trained), str(tmp_path / name)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(tmp_path / name) in err
+    assert err.count("\n") == 1
+
+
+def test_no_model(tmp_path, capsys):
+    assert main(["predict", str(tmp_path), "a.png"]) == 2
+    assert "model.npz" in capsys.readouterr().err

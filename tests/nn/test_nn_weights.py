@@ -1,0 +1,469 @@
+"""Weights in and out: our own files, PyTorch's, Keras's and ONNX's, against the frameworks."""
+
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from fastconv import nn, reference
+
+torch = pytest.importorskip("torch")
+safetensors = pytest.importorskip("safetensors.torch")
+onnx = pytest.importorskip("onnx")
+h5py = pytest.importorskip("h5py")
+
+RNG = np.random.default_rng(0)
+
+
+def small(seed=0, dtype=np.float64, shortcut=True):
+    """A network with every kind of weights; the naive loops compute, nothing is compiled."""
+    rng = np.random.default_rng(seed)
+    body = nn.Sequential(
+        nn.Conv(4, 6, 3, padding=1, stride=2, bias=False, rng=rng, dtype=dtype),
+        nn.BatchNorm(6, dtype=dtype),
+    )
+    side = nn.Conv(4, 6, 1, stride=2, bias=False, rng=rng, dtype=dtype)
+    model = nn.Sequential(
+        nn.Conv(2, 4, 3, padding="same", activation="relu", rng=rng, dtype=dtype),
+        nn.Residual(body, nn.Sequential(side, nn.BatchNorm(6, dtype=dtype))),
+        nn.ReLU(),
+        nn.MaxPool(2),
+        nn.Flatten(),
+        nn.Dense(12, 3, rng=rng, dtype=dtype),
+        ops=reference,
+    )
+    for array in model.named_buffers().values():
+        array[...] = rng.uniform(0.5, 2, array.shape)
+    return model
+
+
+X = RNG.normal(size=(2, 8, 4, 2))
+
+
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(4, 6, 3, padding=1, stride=2, bias=False)
+        self.bn = torch.nn.BatchNorm2d(6)
+        self.downsample = torch.nn.Sequential(
+            torch.nn.Conv2d(4, 6, 1, stride=2, bias=False), torch.nn.BatchNorm2d(6)
+        )
+
+    def forward(self, x):
+        return torch.relu(self.bn(self.conv(x)) + self.downsample(x))
+
+
+class Net(torch.nn.Module):
+    """What `small` is."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv1 = torch.nn.Conv2d(2, 4, 3, padding=1)
+        self.layer1 = Block()
+        self.fc = torch.nn.Linear(12, 3)
+        for module in self.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.uniform_(-1, 1)
+                module.running_var.uniform_(0.5, 2)
+                torch.nn.init.uniform_(module.weight)
+        self.double().eval()
+
+    def forward(self, x):
+        x = torch.nn.functional.max_pool2d(self.layer1(torch.relu(self.conv1(x))), 2)
+        return self.fc(x.flatten(1))
+
+
+def outputs(net, x=X):
+    with torch.no_grad():
+        return net(torch.from_numpy(x).movedim(-1, 1)).numpy()
+
+
+# Our own ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_our_own_files_go_round_to_the_bit(suffix, tmp_path):
+    model, other = small(1), small(2)
+    path = tmp_path / f"weights.{suffix}"
+    model.save_weights(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    other.load_weights(path)
+    np.testing.assert_array_equal(other.predict(X), model.predict(X))
+    before = path.read_bytes()
+    model.save_weights(path)
+    assert path.read_bytes() == before
+
+
+def test_a_whole_model_s_file_has_its_weights(tmp_path):
+    small(1).save(tmp_path / "model.npz")
+    other = small(2)
+    other.load_weights(tmp_path / "model.npz")
+    np.testing.assert_array_equal(other.predict(X), small(1).predict(X))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_another_model_s_weights_change_nothing(suffix, tmp_path):
+    path = tmp_path / f"weights.{suffix}"
+    nn.Sequential(nn.Dense(3, 2)).save_weights(path)
+    model = small()
+    with pytest.raises(ValueError, match=path.name):
+        model.load_weights(path)
+    np.testing.assert_array_equal(model.predict(X), small().predict(X))
+
+
+def test_errors_name_the_path(tmp_path):
+    model = small()
+    for call in (model.save_weights, model.load_weights):
+        with pytest.raises(ValueError, match=r"path: its name must end with .*'a\.pth'"):
+            call("a.pth")
+    for name in ("no.npz", "no.safetensors", "no.keras", "no.weights.h5"):
+        with pytest.raises(FileNotFoundError, match=name):
+            model.load_weights(tmp_path / name)
+        (tmp_path / name).write_bytes(b"PK\x03\x04 not what it says" * 4)
+        with pytest.raises(ValueError, match=name):
+            model.load_weights(tmp_path / name)
+
+
+# PyTorch ----------------------------------------------------------------------------------------
+
+
+def test_a_state_dict_gives_pytorch_s_outputs(tmp_path):
+    net, model, path = Net(), small(), tmp_path / "net.safetensors"
+    safetensors.save_file(net.state_dict(), path)
+    model.load_weights(path, input_shape=(8, 4, 2))
+    np.testing.assert_allclose(model.predict(X), outputs(net), rtol=1e-12)
+
+
+def test_the_shape_is_taken_from_the_model_where_it_is_known(tmp_path):
+    net, model, path = Net(), small(), tmp_path / "net.safetensors"
+    safetensors.save_file(net.state_dict(), path)
+    with pytest.raises(ValueError, match=r"^input_shape: give the shape of one image"):
+        model.load_weights(path)
+    with pytest.raises(ValueError, match=r"^input_shape: \(8, 4, 3\) does not fit"):
+        model.load_weights(path, input_shape=(8, 4, 3))
+    np.testing.assert_array_equal(model.predict(X), small().predict(X))
+    model.forward(X)
+    model.load_weights(path)
+    np.testing.assert_allclose(model.predict(X), outputs(net), rtol=1e-12)
+
+
+def test_modules_at_the_models_own_paths_and_float32_into_float64(tmp_path):
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3, groups=2), torch.nn.ReLU(),
+        torch.nn.ConvTranspose2d(4, 3, 2, stride=2), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(3, 2, bias=False),
+    )  # fmt: skip
+    model = nn.Sequential(
+        nn.Conv(2, 4, 3, groups=2, dtype=np.float64), nn.ReLU(),
+        nn.ConvTranspose(4, 3, 2, stride=2, dtype=np.float64), nn.GlobalAvgPool(),
+        nn.Dense(3, 2, bias=False, dtype=np.float64), ops=reference,
+    )  # fmt: skip
+    state = {k.replace("5.", "4."): v for k, v in net.state_dict().items()}
+    safetensors.save_file(state, tmp_path / "net.safetensors")
+    model.load_weights(tmp_path / "net.safetensors")
+    np.testing.assert_allclose(model.predict(X), outputs(net.double()), rtol=1e-10)
+
+
+def test_names_are_ordered_by_their_numbers(tmp_path):
+    channels = [1] * 12
+    convs = {f"features.{i}.weight": torch.full((1, 1, 1, 1), float(i)) for i in range(12)}
+    model = nn.Sequential(*(nn.Conv(c, 1, 1, bias=False) for c in channels), nn.ReLU())
+    safetensors.save_file(convs, tmp_path / "a.safetensors")
+    model.load_weights(tmp_path / "a.safetensors")
+    assert [float(p.value.item()) for p in model.parameters()] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ({"first.weight": (2, 2, 3, 3), "after.weight": (2, 2, 3, 3)},
+         "'after' and 'first' are of one shape, and their names do not tell"),
+        ({"conv1.weight": (2, 2, 3, 3)},
+         "the model has 2 layers of the kind convolution, the file 1"),
+        ({"conv1.weight": (2, 2, 3, 3), "conv2.weight": (2, 2, 5, 5)},
+         r"layer 1 \(Conv\): w is \(3, 3, 2, 2\), the file has \(2, 2, 5, 5\)"),
+        ({"conv1.weight": (2, 2, 3, 3), "conv2.weight": (2, 2, 3, 3), "conv2.bias": (2,)},
+         r"layer 1 \(Conv\): the file has a bias, the layer has none"),
+        ({"conv1.weight": (2, 2, 3, 3), "conv2.lora": (2, 2)}, "'conv2.lora' is none of"),
+        ({"conv1.bias": (2,)}, "'conv1' has no weight"),
+    ],
+)  # fmt: skip
+def test_what_does_not_belong_to_the_model_is_named(state, says, tmp_path):
+    path = tmp_path / "a.safetensors"
+    safetensors.save_file({k: torch.ones(*shape) for k, shape in state.items()}, path)
+    model = nn.Sequential(*(nn.Conv(2, 2, 3, bias=False, rng=0) for _ in range(2)))
+    before = [p.value.copy() for p in model.parameters()]
+    with pytest.raises(ValueError, match=rf"a\.safetensors: .*{says}"):
+        model.load_weights(path)
+    for p, old in zip(model.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.value, old)
+
+
+def test_integers_and_brain_floats_are_refused(tmp_path):
+    model = nn.Sequential(nn.Dense(2, 2, bias=False))
+    for dtype in (torch.bfloat16, torch.int8):
+        path = tmp_path / "a.safetensors"
+        safetensors.save_file({"0.weight": torch.ones(2, 2, dtype=dtype)}, path)
+        with pytest.raises(ValueError, match="no floats"):
+            model.load_weights(path)
+
+
+# Keras ------------------------------------------------------------------------------------------
+
+
+def keras_file(path, layers, **more):
+    with h5py.File(path, "w") as file:
+        for name, arrays in layers.items():
+            for i, array in enumerate(arrays):
+                file[f"{name}/vars/{i}"] = array
+        file["optimizer/vars/0"] = np.zeros(3)
+        for name, link in more.items():
+            file[name] = link
+    return path
+
+
+def keras_arrays():
+    w1, w2 = RNG.normal(size=(3, 3, 2, 4)), RNG.normal(size=(3, 3, 4, 1))
+    return {
+        "layers/conv2d": [w1, np.ones(4)],
+        "layers/depthwise_conv2d": [w2, np.zeros(4)],
+        "layers/batch_normalization": [np.ones(4), np.zeros(4), np.full(4, 0.5), np.full(4, 2.0)],
+        "layers/dropout/seed_generator": [np.zeros(2, np.uint32)],
+        "layers/dense": [RNG.normal(size=(32, 3)), np.zeros(3)],
+    }
+
+
+def keras_twin():
+    return nn.Sequential(
+        nn.Conv(2, 4, 3, padding="same", dtype=np.float64),
+        nn.Conv(4, 4, 3, padding="same", groups=4, dtype=np.float64),
+        nn.BatchNorm(4, dtype=np.float64),
+        nn.MaxPool((2, 2)), nn.Flatten(), nn.Dense(32, 3, dtype=np.float64), ops=reference,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["weights.h5", "keras"])
+def test_keras_files_are_read(suffix, tmp_path):
+    arrays, model = keras_arrays(), keras_twin()
+    path = keras_file(tmp_path / f"a.{suffix}", arrays)
+    if suffix == "keras":
+        data = path.read_bytes()
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", "{}")
+            archive.writestr("model.weights.h5", data)
+    model.load_weights(path)
+    conv, depthwise, norm, *_, dense = model.layers
+    np.testing.assert_array_equal(conv.w.value, arrays["layers/conv2d"][0])
+    np.testing.assert_array_equal(
+        depthwise.w.value[:, :, 0], arrays["layers/depthwise_conv2d"][0][..., 0]
+    )
+    assert norm.running_mean.tolist() == [0.5] * 4
+    assert norm.running_variance.tolist() == [2.0] * 4
+    np.testing.assert_array_equal(dense.w.value, arrays["layers/dense"][0])
+
+
+def test_keras_files_lead_nowhere_else(tmp_path):
+    secret = keras_file(tmp_path / "secret.h5", {"layers/dense": [np.zeros((32, 3)), np.zeros(3)]})
+    for link in (h5py.ExternalLink(str(secret), "/layers/dense"), h5py.SoftLink("/layers/conv2d")):
+        arrays = {k: v for k, v in keras_arrays().items() if k != "layers/dense"}
+        path = keras_file(tmp_path / "a.weights.h5", arrays, **{"layers/dense": link})
+        with pytest.raises(ValueError, match=r"a\.weights\.h5: layers/dense is a link, which"):
+            keras_twin().load_weights(path)
+    path = tmp_path / "b.weights.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/dense/vars")
+        group.create_dataset("0", (4,), "f8", external=[(str(secret), 0, 32)])
+    with pytest.raises(ValueError, match=r"b\.weights\.h5: .*vars/0 is no array of this file"):
+        keras_twin().load_weights(path)
+
+
+# ONNX -------------------------------------------------------------------------------------------
+
+
+def types(model):
+    return [type(layer).__name__ for _, layer in model.walk() if not layer.children()]
+
+
+@pytest.mark.parametrize("output", ["logits", "softmax"])
+def test_what_to_onnx_writes_comes_back(output, tmp_path):
+    model = small()
+    model.name = "small"
+    model.to_onnx(tmp_path / "a.onnx", input_shape=(8, 4, 2), output=output)
+    other = nn.from_onnx(tmp_path / "a.onnx")
+    assert isinstance(other, nn.Sequential)
+    assert other.name == "small"
+    other.ops = reference
+    np.testing.assert_allclose(other.predict(X), model.predict(X), rtol=1e-12)
+    assert types(other) == ["Conv", "ReLU", "Conv", "BatchNorm", "Conv", "BatchNorm", "ReLU",
+                            "MaxPool", "Flatten", "Dense"]  # fmt: skip
+    other.save(tmp_path / "b.npz")
+    np.testing.assert_array_equal(
+        nn.Sequential.load(tmp_path / "b.npz", ops=reference).predict(X), other.predict(X)
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_pytorch_exports(tmp_path):
+    net = Net()
+    torch.onnx.export(net, (torch.zeros(2, 2, 8, 4, dtype=torch.float64),), tmp_path / "a.onnx",
+                      dynamo=False, dynamic_axes={"x": {0: "m"}}, input_names=["x"])  # fmt: skip
+    model = nn.from_onnx(tmp_path / "a.onnx")
+    model.ops = reference
+    np.testing.assert_allclose(model.predict(X), outputs(net), rtol=1e-12)
+
+
+def node(op, inputs, outputs, **attributes):
+    return onnx.helper.make_node(op, inputs, outputs, name=f"the {op}", **attributes)
+
+
+def branching():
+    """A step of U-Net, a cell of Inception, a block of DenseNet, and what leads to sizes."""
+    rng, f8 = np.random.default_rng(5), {"dtype": np.float64}
+    down = nn.Sequential(nn.MaxPool(2), nn.Conv(2, 3, 1, rng=rng, **f8), nn.Upsample(2))
+    cell = nn.Concat(
+        nn.Conv(5, 2, 1, rng=rng, **f8), nn.Conv(5, 2, 3, padding=1, rng=rng, **f8), nn.Identity()
+    )
+    return nn.Sequential(
+        nn.Concat(nn.Identity(), down), nn.LeakyReLU(0.2), cell,
+        nn.Concat(nn.Identity(), nn.Conv(9, 3, 3, padding="same", rng=rng, **f8)),
+        nn.PixelShuffle(2), nn.Pad(1, mode="reflect"), nn.Upsample(2, mode="bilinear"),
+        nn.SeparableConv(3, 4, 3, rng=rng, **f8), nn.Hardswish(), nn.GlobalMaxPool(),
+        nn.Dense(4, 2, rng=rng, **f8), ops=reference,
+    )  # fmt: skip
+
+
+def test_networks_with_branches_come_back(tmp_path):
+    model = branching()
+    model.to_onnx(tmp_path / "a.onnx", input_shape=(8, 4, 2))
+    other = nn.from_onnx(tmp_path / "a.onnx")
+    other.ops = reference
+    np.testing.assert_allclose(other.predict(X), model.predict(X), rtol=1e-6)
+    assert types(other).count("Identity") == 3
+    assert sum(p.size for p in other.parameters()) == sum(p.size for p in model.parameters())
+
+
+def value(name, shape):
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, shape)
+
+
+def graph_file(path, nodes, rank=2, **constants):
+    tensors = [onnx.numpy_helper.from_array(np.asarray(a), k) for k, a in constants.items()]
+    graph = onnx.helper.make_graph(
+        nodes, "g", [value("x", ["m", 2, 8, 4])], [value("y", [None] * rank)], tensors,
+    )  # fmt: skip
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, path)
+    return path
+
+
+def run(path, x=X):
+    from onnx.reference import ReferenceEvaluator
+
+    return ReferenceEvaluator(onnx.load(path)).run(None, {"x": np.moveaxis(x, -1, 1).copy()})[0]
+
+
+def lenet():
+    w1, w2, w3 = RNG.normal(size=(3, 2, 3, 3)), RNG.normal(size=(12, 5)), RNG.normal(size=(4, 5))
+    return [
+        node("Conv", ["x", "w1", "b1"], ["c"], pads=[1, 1, 1, 1], kernel_shape=[3, 3]),
+        node("Tanh", ["c"], ["t"]),
+        node("AveragePool", ["t"], ["p"], kernel_shape=[4, 2], strides=[4, 2]),
+        node("Reshape", ["p", "rows"], ["f"]),
+        node("MatMul", ["f", "w2"], ["d"]),
+        node("Add", ["d", "b2"], ["e"]),
+        node("Sigmoid", ["e"], ["s"]),
+        node("Gemm", ["s", "w3", "b3"], ["z"], transB=1),
+        node("Softmax", ["z"], ["y"], axis=1),
+    ], {"w1": w1, "b1": np.ones(3), "rows": np.array([-1, 12]), "w2": w2, "b2": np.arange(5.0),
+        "w3": w3, "b3": np.zeros(4)}  # fmt: skip
+
+
+def resnet():
+    kernels = [RNG.normal(size=s) for s in ((4, 2, 3, 3), (4, 4, 3, 3), (4, 4, 3, 3), (6, 4, 1, 1))]
+    names = dict(zip(("w0", "w1", "w2", "w3"), kernels, strict=True))
+    norm = {"s": np.ones(4) * 1.5, "h": np.arange(4.0), "m": np.ones(4) * 0.1, "v": np.ones(4) * 2}
+    return [
+        node("Conv", ["x", "w0"], ["a"], pads=[1, 1, 1, 1]),
+        node("Relu", ["a"], ["r"]),
+        node("Conv", ["r", "w1"], ["b"], pads=[1, 1, 1, 1]),
+        node("BatchNormalization", ["b", "s", "h", "m", "v"], ["n"]),
+        node("Relu", ["n"], ["n2"]),
+        node("Conv", ["n2", "w2"], ["c"], pads=[1, 1, 1, 1]),
+        node("Add", ["r", "c"], ["d"]),
+        node("Relu", ["d"], ["d2"]),
+        node("MaxPool", ["d2"], ["e"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Conv", ["e", "w3"], ["f"]),
+        node("GlobalAveragePool", ["f"], ["g"]),
+        node("Flatten", ["g"], ["k"]),
+        node("Gemm", ["k", "w4"], ["y"]),
+    ], names | norm | {"w4": RNG.normal(size=(6, 3))}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [lenet, resnet])
+def test_networks_of_other_frameworks(make, tmp_path):
+    nodes, constants = make()
+    path = graph_file(tmp_path / "a.onnx", nodes, **constants)
+    model = nn.from_onnx(path)
+    model.ops = reference
+    z = model.predict(X)
+    if make is lenet:
+        z = nn.SoftmaxCrossEntropy().predict(z)
+    np.testing.assert_allclose(z, run(path), rtol=1e-10)
+    if make is resnet:
+        assert types(model).count("Conv") == 4
+        block = model.layers[2]
+        assert isinstance(block, nn.Residual)
+        assert block.shortcut is None
+
+
+def test_an_imported_network_trains_on(tmp_path):
+    """Frozen and fine-tuned: a new last layer learns, then all of it does."""
+    nodes, constants = resnet()
+    model = nn.from_onnx(graph_file(tmp_path / "a.onnx", nodes, **constants))
+    tuned = nn.Sequential(*model.layers[:-1], nn.Dense(6, 2, rng=0, dtype=np.float64))
+    x = RNG.normal(size=(24, 8, 4, 2))
+    y = (x.mean(axis=(1, 2, 3)) > 0).astype(int)
+    frozen = [p.value.copy() for p in tuned.parameters()[:-2]]
+    loss = nn.SoftmaxCrossEntropy()
+    head = nn.fit(tuned, loss, nn.Adam(tuned.parameters()[-2:], 0.05), x, y, epochs=20)
+    for p, before in zip(tuned.parameters(), frozen, strict=False):
+        np.testing.assert_array_equal(p.value, before)
+    whole = nn.fit(tuned, loss, nn.Adam(tuned.parameters(), 0.01), x, y, epochs=20)
+    assert whole["loss"][-1] < head["loss"][-1] < head["loss"][0]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "says"),
+    [
+        ([node("Cos", ["x"], ["y"])], r"node 'the Cos' \(Cos\): no layer stands for it"),
+        ([node("Transpose", ["x"], ["y"], perm=[0, 3, 2, 1])],
+         "the permutation .* is not understood"),
+        ([node("Relu", ["x"], ["a"]), node("Softmax", ["a"], ["b"]), node("Relu", ["b"], ["y"])],
+         "something follows the softmax"),
+        ([node("Conv", ["x", "x"], ["y"])], "no layer stands for it"),
+        ([node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], auto_pad="SAME_LOWER")],
+         "auto_pad SAME_LOWER is not understood"),
+        ([node("Add", ["x", "x"], ["y"])], "it adds a result to itself"),
+        ([node("Flatten", ["x"], ["y"])], "it ends with images that are flattened channels first"),
+        ([node("Identity", ["x"], ["y"])], "it has no layer"),
+    ],
+)  # fmt: skip
+def test_what_no_layer_stands_for_is_named(nodes, says, tmp_path):
+    path = graph_file(tmp_path / "a.onnx", nodes, 2 if nodes[0].op_type == "Flatten" else 4)
+    with pytest.raises(ValueError, match=rf"a\.onnx: .*{says}"):
+        nn.from_onnx(path)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a\.onnx: no such file"):
+        nn.from_onnx(tmp_path / "a.onnx")
+    model = small()
+    model.to_onnx(tmp_path / "whole.onnx", input_shape=(8, 4, 2))
+    whole = (tmp_path / "whole.onnx").read_bytes()
+    for data in (b"", b"not a network", whole[: len(whole) // 2], os.urandom(300)):
+        (tmp_path / "b.onnx").write_bytes(data)
+        with pytest.raises(ValueError, match=r"b\.onnx"):
+            nn.from_onnx(tmp_path / "b.onnx")
