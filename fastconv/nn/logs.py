@@ -89,6 +89,18 @@ class TensorBoard:
         If tensorboardX is not installed: ``pip install "fastconv[tensorboard]"``.
     TypeError
         If `folder` is no path.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from fastconv import nn
+    >>> model = nn.Sequential(nn.Flatten(), nn.Dense(4, 2, init="zeros"))
+    >>> x, y = np.eye(4, dtype=np.float32).reshape(4, 2, 2, 1), np.array([0, 0, 1, 1])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = nn.fit(model, nn.SoftmaxCrossEntropy(), nn.SGD(model.parameters()), x, y,
+    ...                epochs=2, callbacks=[TensorBoard(folder)])
+    ...     sorted(os.listdir(folder))
+    ['training', 'validation']
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

@@ -38,6 +38,16 @@ class Schedule:
     ------
     ValueError
         If `per` is something else.
+
+    Examples
+    --------
+    >>> class Halves(Schedule):
+    ...     def settings(self):
+    ...         return {}
+    ...     def at(self, unit, units):
+    ...         return 0.5 ** (unit / units)
+    >>> Halves().rate(3), Halves("step").rate(3, step=0, steps=50)
+    (0.25, 0.25)
     """
 
     def __init__(self, per: Per = "epoch") -> None:

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from fastconv import nn
+
+MODEL = nn.Sequential(nn.Flatten(), nn.Dense(2, 2))
 ADAPTERS = {
     "fastconv.adapters.autograd": "autograd",
     "fastconv.adapters.jax": "jax",
@@ -25,3 +28,20 @@ def test_the_error_names_the_extra(adapter, host, monkeypatch):
     says = rf'{host} is not installed: pip install "fastconv\[{host}\]"'
     with pytest.raises(ImportError, match=says):
         importlib.import_module(adapter)
+
+
+@pytest.mark.parametrize(
+    ("host", "extra", "call"),
+    [
+        ("tensorboardX", "tensorboard", lambda path: nn.TensorBoard(path)),
+        ("safetensors.numpy", "weights", lambda path: MODEL.save_weights(path / "a.safetensors")),
+        ("safetensors", "weights", lambda path: MODEL.load_weights(path / "a.safetensors")),
+        ("h5py", "weights", lambda path: MODEL.load_weights(path / "a.weights.h5")),
+        ("onnx", "onnx", lambda path: nn.from_onnx(path / "a.onnx")),
+    ],
+)
+def test_files_of_other_frameworks(host, extra, call, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, host, None)
+    says = rf'{host} is not installed: pip install "fastconv\[{extra}\]"'
+    with pytest.raises(ImportError, match=says):
+        call(tmp_path)
