@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EQUATIONS", "Flow", "Parameters", "follow", "trace"]
+__all__ = ["EQUATIONS", "Flow", "Parameters", "trace"]
 
 EQUATIONS = {
     "z1": "(1) z1[i,j] = b1 + sum_uv x[i+u, j+v] w1[u,v]",
@@ -86,16 +86,6 @@ class Flow:
         lists["winner_cells"] = [[list(divmod(i, width)) for i in row] for row in lists["winners"]]
         lists["equations"] = EQUATIONS
         return lists
-
-
-def follow(x: np.ndarray, y: int, seed: int) -> Flow:
-    """Trace the image `x` (8, 8) with label `y` through a new `binary_cnn` of that seed."""
-    from fastconv import functional
-    from fastconv.examples import binary_cnn
-
-    w1, b1, w3, b3 = (p.value for p in binary_cnn(seed=seed, dtype=np.float64).parameters())
-    parameters = Parameters(w1[:, :, 0, 0], float(b1[0]), w3[:, 0], float(b3[0]))
-    return trace(np.asarray(x, np.float64), y, parameters, functional)
 
 
 def trace(x: np.ndarray, y: int, parameters: Parameters, ops: ModuleType) -> Flow:
