@@ -9,6 +9,7 @@ What is where, a floor a line, from the top; each uses lower ones only:
 
 ========== ======================================================================================
 cli        the command line: a module for each command, tables, progress
+guide      pages to read, and the reference of all public names as HTML
 selfcheck  whether everything is right on this machine: what ``fastconv check`` runs
 explain    images through a small network and back, number by number
 sklearn    estimators for scikit-learn

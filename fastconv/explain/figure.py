@@ -199,7 +199,8 @@ def cells(
     if digits is None:
         return
     for (i, j), v in np.ndenumerate(values):
-        written = short(float(v), 2) if digits == "short" else f"{v:.{digits}f}"
+        fixed = "0" if digits == "short" else f"{v:.{digits}f}"
+        written = fixed if float(fixed) else short(float(v), 2)
         text, colour = (written, INK) if v else ("0", FAINT)
         axes.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
 

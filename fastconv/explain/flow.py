@@ -6,12 +6,13 @@ is what training uses. The equation numbers are those of `fastconv.reference`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from fastconv.nn import sigmoid
 
 __all__ = ["EQUATIONS", "Flow", "Parameters", "trace"]
 
@@ -123,7 +124,7 @@ def trace(x: np.ndarray, y: int, parameters: Parameters, ops: ModuleType) -> Flo
     a1 = np.maximum(z1, 0)
     a2, winners = ops.max_pool(a1, 2, return_argmax=True)  # (1, 3, 3, 1)
     z3 = float(a2.ravel() @ p.w3 + p.b3)
-    a3 = 1 / (1 + math.exp(-z3))
+    a3 = float(sigmoid(np.array(z3)))
 
     dz3 = a3 - y
     da2 = (dz3 * p.w3).reshape(a2.shape)

@@ -19,7 +19,9 @@ def short(value: float, digits: int = 3) -> str:
         return "0"
     plain = f"{value:.{digits}g}"
     mantissa, e, exponent = (plain if "e" in plain else f"{value:.{digits - 1}e}").partition("e")
-    power = f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent or 0)}"
+    power = (
+        f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent or 0)}"
+    )
     return power if e and ("e" in plain or len(power) < len(plain)) else plain
 
 

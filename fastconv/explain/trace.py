@@ -152,7 +152,9 @@ def trace_model(
     arrays |= {
         f"d{_parameters(node)['w']}_numeric": _moved(chain, loss, labels, node, x)
         for node in nodes[1:]
-        if isinstance(node.layer, Conv) and x.dtype == np.float64 and node.layer.w.size <= MOST_MOVED
+        if isinstance(node.layer, Conv)
+        and x.dtype == np.float64
+        and node.layer.w.size <= MOST_MOVED
     }
     return Trace(arrays, nodes, probability)
 

@@ -123,7 +123,9 @@ def _question_two(trace: Trace, step: Step, style: Style) -> Iterator[str]:
         for u, v, f in np.ndindex(KH, KW, F)
         if 0 <= h - u < dy.shape[1] and 0 <= w_ - v < dy.shape[2]
     ]
-    yield from wrapped(f"Its largest cell, (h,w) = ({h},{w_}) of channel {c}, written out as a sum:")
+    yield from wrapped(
+        f"Its largest cell, (h,w) = ({h},{w_}) of channel {c}, written out as a sum:"
+    )
     yield f"    {step.name}[0,{h},{w_},{c}] ="
     for error, weight, place, (u, v, f) in terms[:TERMS]:
         product = f"{short(error):>9} * {short(weight):>8}"

@@ -10,8 +10,8 @@ import pytest
 import fastconv
 from fastconv import examples, nn, reference
 from fastconv.cli import main
-from fastconv.explain.drawings import drawing
 from fastconv.explain import explain
+from fastconv.explain.drawings import drawing
 from fastconv.explain.flow import EQUATIONS, Parameters, trace
 from fastconv.explain.text import explanation
 

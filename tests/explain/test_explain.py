@@ -160,7 +160,9 @@ def test_the_cell_that_is_written_out_is_its_sum(pool):
     total, k = 0.0, start + 1
     while lines[k].startswith("      +"):
         error, _, weight, *rest = lines[k].split()[1:]
-        n, i, j, f, u, v, c, f2 = map(int, re.findall(r"\d+", re.sub(r"(delta2|w2)", "", " ".join(rest))))
+        n, i, j, f, u, v, c, f2 = map(
+            int, re.findall(r"\d+", re.sub(r"(delta2|w2)", "", " ".join(rest)))
+        )
         assert f == f2
         assert (i + u, j + v, c) == index[1:]
         assert float(error) == pytest.approx(e["delta2"][n, i, j, f], rel=5e-3)
@@ -196,7 +198,9 @@ def test_binary_cnn_with_a_mean_and_with_several_images(pool):
     )  # fmt: skip
     model.layers[0].w, model.layers[0].b = e.w1, e.b1
     np.testing.assert_allclose(e.z1, model.layers[0].forward(e.x), **TOLERANCE)
-    np.testing.assert_allclose(e.delta1, upsampled(e.da2, e.a2, e.a1, pool) * (e.z1 > 0), **TOLERANCE)
+    np.testing.assert_allclose(
+        e.delta1, upsampled(e.da2, e.a2, e.a1, pool) * (e.z1 > 0), **TOLERANCE
+    )
     np.testing.assert_allclose(e.dz3, (e.a3 - y[:, None]) / 3, **TOLERANCE)
     np.testing.assert_allclose(e.dw1_numeric, e.dw1, rtol=0, atol=1e-8)
     assert "a quarter" in str(e) if pool == "mean" else "winner" in str(e)
@@ -240,7 +244,9 @@ def test_the_digits_network_and_the_naive_loops():
         e["z4"], digits_cnn().predict(x[None, :, :, None].astype(np.float32))
     )
     assert e["delta1"].dtype == np.float32
-    small = nn.Sequential(nn.Conv(1, 1, 3, rng=0), nn.Flatten(), nn.Dense(36, 2, rng=0), ops=reference)
+    small = nn.Sequential(
+        nn.Conv(1, 1, 3, rng=0), nn.Flatten(), nn.Dense(36, 2, rng=0), ops=reference
+    )
     assert explain(x, 1, model=small)["z2"].shape == (1, 2)
 
 
