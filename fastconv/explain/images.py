@@ -38,11 +38,11 @@ def read_images(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_array(path: str | os.PathLike[str]) -> np.ndarray:
-    """Numbers of an .npy or a .csv file; nothing is unpickled.
+    r"""Numbers of an .npy or a .csv file; nothing is unpickled.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "x.csv").write_text("0,17\\\\n255,3\\\\n")
+    ...     _ = Path(folder, "x.csv").write_text("0,17\n255,3\n")
     ...     read_array(f"{folder}/x.csv").dtype.kind
     'i'
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,7 +107,7 @@ def build_two_conv(
     active, subsampling = ACTIVATIONS[activation], POOLS[pool]
     c1, c2 = Conv(C, F1, windows[0], **options), Conv(F1, F2, windows[1], **options)
     sizes = (left[0] * left[1] * F2, *HIDDEN, classes)
-    h1, h2, out = (Dense(n, k, **options) for n, k in zip(sizes, sizes[1:], strict=False))
+    h1, h2, out = (Dense(n, k, **options) for n, k in itertools.pairwise(sizes))
     model = Sequential(
         c1, active(), subsampling(2), c2, active(), subsampling(2),
         Flatten(), h1, active(), h2, active(), out, name="two_conv",

@@ -33,12 +33,12 @@ def lessons() -> dict[str, str]:
 
 
 def notebook(text: str) -> dict[str, Any]:
-    """A page as a notebook (nbformat 4.5): fenced Python is code, what stands between is text.
+    r"""A page as a notebook (nbformat 4.5): fenced Python is code, what stands between is text.
 
     Examples
     --------
     >>> fence = "`" * 3
-    >>> page = notebook(f"# Title\\n\\n{fence}python\\n1 + 1\\n{fence}\\n")
+    >>> page = notebook(f"# Title\n\n{fence}python\n1 + 1\n{fence}\n")
     >>> [cell["cell_type"] for cell in page["cells"]]
     ['markdown', 'code']
     """

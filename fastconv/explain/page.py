@@ -1,4 +1,4 @@
-"""The walk as HTML for a notebook or a browser: the cells under the mouse show where they came from.
+"""The walk as HTML for a notebook or a browser: a cell under the mouse shows where it came from.
 
 Everything is in the text itself: nothing is loaded from anywhere, and without scripts it still is a
 page of equations and numbers.

@@ -1,9 +1,9 @@
 """The numbers of images on their way through a small network and back, by the names of equations.
 
 ``z1`` is what the first layer with weights gives, ``a1`` behind its activation, ``s1`` behind its
-subsampling; ``delta1`` is the gradient of the loss with respect to ``z1``, ``da1`` and ``ds1`` those
-with respect to ``a1`` and ``s1``; ``w1``, ``b1`` are the layer's parameters, ``dw1``, ``db1`` their
-gradients. Every array is computed by the layers, as training does, in evaluation mode.
+subsampling; ``delta1`` is the gradient of the loss with respect to ``z1``, ``da1`` and ``ds1``
+those with respect to ``a1`` and ``s1``; ``w1``, ``b1`` are the layer's parameters, ``dw1``,
+``db1`` their gradients. Every array is computed by the layers, as training does, in evaluation mode.
 """
 
 from __future__ import annotations
@@ -300,7 +300,8 @@ def _two_ways(
     found = {f"dcols{node.number}": cols, f"{source.gradient}_col2im": back}
     link = node.link
     plain = link is not None and link.stride == link.dilation == (1, 1) and link.low == (0, 0)
-    if plain and all(n - k + 1 == o for n, k, o in zip(x.shape[1:], w.shape, dy.shape[1:-1])):
+    sizes = zip(x.shape[1:3], w.shape[:2], dy.shape[1:3], strict=True)
+    if plain and all(n - k + 1 == o for n, k, o in sizes):
         flipped = np.ascontiguousarray(w[::-1, ::-1].swapaxes(2, 3))  # (KH, KW, F, C)
         found[f"w{node.number}_flipped"] = flipped
         found[f"{source.gradient}_full"] = chain.ops.conv(dy, flipped, padding="full")

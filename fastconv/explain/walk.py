@@ -44,8 +44,8 @@ def walk(trace: Trace, title: str, source: str, style: Style = plain) -> str:
     lines += wrapped(f"The images: {source}.", indent=0)
     lines += ["", *_path(trace), ""]
     lines += wrapped(
-        "n is a pattern; h, w or i, j a row and a column; c a channel, f a filter; u, v a row and a "
-        "column of a kernel. A bare 0 is exactly zero; 3e-4 is 0.0003. Shown are the numbers of "
+        "n is a pattern; h, w or i, j a row and a column; c a channel, f a filter; u, v a row and "
+        "a column of a kernel. A bare 0 is exactly zero; 3e-4 is 0.0003. Shown are the numbers of "
         "pattern 0; the arrays have them all.",
         indent=0,
     )
@@ -110,8 +110,8 @@ def _question_two(trace: Trace, step: Step, style: Style) -> Iterator[str]:
     yield from wrapped(
         f"As u and v run forwards over the window, h-u and w-v run backwards over {delta}: that is "
         f"a convolution of {delta} with the kernel flipped on both axes, in which {delta} has "
-        f'{KH - 1} rows and {KW - 1} columns of zeros around it ("full"), so that it is as large as '
-        f"{step.node.source.name if step.node.source else ''} again."
+        f'{KH - 1} rows and {KW - 1} columns of zeros around it ("full"), so that it is as large '
+        f"as {step.node.source.name if step.node.source else ''} again."
     )
     yield from grids(f"w{n}", w, style)
     yield from wrapped(f"w{n}_flipped[u,v,f,c] = w{n}[{KH - 1}-u, {KW - 1}-v, c, f]:")

@@ -1,4 +1,4 @@
-"""``python -m fastconv.guide FOLDER``: these pages and the reference of all public names as HTML."""
+"""``python -m fastconv.guide FOLDER``: these pages and the reference of all names as HTML."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def build(folder: Path, names: list[str]) -> None:
 
 
 def with_tables(text: str) -> str:
-    """The simple tables of reStructuredText in a docstring as those of Markdown, which pdoc draws.
+    r"""The simple tables of reStructuredText in a docstring as those of Markdown, which pdoc draws.
 
-    >>> print(with_tables("== =====\\na  b\\n== =====\\nm  count\\n== =====").strip())
+    >>> print(with_tables("== =====\na  b\n== =====\nm  count\n== =====").strip())
     | a | b |
     | --- | --- |
     | m | count |
