@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastconv import _html
 from fastconv.examples.idx import NAME, find_idx, read_idx
 from fastconv.examples.labels import as_labels
 from fastconv.examples.pixels import as_images
@@ -22,6 +23,8 @@ NAMES = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
 )
+
+SHOWN_CLASSES = 20  # in a notebook
 
 INSTALL_EXAMPLES = 'python -m pip install "fastconv[examples]"'
 
@@ -45,6 +48,27 @@ class Dataset(NamedTuple):
     y_test: Array
     classes: int
     class_names: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, np.shape(self.x_train)[1:]))
+        return (
+            f"<Dataset: {len(self.x_train):,} training and {len(self.x_test):,} test images of "
+            f"{size}, {self.classes} classes>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The counts, and the first training image of each class."""
+        names = self.class_names or tuple(map(str, range(self.classes)))
+        counts = [np.bincount(y, minlength=self.classes) for y in (self.y_train, self.y_test)]
+        shown = range(min(self.classes, SHOWN_CLASSES))
+        rows = [(names[k], *(int(count[k]) for count in counts)) for k in shown]
+        images = [
+            _html.grey_image(self.x_train[np.argmax(self.y_train == k)].mean(axis=-1), 56, names[k])
+            for k in shown
+            if counts[0][k]
+        ]
+        title = repr(self).strip("<>")
+        return _html.table(title, ("class", "training", "test"), rows) + "".join(images)
 
 
 def load_digits() -> Dataset:

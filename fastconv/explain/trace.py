@@ -3,7 +3,8 @@
 ``z1`` is what the first layer with weights gives, ``a1`` behind its activation, ``s1`` behind its
 subsampling; ``delta1`` is the gradient of the loss with respect to ``z1``, ``da1`` and ``ds1``
 those with respect to ``a1`` and ``s1``; ``w1``, ``b1`` are the layer's parameters, ``dw1``,
-``db1`` their gradients. Every array is computed by the layers, as training does, in evaluation mode.
+``db1`` their gradients. Every array is computed by the layers, as training does, in evaluation
+mode.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from fastconv.nn.checks import (
     quiet,
     shown,
 )
+from fastconv.nn.display import network_html
 from fastconv.nn.inference import InferencePlan, forward_of, plan_inference
 from fastconv.nn.lowering import Backward, Lowered, is_relu, lowered, takes_relu, wants_gradient
 from fastconv.nn.onnx import layers as onnx
@@ -82,6 +83,14 @@ class Sequential(Layer):
     def children(self) -> dict[str, Layer]:
         """The layers, by their index."""
         return {str(i): layer for i, layer in enumerate(self.layers)}
+
+    def __repr__(self) -> str:
+        count = sum(parameter.size for parameter in self.parameters())
+        name = f" {self.name}" if self.name else ""
+        return f"<{type(self).__name__}{name}: {len(self.layers)} layers, {count:,} parameters>"
+
+    def _repr_html_(self) -> str:
+        return network_html(self.layers, repr(self).strip("<>"))
 
     def config(self) -> dict[str, Any]:
         """The layers' types and arguments."""
