@@ -84,7 +84,7 @@ def curve(title: str, series: Mapping[str, Sequence[float | None]], size: tuple[
             for (x, y), (epoch, v) in zip(places, line, strict=True)
         ]
         parts.append(
-            f'<text x="{right}" y="{14 + 12 * k}" {text} text-anchor="end" fill="{colour}">'
+            f'<text x="{right - 80 * k}" y="14" {text} text-anchor="end" fill="{colour}">'
             f"{html.escape(name)}</text>"
         )
     return "".join([*parts, "</svg>"])

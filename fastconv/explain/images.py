@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,21 @@ def _picture(path: Path) -> np.ndarray:
     except ImportError as error:
         command = 'python -m pip install "fastconv[examples]"'
         raise ImportError(f"{path}: pictures are read by Pillow; run: {command}") from error
+    broken = (SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
     try:
-        with Image.open(path) as image:  # reads the header alone
-            _check_size(path, (image.height, image.width))
-            if image.mode.startswith(("I", "F")):  # 16 and 32 bits a pixel
-                return np.array(image)
-            return np.array(image.convert("L"))
-    except (SyntaxError, ValueError, EOFError) as error:
+        with warnings.catch_warnings():
+            # a huge one is refused below, by its header, which is all that is read here
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except broken as error:
         raise ValueError(f"{path}: {error}") from error
+    with image:
+        _check_size(path, (image.height, image.width))
+        deep = image.mode.startswith(("I", "F"))  # 16 and 32 bits a pixel
+        try:
+            return np.array(image if deep else image.convert("L"))
+        except broken as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
 def _check_size(path: Path, shape: tuple[int, ...]) -> None:

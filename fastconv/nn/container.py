@@ -87,7 +87,8 @@ class Sequential(Layer):
     def __repr__(self) -> str:
         count = sum(parameter.size for parameter in self.parameters())
         name = f" {self.name}" if self.name else ""
-        return f"<{type(self).__name__}{name}: {len(self.layers)} layers, {count:,} parameters>"
+        layers = f"{len(self.layers)} layer{'s' * (len(self.layers) > 1)}"
+        return f"<{type(self).__name__}{name}: {layers}, {count:,} parameters>"
 
     def _repr_html_(self) -> str:
         return network_html(self.layers, repr(self).strip("<>"))

@@ -187,7 +187,7 @@ def test_coursera_helpers_are_those_of_the_notebook():
     [
         (lambda: coursera.zero_pad(np.ones((4, 4)), 1), r"X: expected \(m, n_H, n_W, n_C\)"),
         (lambda: coursera.zero_pad(np.ones((1, 4, 4, 1)), -1), "pad: must be at least 0, got -1"),
-        (lambda: coursera.conv_single_step(np.ones((3, 3, 1)), np.ones((1, 1, 1)), 0), "W: expected"),
+        (lambda: coursera.conv_single_step(np.ones((3, 3)), np.ones((1, 1)), 0), "W: expected"),
         (lambda: coursera.conv_single_step(np.ones(1), np.ones(1), [0, 1]), "b: one number"),
         (lambda: coursera.create_mask_from_window(np.ones((0, 2))), "x: a window with cells"),
         (lambda: coursera.distribute_value(1.0, (0, 2)), "shape: a window with cells"),

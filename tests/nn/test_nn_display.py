@@ -39,7 +39,7 @@ def whole(text):
 def test_sequential():
     model = binary_cnn()
     assert repr(model) == "<Sequential binary_cnn: 5 layers, 20 parameters>"
-    assert repr(nn.Sequential(nn.Flatten())) == "<Sequential: 1 layers, 0 parameters>"
+    assert repr(nn.Sequential(nn.Flatten())) == "<Sequential: 1 layer, 0 parameters>"
     text = whole(model._repr_html_())
     assert "MaxPool(window=2" in text
     assert ">?<" in text
