@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.explain.equations import Step
+from fastconv.explain.equations import LEGENDS, Step
 from fastconv.explain.links import Link
 from fastconv.explain.numbers import short
 from fastconv.explain.trace import Node, Trace, winners
@@ -48,6 +48,7 @@ def page(trace: Trace, steps: list[Step], title: str, source: str) -> str:
     parts = [f'<div class="fastconv-walk" id="{key}">', f"<style>{style}</style>"]
     parts += [f"<h3>Forward and backward through {html.escape(title)}</h3>"]
     parts += [f"<p>The images: {html.escape(source)}. {_labels(trace)}</p>", _choice(trace, key)]
+    parts += [f"<p>{html.escape(LEGENDS[title])}</p>"] if title in LEGENDS else []
     hint = "Point at a cell: where it came from is green, where it went is orange."
     parts += [f'<div class="said">{hint}</div>']
     for backward, head in ((False, "forward"), (True, "backward: the gradients of the loss")):

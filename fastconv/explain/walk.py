@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastconv.explain.equations import Step, steps
+from fastconv.explain.equations import LEGENDS, Step, steps
 from fastconv.explain.numbers import decimals, places, short, unit
 from fastconv.explain.text import Style, plain, wrapped
 from fastconv.explain.trace import Node, Trace, winners
@@ -43,6 +43,8 @@ def walk(trace: Trace, title: str, source: str, style: Style = plain) -> str:
     lines = [style(f"Forward and backward through {title}", "head")]
     lines += wrapped(f"The images: {source}.", indent=0)
     lines += ["", *_path(trace), ""]
+    if title in LEGENDS:
+        lines += [*wrapped(LEGENDS[title], indent=0), ""]
     lines += wrapped(
         "n is a pattern; h, w or i, j a row and a column; c a channel, f a filter; u, v a row and "
         "a column of a kernel. A bare 0 is exactly zero; 3e-4 is 0.0003. Shown are the numbers of "
