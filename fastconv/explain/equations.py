@@ -15,8 +15,8 @@ FUNCTIONS = {ReLU: "max({}, 0)", Sigmoid: "1 / (1 + exp(-{}))", Tanh: "tanh({})"
 SLOPES = {ReLU: "({z} > 0)", Sigmoid: "{a} (1 - {a})", Tanh: "(1 - {a}^2)"}
 # What the layers of the network of the second question are called there.
 LEGENDS = {
-    "two_conv": "The convolutions c1 and c2 give z1 and z2, the hidden layers h1 and h2 give z3 and "
-    "z4, the output layer z5; delta1 is the delta of c1, delta2 that of c2, delta3 that of h1."
+    "two_conv": "The convolutions c1 and c2 give z1 and z2, the hidden layers h1 and h2 give z3 "
+    "and z4, the output layer z5; delta1 is the delta of c1, delta2 that of c2, delta3 that of h1."
 }
 NAMES = {ReLU: "ReLU", Sigmoid: "sigmoid", Tanh: "tanh"}
 
