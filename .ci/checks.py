@@ -28,6 +28,11 @@ assert fc.conv(x, w).max() == 27
 package = resources.files("fastconv")
 assert package.joinpath("py.typed").is_file()
 assert any(file.name.endswith(".txt") for file in package.joinpath("tables").iterdir())
+from fastconv.explain import explain
+from fastconv.explain.notebooks import lessons
+from fastconv.guide import PAGES, page
+assert "<script>" in explain(np.eye(8), 1).html() and len(lessons()) == 4
+assert all(map(page, PAGES))
 """
 
 

@@ -9,8 +9,9 @@ What is where, a floor a line, from the top; each uses lower ones only:
 
 ========== ======================================================================================
 cli        the command line: a module for each command, tables
+guide      pages to read, and the reference of all public names as HTML
 selfcheck  whether everything is right on this machine: what ``fastconv check`` runs
-explain    one image through a small network and back, number by number
+explain    images through a small network and back, number by number
 sklearn    estimators for scikit-learn
 adapters   fastconv as the backend of other projects, a module for each
 examples   three small networks, their data and their recipes
@@ -86,12 +87,13 @@ __all__ = [
 if TYPE_CHECKING:
     from fastconv import cache as cache
     from fastconv import examples as examples
+    from fastconv import explain as explain
     from fastconv import nn as nn
     from fastconv import reference as reference
     from fastconv import testing as testing
     from fastconv import typing as typing
 else:
-    _SUBMODULES = ("cache", "examples", "nn", "reference", "testing", "typing")
+    _SUBMODULES = ("cache", "examples", "explain", "nn", "reference", "testing", "typing")
 
     def __getattr__(name):
         if name in _SUBMODULES:

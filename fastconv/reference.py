@@ -46,10 +46,12 @@ c1 -> f -> subsampling -> c2, where c2 has stride 1: cell h of c2's input fed th
 backwards over c2's delta, so
 
     dL/d(input of c2) = full convolution of c2's delta with w2 flipped on both axes
+                      = col2im(c2's delta @ w2.T)
     delta of c1       = upsample(dL/d(input of c2)) * f'(z of c1)
 
 where upsample undoes the subsampling: after a maximum each error goes to its winner, after a mean
-it is spread evenly over the window. f' is z > 0 for ReLU, a(1 - a) for the sigmoid.
+it is spread evenly over the window. f' is z > 0 for ReLU, a(1 - a) for the sigmoid. With numbers:
+``python -m fastconv explain --model two_conv``.
 
 Arguments shared by the functions
 ---------------------------------

@@ -12,12 +12,23 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 import fastconv as fc
 from fastconv.adapters.shared.course import floats, tied
 from fastconv.typing import Array, ArrayLike
 
-__all__ = ["conv_backward", "conv_forward", "pool_backward", "pool_forward"]
+__all__ = [
+    "compute_mask",
+    "conv_backward",
+    "conv_forward",
+    "conv_single_step",
+    "create_mask_from_window",
+    "distribute_value",
+    "pool_backward",
+    "pool_forward",
+    "zero_pad",
+]
 
 Mode = Literal["max", "average"]
 Parameters = dict[str, int]
@@ -25,6 +36,151 @@ ConvCache = tuple[ArrayLike, ArrayLike, ArrayLike, Parameters]
 PoolCache = tuple[ArrayLike, Parameters]
 
 MODES: tuple[Mode, ...] = ("max", "average")
+
+
+def zero_pad(X: ArrayLike, pad: int) -> Array:
+    """Zeros around every image, in height and width.
+
+    Parameters
+    ----------
+    X : array (m, n_H, n_W, n_C)
+    pad : int
+
+    Returns
+    -------
+    X_pad : array (m, n_H + 2*pad, n_W + 2*pad, n_C)
+
+    Raises
+    ------
+    ValueError
+        If `X` has not four axes, or `pad` is negative.
+
+    Examples
+    --------
+    >>> zero_pad(np.ones((4, 3, 3, 2)), 2).shape
+    (4, 7, 7, 2)
+    """
+    (x,) = floats(X=X)
+    if x.ndim != 4:
+        raise ValueError(f"X: expected (m, n_H, n_W, n_C), got {x.shape}")
+    if pad < 0:
+        raise ValueError(f"pad: must be at least 0, got {pad}")
+    return np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+
+
+def conv_single_step(a_slice_prev: ArrayLike, W: ArrayLike, b: ArrayLike) -> float:
+    """One filter on one patch: the sum of the products, and the bias.
+
+    Parameters
+    ----------
+    a_slice_prev, W : array (f, f, n_C_prev)
+    b : array (1, 1, 1), or a number
+
+    Returns
+    -------
+    Z : float
+
+    Raises
+    ------
+    ValueError
+        If the patch and the filter differ in shape, or `b` is not one number.
+
+    Examples
+    --------
+    >>> float(conv_single_step(np.ones((3, 3, 2)), np.ones((3, 3, 2)), np.array([[[0.5]]])))
+    18.5
+    """
+    patch, w, bias = floats(a_slice_prev=a_slice_prev, W=W, b=b)
+    if patch.shape != w.shape:
+        raise ValueError(f"W: expected the patch's shape {patch.shape}, got {w.shape}")
+    if bias.size != 1:
+        raise ValueError(f"b: one number is needed, got {bias.shape}")
+    total: float = np.sum(patch * w) + bias.reshape(())
+    return total
+
+
+def create_mask_from_window(x: ArrayLike) -> NDArray[np.bool_]:
+    """True where a window has its maximum; every one of several equal maxima counts.
+
+    Parameters
+    ----------
+    x : array (f, f)
+
+    Returns
+    -------
+    mask : array of bool, of the same shape
+
+    Raises
+    ------
+    ValueError
+        If the window is empty.
+
+    Examples
+    --------
+    >>> create_mask_from_window([[1.0, 7.0], [7.0, 0.0]])
+    array([[False,  True],
+           [ True, False]])
+    """
+    (window,) = floats(x=x)
+    if not window.size:
+        raise ValueError(f"x: a window with cells is needed, got {window.shape}")
+    mask: NDArray[np.bool_] = window == window.max()
+    return mask
+
+
+def compute_mask(x: ArrayLike) -> NDArray[np.bool_]:
+    """:func:`create_mask_from_window`, as some copies of the notebook call it.
+
+    Parameters
+    ----------
+    x : array (f, f)
+
+    Returns
+    -------
+    mask : array of bool, of the same shape
+
+    Raises
+    ------
+    ValueError
+        If the window is empty.
+
+    Examples
+    --------
+    >>> compute_mask([[1.0, 2.0]])
+    array([[False,  True]])
+    """
+    return create_mask_from_window(x)
+
+
+def distribute_value(dz: float, shape: tuple[int, int]) -> Array:
+    """An error spread evenly over a window, as the mean of the window spreads it.
+
+    Parameters
+    ----------
+    dz : float
+    shape : (n_H, n_W)
+        Of the window.
+
+    Returns
+    -------
+    a : array (n_H, n_W)
+        ``dz / (n_H * n_W)`` everywhere.
+
+    Raises
+    ------
+    ValueError
+        If the window has no cell.
+
+    Examples
+    --------
+    >>> distribute_value(2, (2, 2))
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    """
+    n_H, n_W = shape
+    if n_H < 1 or n_W < 1:
+        raise ValueError(f"shape: a window with cells is needed, got {shape}")
+    return np.full((n_H, n_W), dz / (n_H * n_W))
 
 
 def conv_forward(

@@ -21,7 +21,7 @@ __all__ = ["main"]
 COMMANDS = {
     "train": "train an example CNN on real images",
     "check": "compare every function with the naive loops",
-    "explain": "follow one image forward and backward through a small CNN",
+    "explain": "follow images forward and backward through a small CNN",
     "predict": "print classes and probabilities of images by a trained network",
     "export": "write a trained network as an ONNX file",
     "bench": "time a convolution problem or a table of them",

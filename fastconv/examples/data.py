@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastconv import _html
 from fastconv.examples.cifar import is_cifar, read_cifar
 from fastconv.examples.folder import ImageFiles, find_images, is_folder_of_images
 from fastconv.examples.idx import NAME, TRAIN, find_idx, has_idx, listed, read_idx
@@ -25,6 +26,8 @@ NAMES = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
 )
+
+SHOWN_CLASSES = 20  # in a notebook
 
 INSTALL_EXAMPLES = 'python -m pip install "fastconv[examples]"'
 
@@ -49,6 +52,27 @@ class Dataset(NamedTuple):
     y_test: Array
     classes: int
     class_names: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, np.shape(self.x_train)[1:]))
+        return (
+            f"<Dataset: {len(self.x_train):,} training and {len(self.x_test):,} test images of "
+            f"{size}, {self.classes} classes>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The counts, and the first training image of each class."""
+        names = self.class_names or tuple(map(str, range(self.classes)))
+        counts = [np.bincount(y, minlength=self.classes) for y in (self.y_train, self.y_test)]
+        shown = range(min(self.classes, SHOWN_CLASSES))
+        rows = [(names[k], *(int(count[k]) for count in counts)) for k in shown]
+        images = [
+            _html.grey_image(self.x_train[np.argmax(self.y_train == k)].mean(axis=-1), 56, names[k])
+            for k in shown
+            if counts[0][k]
+        ]
+        title = repr(self).strip("<>")
+        return _html.table(title, ("class", "training", "test"), rows) + "".join(images)
 
 
 def load_digits() -> Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["drawing"]
+__all__ = ["drawing", "framed"]
 
 # Drawn for this program, 0 to 16 as in scikit-learn's digits: used where that is not installed.
 DRAWINGS = {
@@ -40,3 +40,15 @@ def drawing(digit: int) -> np.ndarray:
     (8, 8)
     """
     return np.array(DRAWINGS[digit].split(), np.float64).reshape(8, 8) / 16
+
+
+def framed(image: np.ndarray, side: int = 14) -> np.ndarray:
+    """An image in a frame of zeros, as MNIST frames its digits: (side, side).
+
+    Examples
+    --------
+    >>> framed(drawing(0)).shape
+    (14, 14)
+    """
+    frames = [((side - n) // 2, side - n - (side - n) // 2) for n in image.shape]
+    return np.pad(image, frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from fastconv.explain.flow import EQUATIONS, Flow
+from fastconv.explain.numbers import short
 from fastconv.nn.files import replacing
 
-__all__ = ["draw"]
+__all__ = ["FAINT", "INK", "Picture", "cells", "figure_of", "write"]
 
 INK, FAINT, WIN, STOP = "#222222", "#9a9a9a", "#e07b00", "#7570b3"
 PATCH, BACK = "#1b9e77", "#b2182b"
@@ -22,8 +24,23 @@ SIDE = {"x": 2.75, "z1": 2.75, "a1": 2.75, "a2": 1.7, "w": 1.5}
 LEFT = {"x": 0.35, "z1": 4.0, "a1": 7.6, "a2": 11.2, "out": 13.75}
 
 
-def draw(flow: Flow, source: str, path: Path) -> None:
-    """Draw the flow and write it to `path`; its ending chooses the format (.png, .svg, .pdf).
+class Picture(Figure):
+    """A figure that a notebook shows, whatever matplotlib's backend there is."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=80)
+        return buffer.getvalue()
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure to `path`; its ending chooses the format (.png, .svg, .pdf)."""
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:] or "png", dpi=130)
+
+
+def figure_of(flow: Flow, source: str) -> Picture:
+    """Draw the flow.
 
     Parameters
     ----------
@@ -31,10 +48,8 @@ def draw(flow: Flow, source: str, path: Path) -> None:
         What happened.
     source : str
         Where the image comes from.
-    path : Path
-        The file to write.
     """
-    figure = Figure(figsize=(WIDTH, HEIGHT), facecolor="white")
+    figure = Picture(figsize=(WIDTH, HEIGHT), facecolor="white")
     _text(figure, 0.35, 8.3, f"One image through binary_cnn: {source}, y = {flow.y}", size=15)
     _text(figure, 0.35, 7.9, "forward", size=12, color=FAINT)
     _text(figure, 0.35, 4.3, "backward", size=12, color=BACK)
@@ -44,8 +59,7 @@ def draw(flow: Flow, source: str, path: Path) -> None:
     _text(figure, WIDTH - 0.35, 8.3, legend, size=9.5, align="right", color=FAINT)
     _forward(figure, flow)
     _backward(figure, flow)
-    with replacing(path) as file:
-        figure.savefig(file, format=path.suffix[1:] or "png", dpi=130)
+    return figure
 
 
 def _forward(figure: Figure, flow: Flow) -> None:
@@ -53,7 +67,7 @@ def _forward(figure: Figure, flow: Flow) -> None:
     if flow.delta1.any():  # the patch behind the largest error
         axes.add_patch(_frame(*_largest(flow), 3, 3, PATCH, 2.6))
     small = _axes(figure, 3.17, TOP + 1.95, 0.72)
-    _cells(small, flow.parameters.w1, "RdBu_r", 1, size=6.5)
+    cells(small, flow.parameters.w1, "RdBu_r", 1, size=6.5)
     small.set_title("w1", fontsize=9, color=INK, pad=3)
     _grid(figure, "z1", TOP, flow.z1, EQUATIONS["z1"], "RdBu_r", digits=2)
     axes = _grid(figure, "a1", TOP, flow.a1, EQUATIONS["a1"], "Greys", digits=2)
@@ -82,7 +96,7 @@ def _backward(figure: Figure, flow: Flow) -> None:
         axes.add_patch(_frame(*_largest(flow), 1, 1, PATCH, 2.6, inset=-0.06))
     side = 2.05
     axes = _axes(figure, LEFT["x"] + 0.35, BOTTOM + 0.35, side)
-    _cells(axes, flow.dw1, "RdBu_r", 3, size=11)
+    cells(axes, flow.dw1, "RdBu_r", 3, size=11)
     axes.set_title(_broken(EQUATIONS["dw1"]), fontsize=10, color=INK, pad=6)
     _text(
         figure,
@@ -153,17 +167,30 @@ def _grid(
 ) -> Any:
     axes = _axes(figure, LEFT[column], bottom, SIDE[column])
     size = 9.5 if digits == 3 else 8.5
-    _cells(axes, values, colours, digits, size)
+    cells(axes, values, colours, digits, size)
     axes.set_title(title, fontsize=10, color=INK, pad=6)
     return axes
 
 
-def _cells(axes: Any, values: np.ndarray, colours: str, digits: int | None, size: float) -> None:
-    """Colour the cells and write the numbers; exact zeros are a faint bare 0."""
-    peak = float(np.abs(values).max()) or 1.0
+def cells(
+    axes: Any,
+    values: np.ndarray,
+    colours: str,
+    digits: int | str | None,
+    size: float,
+    peak: float | None = None,
+    aspect: str = "equal",
+) -> None:
+    """Colour the cells and write the numbers; exact zeros are a faint bare 0.
+
+    `digits` are decimals, "short" for two significant digits, None for no numbers; `peak` is the
+    number with the full colour.
+    """
+    peak = peak or float(np.abs(values).max()) or 1.0
     low = 0.0 if colours.lower().startswith("gr") else -peak
     # Beyond the peak, so that no cell is too dark to read.
-    axes.imshow(values, cmap=colours, vmin=1.5 * low, vmax=peak if digits is None else 1.5 * peak)
+    beyond = 1.0 if digits is None else 1.5
+    axes.imshow(values, cmap=colours, vmin=beyond * low, vmax=beyond * peak, aspect=aspect)
     rows, columns = values.shape
     axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
@@ -172,7 +199,9 @@ def _cells(axes: Any, values: np.ndarray, colours: str, digits: int | None, size
     if digits is None:
         return
     for (i, j), v in np.ndenumerate(values):
-        text, colour = (f"{v:.{digits}f}", INK) if v else ("0", FAINT)
+        fixed = "0" if digits == "short" else f"{v:.{digits}f}"
+        written = fixed if float(fixed) else short(float(v), 2)
+        text, colour = (written, INK) if v else ("0", FAINT)
         axes.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
 
 

@@ -6,14 +6,15 @@ is what training uses. The equation numbers are those of `fastconv.reference`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-__all__ = ["EQUATIONS", "Flow", "Parameters", "follow", "trace"]
+from fastconv.nn import sigmoid
+
+__all__ = ["EQUATIONS", "Flow", "Parameters", "trace"]
 
 EQUATIONS = {
     "z1": "(1) z1[i,j] = b1 + sum_uv x[i+u, j+v] w1[u,v]",
@@ -88,16 +89,6 @@ class Flow:
         return lists
 
 
-def follow(x: np.ndarray, y: int, seed: int) -> Flow:
-    """Trace the image `x` (8, 8) with label `y` through a new `binary_cnn` of that seed."""
-    from fastconv import functional
-    from fastconv.examples import binary_cnn
-
-    w1, b1, w3, b3 = (p.value for p in binary_cnn(seed=seed, dtype=np.float64).parameters())
-    parameters = Parameters(w1[:, :, 0, 0], float(b1[0]), w3[:, 0], float(b3[0]))
-    return trace(np.asarray(x, np.float64), y, parameters, functional)
-
-
 def trace(x: np.ndarray, y: int, parameters: Parameters, ops: ModuleType) -> Flow:
     """Run one image forward and backward and keep every intermediate result.
 
@@ -133,7 +124,7 @@ def trace(x: np.ndarray, y: int, parameters: Parameters, ops: ModuleType) -> Flo
     a1 = np.maximum(z1, 0)
     a2, winners = ops.max_pool(a1, 2, return_argmax=True)  # (1, 3, 3, 1)
     z3 = float(a2.ravel() @ p.w3 + p.b3)
-    a3 = 1 / (1 + math.exp(-z3))
+    a3 = float(sigmoid(np.array(z3)))
 
     dz3 = a3 - y
     da2 = (dz3 * p.w3).reshape(a2.shape)

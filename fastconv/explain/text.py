@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from fastconv.explain.flow import EQUATIONS, Flow
+from fastconv.explain.numbers import decimals, places, short
 
-__all__ = ["explanation"]
+__all__ = ["Style", "explanation", "plain", "wrapped"]
 
 Style = Callable[[str, str], str]
+
+MOST_DECIMALS = 5  # a grid of windows with more is wider than the page
 
 
 def plain(text: str, style: str) -> str:
@@ -54,18 +58,15 @@ def _step(style: Style, title: str, *text: str) -> Iterator[str]:
     yield ""
     yield style(title, "head")
     for sentence in text:
-        yield from _wrap(sentence)
+        yield from wrapped(sentence)
 
 
-def _wrap(sentence: str, width: int = 78) -> Iterator[str]:
-    """Lines of at most `width` characters; each begins with two blanks."""
-    line = " "
-    for word in sentence.split():
-        if len(line) + 1 + len(word) > width:
-            yield line
-            line = " "
-        line += " " + word
-    yield line
+def wrapped(sentence: str, width: int = 78, indent: int = 2) -> list[str]:
+    """Lines of at most `width` characters, each behind `indent` blanks."""
+    blanks = " " * indent
+    return textwrap.wrap(
+        sentence, width, initial_indent=blanks, subsequent_indent=blanks, break_on_hyphens=False
+    )
 
 
 def _forward(flow: Flow, style: Style) -> Iterator[str]:
@@ -73,7 +74,7 @@ def _forward(flow: Flow, style: Style) -> Iterator[str]:
     yield ""
     yield style("------ FORWARD: from the image to the loss " + "-" * 35, "head")
     yield from _step(style, "x: the image", "The brightness of each pixel.")
-    yield from grid(flow.x, number(2), style)
+    yield from grid(flow.x, number(flow.x, 2), style)
     yield from _step(
         style,
         f"z1: {EQUATIONS['z1']}",
@@ -82,12 +83,14 @@ def _forward(flow: Flow, style: Style) -> Iterator[str]:
     )
     i, j = divmod(int(flow.z1.argmax()), flow.z1.shape[1])
     terms = [(flow.x[i + u, j + v], p.w1[u, v]) for u, v in np.ndindex(3, 3)]
-    products = " + ".join(f"{pixel:.2f}*({weight:.3f})" for pixel, weight in terms if pixel)
-    yield from _named_grid("w1", p.w1, signed(3), style, f"b1 = {p.b1:.4g}")
-    yield from _named_grid("z1", flow.z1, signed(3), style)
-    yield from _wrap(
-        f"The largest, z1[{i},{j}], is {products or '0'} + b1 = {flow.z1[i, j]:.3f} (pixels that "
-        "are 0 left out)."
+    products = " + ".join(
+        f"{short(pixel, 2)}*({short(weight)})" for pixel, weight in terms if pixel
+    )
+    yield from _named_grid("w1", p.w1, signed(p.w1, 3), style, f"b1 = {p.b1:.4g}")
+    yield from _named_grid("z1", flow.z1, signed(flow.z1, 3), style)
+    yield from wrapped(
+        f"The largest, z1[{i},{j}], is {products or '0'} + b1 = {short(flow.z1[i, j])} (pixels "
+        "that are 0 left out)."
     )
     dead = int((flow.z1 <= 0).sum())
     yield from _step(
@@ -95,33 +98,33 @@ def _forward(flow: Flow, style: Style) -> Iterator[str]:
         f"a1: {EQUATIONS['a1']}",
         f"ReLU keeps what is positive; {dead} of the 36 numbers were not and are 0 now.",
     )
-    yield from grid(flow.a1, number(3), style)
+    yield from grid(flow.a1, number(flow.a1, 3), style)
     yield from _step(
         style,
         f"a2: {EQUATIONS['a2']}",
         "Of each window of four only the largest goes on: the [winner], in brackets (the first "
         "one where several are equal). The pool remembers where it was.",
     )
-    yield from windows(flow.a1, flow, number(3), style)
-    yield from _named_grid("a2", flow.a2, number(3), style)
+    yield from windows(flow.a1, flow, number(flow.a1, 3), style)
+    yield from _named_grid("a2", flow.a2, number(flow.a2, 3), style)
     yield from _step(
         style,
         f"z3: {EQUATIONS['z3']}",
         "The nine winners, row by row, are weighted by w3 and summed: the evidence for label 1.",
     )
-    yield from _named_grid("w3", p.w3.reshape(3, 3), signed(3), style, f"b3 = {p.b3:.4g}")
-    yield f"  z3 = {flow.z3:.6f}"
+    yield from _named_grid("w3", p.w3.reshape(3, 3), signed(p.w3, 3), style, f"b3 = {p.b3:.4g}")
+    yield f"  z3 = {short(flow.z3, 6)}"
     yield from _step(
         style, f"a3: {EQUATIONS['a3']}", "The sigmoid makes a probability of it: that y is 1."
     )
-    yield f"  a3 = {flow.a3:.6f}"
+    yield f"  a3 = {short(flow.a3, 6)}"
     chosen = flow.a3 if flow.y == 1 else 1 - flow.a3
     yield from _step(
         style,
         f"loss: {EQUATIONS['loss']}",
-        f"The label is {flow.y}, and the network gave it the probability {chosen:.4f}.",
+        f"The label is {flow.y}, and the network gave it the probability {short(chosen, 4)}.",
     )
-    yield f"  L = -log({chosen:.4f}) = {flow.loss:.6f}"
+    yield f"  L = -log({short(chosen, 4)}) = {short(flow.loss, 6)}"
 
 
 def _backward(flow: Flow, style: Style) -> Iterator[str]:
@@ -134,14 +137,14 @@ def _backward(flow: Flow, style: Style) -> Iterator[str]:
         f"Sigmoid and cross-entropy cancel to a difference: what the network said less what is "
         f"true. z3 was {direction}.",
     )
-    yield f"  dL/dz3 = {flow.a3:.6f} - {flow.y} = {flow.dz3:.6f}"
+    yield f"  dL/dz3 = {short(flow.a3, 6)} - {flow.y} = {short(flow.dz3, 6)}"
     yield from _step(
         style,
         f"dL/da2: {EQUATIONS['da2']}",
         "Each winner is charged with the part of the error for which its weight in w3 made it "
         "responsible.",
     )
-    yield from grid(flow.da2, signed(4), style)
+    yield from grid(flow.da2, signed(flow.da2, 4), style)
     yield from _step(
         style,
         f"dL/da1: {EQUATIONS['da1']}",
@@ -149,7 +152,7 @@ def _backward(flow: Flow, style: Style) -> Iterator[str]:
         "[winner]. The other three did not touch the loss (a small change of one of them changes "
         "nothing), so theirs is exactly zero.",
     )
-    yield from windows(flow.da1, flow, signed(4), style)
+    yield from windows(flow.da1, flow, signed(flow.da1, 4), style)
     stopped = int((~flow.passed).sum())
     yield from _step(
         style,
@@ -162,7 +165,7 @@ def _backward(flow: Flow, style: Style) -> Iterator[str]:
             else "All 9 winners had z1 > 0: every error passes."
         ),
     )
-    yield from windows(flow.delta1, flow, signed(4), style)
+    yield from windows(flow.delta1, flow, signed(flow.delta1, 4), style)
     yield from _kernel_gradient(flow, style)
 
 
@@ -180,9 +183,9 @@ def _kernel_gradient(flow: Flow, style: Style) -> Iterator[str]:
         yield ""
         yield from _patches(flow, cells[start : start + 3])
     yield ""
-    yield from _named_grid("dw1", flow.dw1, signed(4), style)
+    yield from _named_grid("dw1", flow.dw1, signed(flow.dw1, 4), style)
     error = np.abs(flow.dw1 - flow.dw1_numeric).max()
-    yield from _wrap(
+    yield from wrapped(
         "Check: moving one weight at a time by 0.000001 both ways and watching the loss gives "
         f"the same dw1; the largest difference is {error:.0e}."
     )
@@ -191,9 +194,9 @@ def _kernel_gradient(flow: Flow, style: Style) -> Iterator[str]:
         f"db1: {EQUATIONS['db1']}",
         "The bias was added to every z1[i,j], so it gets the sum.",
     )
-    yield f"  db1 = {flow.db1:.6f}"
+    yield f"  db1 = {short(flow.db1, 6)}"
     yield ""
-    yield from _wrap(
+    yield from wrapped(
         "A step of gradient descent now subtracts a little of dw1 and db1 from w1 and b1. (The "
         "dense layer's own gradients are dw3 = dL/dz3 * a2 and db3 = dL/dz3.)"
     )
@@ -207,20 +210,31 @@ def _patches(flow: Flow, cells: Sequence[tuple[int, int]]) -> Iterator[str]:
     for u in range(3):
         terms = []
         for i, j in cells:
-            factor = f"{flow.delta1[i, j]:+.4f} *" if u == 1 else ""
-            row = " ".join(f"{v:.2f}" for v in flow.x[i + u, j : j + 3])
+            factor = f"{places(float(flow.delta1[i, j]), 0, 4, True)} *" if u == 1 else ""
+            row = " ".join(f"{places(float(v), 0, 2, False):>4}" for v in flow.x[i + u, j : j + 3])
             terms.append(f"{f'{factor:>9} {row}':24}")
         yield "  " + "   ".join(terms)
 
 
-def number(digits: int) -> Callable[[float], str]:
-    """Format a number that is not negative; exactly zero is a bare 0."""
-    return lambda v: f"{v:.{digits}f}" if v else "0" + " " * (digits + 1)
+def number(values: np.ndarray, least: int) -> Callable[[float], str]:
+    """Format numbers that are not negative, with the decimals that they need, as `signed` does."""
+    return _form(values, least, "")
 
 
-def signed(digits: int) -> Callable[[float], str]:
-    """Format a number with its sign; exactly zero is a bare 0."""
-    return lambda v: f"{v:+.{digits}f}" if v else "0" + " " * (digits + 1)
+def signed(values: np.ndarray, least: int) -> Callable[[float], str]:
+    """Format numbers with their signs; exactly zero is a bare 0.
+
+    All have as many decimals, at least `least`, as the smallest one needs to keep two digits; where
+    these would be too many for the page, all are written as -1.23e-7.
+    """
+    return _form(values, least, "+")
+
+
+def _form(values: np.ndarray, least: int, sign: str) -> Callable[[float], str]:
+    digits = decimals(values, least, most=12)
+    large = float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) >= 1e4
+    kind = ".1e" if digits > MOST_DECIMALS or large else f".{digits}f"
+    return lambda v: f"{v:{sign}{kind}}" if v else "0" + " " * (0 if kind == ".1e" else digits + 1)
 
 
 def grid(

@@ -21,6 +21,7 @@ from fastconv.nn.checks import (
     quiet,
     shown,
 )
+from fastconv.nn.display import network_html
 from fastconv.nn.feed import Preparation, images_of
 from fastconv.nn.fusing import Rest, taken_over
 from fastconv.nn.inference import InferencePlan, forward_of, plan_inference
@@ -91,6 +92,15 @@ class Sequential(Layer):
     def children(self) -> dict[str, Layer]:
         """The layers, by their index."""
         return {str(i): layer for i, layer in enumerate(self.layers)}
+
+    def __repr__(self) -> str:
+        count = sum(parameter.size for parameter in self.parameters())
+        name = f" {self.name}" if self.name else ""
+        layers = f"{len(self.layers)} layer{'s' * (len(self.layers) > 1)}"
+        return f"<{type(self).__name__}{name}: {layers}, {count:,} parameters>"
+
+    def _repr_html_(self) -> str:
+        return network_html(self.layers, repr(self).strip("<>"))
 
     def __len__(self) -> int:
         """How many layers there are."""

@@ -29,7 +29,16 @@ from fastconv.nn.checks import Array
 # What a layer keeps of its last passes.
 RUN_STATE = frozenset({"output_shape", "_cache", "_ops", "_programs", "_written"})
 # Methods that show an object and do not train anything.
-SHOWN_ONLY = {"__repr__", "__str__", "__doc__", "config", "settings", "from_config", "summary"}
+SHOWN_ONLY = {
+    "__repr__",
+    "_repr_html_",
+    "__str__",
+    "__doc__",
+    "config",
+    "settings",
+    "from_config",
+    "summary",
+}
 PYTHON = f"python {sys.version_info[0]}.{sys.version_info[1]}"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from fastconv import _html
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import positive_int, real_number
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 Row = dict[str, float | None]
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """One dictionary per finished epoch.
 
@@ -76,6 +78,29 @@ class History:
 
     def __len__(self) -> int:
         return len(self.epochs)
+
+    def __repr__(self) -> str:
+        if not self.epochs:
+            return "<History: no epoch>"
+        last = self.epochs[-1]
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        figures = [f"{name} {last[name]:.4g}" for name in names if last.get(name) is not None]
+        epochs = f"{len(self)} epoch{'s' * (len(self) > 1)}"
+        return f"<History: {', '.join([epochs, *figures])}>"
+
+    def _repr_html_(self) -> str:
+        """The curves of loss and accuracy."""
+        drawn = [
+            _html.curve(
+                name, {key: [row.get(key) for row in self.epochs] for key in keys}, (380, 200)
+            )
+            for name, keys in (
+                ("loss", ("loss", "val_loss")),
+                ("accuracy", ("accuracy", "val_accuracy")),
+            )
+        ]
+        title = f"<div><b>{html.escape(repr(self).strip('<>'))}</b></div>"
+        return f"{title}<div>{' '.join(drawn)}</div>"
 
 
 @dataclass

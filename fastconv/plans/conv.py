@@ -8,6 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from fastconv import _html
 from fastconv.geometry import Geometry
 from fastconv.geometry.memo import remembered
 from fastconv.geometry.resolve import conv_geometry
@@ -81,6 +82,19 @@ class ConvPlan:
             f"ConvPlan(x={self.x_shape}, w={self.w_shape}, y={self.y_shape}, "
             f"{self.dtype}, {self.data_format})"
         )
+
+    def _repr_html_(self) -> str:
+        g = self.geometry
+        rows = [
+            ("x, w, y", f"{self.x_shape}, {self.w_shape}, {self.y_shape}"),
+            ("dtype, layout", f"{self.dtype}, {self.data_format}"),
+            ("stride, padding, dilation", f"{g.stride}, {g.pads}, {g.dilation}"),
+            ("groups, activation", f"{g.G}, {'relu' if self._relu else None}"),
+            ("the product", f"[{g.P} x {g.K}] @ [{g.K} x {g.F // g.G}]"),
+            ("multiplications and additions", f"{self.flops:,}"),
+            ("workspace", f"{self.workspace_nbytes / 2**20:.2f} MiB"),
+        ]
+        return _html.table("ConvPlan", (), rows)
 
     @property
     def workspace_nbytes(self) -> int:

@@ -155,6 +155,71 @@ def test_cs231n_max_pooling(size, window, stride, share_of):
     np.testing.assert_array_equal(cs231n.max_pool_backward_fast(dout, cache), dx)
 
 
+def test_coursera_helpers_are_those_of_the_notebook():
+    X = integers(1, 2, 4, 5, 3)
+    padded = coursera.zero_pad(X, 2)
+    assert padded.shape == (2, 8, 9, 3)
+    np.testing.assert_array_equal(padded[:, 2:-2, 2:-2], X)
+    assert padded.sum() == X.sum()
+    W, b = integers(2, 3, 3, 3, 4), integers(3, 1, 1, 1, 4)
+    Z = coursera.conv_forward(X, W, b, {"stride": 1, "pad": 2})[0]
+    for n, i, j, c in np.ndindex(Z.shape):
+        patch = padded[n, i : i + 3, j : j + 3]
+        step = coursera.conv_single_step(patch, W[:, :, :, c], b[:, :, :, c])
+        assert np.ndim(step) == 0
+        assert step == Z[n, i, j, c]
+    # The pool's gradient is made of the masks and of the shares.
+    A, cache = coursera.pool_forward(X[:, :, :4], {"f": 2, "stride": 2})
+    dA, masked, shared = integers(4, *A.shape), np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 3))
+    for n, i, j, c in np.ndindex(A.shape):
+        place = (n, slice(2 * i, 2 * i + 2), slice(2 * j, 2 * j + 2), c)
+        masked[place] = coursera.create_mask_from_window(X[place]) * dA[n, i, j, c]
+        shared[place] = coursera.distribute_value(dA[n, i, j, c], (2, 2))
+        np.testing.assert_array_equal(
+            coursera.compute_mask(X[place]), coursera.create_mask_from_window(X[place])
+        )
+    np.testing.assert_array_equal(coursera.pool_backward(dA, cache, "max"), masked)
+    np.testing.assert_array_equal(coursera.pool_backward(dA, cache, "average"), shared)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: coursera.zero_pad(np.ones((4, 4)), 1), r"X: expected \(m, n_H, n_W, n_C\)"),
+        (lambda: coursera.zero_pad(np.ones((1, 4, 4, 1)), -1), "pad: must be at least 0, got -1"),
+        (lambda: coursera.conv_single_step(np.ones((3, 3)), np.ones((1, 1)), 0), "W: expected"),
+        (lambda: coursera.conv_single_step(np.ones(1), np.ones(1), [0, 1]), "b: one number"),
+        (lambda: coursera.create_mask_from_window(np.ones((0, 2))), "x: a window with cells"),
+        (lambda: coursera.distribute_value(1.0, (0, 2)), "shape: a window with cells"),
+    ],
+)  # fmt: skip
+def test_coursera_helpers_name_what_is_wrong(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_cs231n_naive_names():
+    x, w, b = integers(1, 2, 3, 8, 7, high=1), integers(2, 4, 3, 3, 3), integers(3, 4)
+    param = {"stride": 2, "pad": 1}
+    out, cache = cs231n.conv_forward_naive(x, w, b, param)
+    kernel = w.transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(out, first(naive_conv(last(x), kernel, b, 2, 1)))
+    assert cache == (x, w, b, param)
+    dout = integers(4, *out.shape)
+    dx, dw, db = cs231n.conv_backward_naive(dout, cache)
+    wanted = naive_conv_grads(last(dout), last(x), kernel, 2, 1)
+    np.testing.assert_array_equal(dx, first(wanted[0]))
+    np.testing.assert_array_equal(dw, wanted[1].transpose(3, 2, 0, 1))
+    np.testing.assert_array_equal(db, wanted[2])
+    pool = {"pool_height": 3, "pool_width": 2, "stride": 2}
+    out, cache = cs231n.max_pool_forward_naive(x, pool)
+    np.testing.assert_array_equal(out, first(naive_pool(last(x), (3, 2), 2, np.max)))
+    assert cache == (x, pool)
+    dout = integers(5, *out.shape)
+    dx = first(naive_pool_grad(last(dout), last(x), (3, 2), 2, the_first))
+    np.testing.assert_array_equal(cs231n.max_pool_backward_naive(dout, cache), dx)
+
+
 def test_dtypes():
     """One floating-point dtype is kept; a mix, or integers, is computed in float64."""
     x, w, b = integers(1, 1, 2, 5, 5), integers(2, 3, 2, 3, 3), integers(3, 3)

@@ -13,6 +13,8 @@ MODULES = [
     "fastconv.testing",
     "fastconv.examples",
     "fastconv.cache",
+    "fastconv.explain",
+    "fastconv.guide",
     "fastconv.adapters.coursera",
     "fastconv.adapters.cs231n",
 ]
@@ -31,7 +33,7 @@ def documented():
 PUBLIC = dict(documented())
 # Handed to the user or derived from, never made: what is in them is described, no more.
 HANDED = {"ConvGrads", "ConvPlan", "Operands", "Dataset", "Checkpoint", "FitState", "Recipe"}
-HANDED |= {"InferencePlan", "StepPlan"}
+HANDED |= {"InferencePlan", "StepPlan", "Explanation"}
 BASES = {"Layer", "Loss", "Optimizer"}
 # Of what arises in them, nothing is their own.
 NO_ERRORS = {"History", "evaluating", "previous_path", "sigmoid", "load_digits"}
@@ -66,7 +68,9 @@ def parameters(value):
     return set(inspect.signature(value).parameters) - {"self"}
 
 
-@pytest.mark.parametrize("name", but({"ConvPlan", "InferencePlan", "Optimizer", "StepPlan"}))
+@pytest.mark.parametrize(
+    "name", but({"ConvPlan", "Explanation", "InferencePlan", "Optimizer", "StepPlan"})
+)
 def test_parameters_are_those_of_the_signature(name):
     value = PUBLIC[name]
     described = entries(sections(value).get("Parameters", ""))

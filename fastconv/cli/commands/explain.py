@@ -1,4 +1,4 @@
-"""``fastconv explain``: follow one image forward and backward through `binary_cnn`."""
+"""``fastconv explain``: follow images forward and backward through a small network."""
 
 from __future__ import annotations
 
@@ -7,23 +7,33 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, one_line, style
-from fastconv.cli.parser import Parser, seed
+from fastconv.cli.parser import Parser, positive_int, seed
 from fastconv.examples.pixels import OTHER_SCALE, pixel_scale
-from fastconv.explain.drawings import drawing
-from fastconv.explain.flow import Flow, follow
-from fastconv.explain.text import explanation
+from fastconv.explain import Explanation, explain
+from fastconv.explain.drawings import drawing, framed
+from fastconv.explain.images import read_array, read_images
+
+MODELS = ("binary_cnn", "two_conv", "two_conv_cnn")
+# What the user calls the arguments of `fastconv.explain.explain`.
+OPTIONS = {"x": "--image", "y": "--label", "w1": "--kernel"}
 
 
 def add(parser: Parser) -> None:
     """Add the command's options."""
     parser.description = (
-        "Take one image through binary_cnn (convolution, ReLU, max pool, dense, sigmoid), forward "
-        "and backward, and print every number with the equation that made it. The images are "
-        "those of 0 and 1 among scikit-learn's digits; without scikit-learn, a built-in drawing."
+        "Take an image through a small network, forward and backward, and print every number with "
+        "the equation that made it. binary_cnn (convolution, ReLU, max pool, dense, sigmoid) shows "
+        "which cell of a pooling window gets the error; two_conv (two convolutions, two hidden "
+        "layers) how the delta of the second convolution becomes that of the first."
+    )
+    parser.add_argument("--model", choices=MODELS, default="binary_cnn", help="default binary_cnn")
+    parser.add_argument(
+        "--pool", choices=("max", "mean"), default="max", help="the subsampling (default max)"
     )
     parser.add_argument(
         "--digit", type=int, choices=(0, 1), default=1, help="which digit (default 1)"
@@ -32,8 +42,23 @@ def add(parser: Parser) -> None:
         "--image",
         metavar="N|FILE",
         default="0",
-        help="the N-th test image of that digit (default 0), or an .npy file of shape (8, 8): "
-        "uint8 is divided by 255, other integers by the largest, floats are in 0 .. 1",
+        help="the N-th test image of that digit (default 0; without scikit-learn a built-in "
+        "drawing), or a picture, an .npy or a .csv file: uint8 is divided by 255, other integers "
+        "by the largest, floats are in 0 .. 1. binary_cnn takes 8x8, two_conv any size",
+    )
+    parser.add_argument(
+        "--label",
+        type=seed,
+        nargs="+",
+        metavar="N",
+        help="of each image (default: the digit; of several images what the network says itself)",
+    )
+    parser.add_argument(
+        "--kernel", metavar="FILE", help="w1, as an .npy or .csv file, (KH, KW) or (KH, KW, C, F)"
+    )
+    parser.add_argument("--filters", type=positive_int, metavar="N", help="of two_conv (default 2)")
+    parser.add_argument(
+        "--activation", choices=("sigmoid", "relu"), help="of two_conv (default sigmoid)"
     )
     parser.add_argument(
         "--seed",
@@ -43,33 +68,73 @@ def add(parser: Parser) -> None:
         help="of the model's parameters (default 2, with which the ReLU stops some errors)",
     )
     parser.add_argument("--png", metavar="FILE", type=Path, help="also draw the flow as a figure")
+    parser.add_argument(
+        "--html", metavar="FILE", type=Path, help="also write a page: point at a cell to follow it"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
+    parser.add_argument(
+        "--notebook",
+        metavar="DIR",
+        type=Path,
+        help="write the notebooks (both questions, im2col step by step, Fashion-MNIST) and end",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Explain, and return the exit status."""
-    draw = _figure() if args.png else None
-    x, source = _image(args.digit, args.image)
-    flow = follow(x, args.digit, args.seed)
-    if draw:
+    if args.notebook is not None:
+        return _notebooks(args.notebook)
+    write = _figure() if args.png else None
+    found = _explanation(args)
+    written = []
+    if write is not None:
         try:
-            draw(flow, source, args.png)
+            write(found.plot(), args.png)
         except (OSError, ValueError) as error:  # ValueError: an ending matplotlib does not know
             raise CommandError(f"--png: {one_line(error)}") from error
+        written.append(f"Figure written to {args.png}.")
+    if args.html:
+        _write_page(found, args.html)
+        written.append(f"Page written to {args.html}.")
     if args.json:
-        print(json.dumps({"image": source, "seed": args.seed, **flow.as_dict()}, indent=1))
-    else:
-        print(explanation(flow, source, style))
-        if draw:
-            print(f"\n  Figure written to {args.png}.")
+        numbers = found.as_dict()
+        print(json.dumps({"image": found.source, "seed": args.seed, **numbers}, indent=1))
+        return 0
+    print(found.text(style))
+    for line in written:
+        print(f"\n  {line}")
     return 0
 
 
-def _image(digit: int, choice: str) -> tuple[np.ndarray, str]:
-    """The image asked for and a description of it."""
-    if not choice.isdecimal():
-        return _image_file(choice)
-    n = int(choice)
+def _explanation(args: argparse.Namespace) -> Explanation:
+    x, source = _image(args)
+    label = args.label if args.label is not None else [args.digit] if len(x) == 1 else None
+    try:
+        return explain(
+            x,
+            None if label is None else np.array(label),
+            model=args.model,
+            pool=args.pool,
+            w1=None if args.kernel is None else _read(read_array, "--kernel", args.kernel),
+            filters=args.filters,
+            activation=args.activation,
+            seed=args.seed,
+            source=source,
+        )
+    except (ValueError, TypeError) as error:
+        name, colon, rest = one_line(error).partition(":")
+        raise CommandError(f"{OPTIONS.get(name, f'--{name}')}{colon}{rest}") from error
+
+
+def _image(args: argparse.Namespace) -> tuple[np.ndarray, str]:
+    """The images asked for, (m, H, W[, C]), and a description of them."""
+    if not args.image.isdecimal():
+        return _image_file(args.image)
+    image, source = _digit(args.digit, int(args.image))
+    return (image if args.model == "binary_cnn" else framed(image))[None], source
+
+
+def _digit(digit: int, n: int) -> tuple[np.ndarray, str]:
     try:
         import sklearn.datasets  # noqa: F401
     except ImportError:
@@ -93,37 +158,57 @@ def _image(digit: int, choice: str) -> tuple[np.ndarray, str]:
 
 
 def _image_file(name: str) -> tuple[np.ndarray, str]:
-    from fastconv.nn.npz import HEADER_DAMAGE
+    x = _read(read_images, "--image", name)
+    x = x[None] if x.ndim == 2 else x
+    if x.size and np.isfinite(x).all() and x.dtype.kind == "f":
+        largest = float(np.abs(x.astype(np.float64)).max()) / pixel_scale(x, [x])
+        if largest > OTHER_SCALE:
+            print(
+                f"note: {name} holds floats up to {largest:g}, taken as they are: in 0 .. 1 the "
+                "sigmoid does not saturate",
+                file=sys.stderr,
+            )
+    return x, f"read from {name}"
 
+
+def _read(reader: Callable[[str], np.ndarray], option: str, name: str) -> np.ndarray:
     try:
-        # mapped: nothing is read, or allocated, before the header has the right shape
-        x = np.lib.format.open_memmap(name, mode="r")
-    except OSError as error:
-        raise CommandError(f"--image: {one_line(error)}") from error
-    except HEADER_DAMAGE as error:
-        raise CommandError(f"--image {name}: not an .npy file of shape (8, 8)") from error
-    if x.shape != (8, 8) or x.dtype.kind not in "biuf":
-        found = f"{x.shape} of {x.dtype}"
-        raise CommandError(f"--image {name}: expected numbers of shape (8, 8), found {found}")
-    if not np.isfinite(x).all():
-        raise CommandError(f"--image {name}: expected finite numbers")
-    scale = pixel_scale(x, [x])
-    largest = float(np.abs(np.array(x, np.float64)).max()) / scale
-    if largest > OTHER_SCALE:
-        print(
-            f"note: {name} holds floats up to {largest:g}, taken as they are: in 0 .. 1 the "
-            "sigmoid does not saturate",
-            file=sys.stderr,
-        )
-    return np.array(x, np.float64) / scale, f"read from {name}"
+        return reader(name)
+    except ImportError as error:
+        raise CommandError(f"{option}: {one_line(error)}", status=1) from error
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{option}: {one_line(error)}") from error
 
 
-def _figure() -> Callable[[Flow, str, Path], None]:
-    """The function that draws, or an error before anything is printed."""
+def _figure() -> Callable[[Any, Path], None]:
+    """The function that writes a figure, or an error before anything is printed."""
     try:
-        from fastconv.explain.figure import draw
+        from fastconv.explain.figure import write
     except ImportError as error:
         raise CommandError(
             f"--png draws with matplotlib, which is missing; run: {INSTALL_EXAMPLES}", status=1
         ) from error
-    return draw
+    return write
+
+
+def _write_page(found: Explanation, path: Path) -> None:
+    from fastconv.nn.files import replacing
+
+    head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{found.model}</title>\n'
+    try:
+        with replacing(path) as file:
+            file.write(f"{head}<body>{found.html()}</body></html>\n".encode())
+    except OSError as error:
+        raise CommandError(f"--html: {one_line(error)}") from error
+
+
+def _notebooks(folder: Path) -> int:
+    from fastconv.explain.notebooks import write_notebooks
+
+    try:
+        paths = write_notebooks(folder)
+    except OSError as error:
+        raise CommandError(f"--notebook: {one_line(error)}") from error
+    for path in paths:
+        print(path)
+    return 0
