@@ -146,7 +146,7 @@ class Pooling:
             part = _part(g, ready[0].shape[0], ready[0].shape[-1])
             yield _plan(part, self.dtype, self._include_pad), (*ready, *made)
             for a, result in zip(outputs, made, strict=True):
-                if a is not None:
+                if a is not None and result is not None:
                     put(a[block], result)
 
 
