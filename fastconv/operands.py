@@ -45,7 +45,7 @@ copied = quiet(np.array)
 
 
 @quiet
-def put(target: np.ndarray, values: np.ndarray) -> None:
+def put(target: np.ndarray, values: Any) -> None:
     """Write values into an array, in its dtype."""
     target[...] = values
 

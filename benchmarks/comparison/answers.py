@@ -1,11 +1,12 @@
 """Right answers, from the definitions, in float64 NumPy that shares nothing with any library.
 
-Pooling is computed in full. A convolution is computed at samples: output pixels, input pixels, or
-taps, corners first. The rest of the array is covered by comparing the libraries with each other.
+Pooling is computed in full; of a convolution, the first and the last image, or some taps of the
+kernel's gradient. The rest of the array is covered by comparing the libraries with each other.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +23,6 @@ EPS = {"float16": 2.0**-23, "float32": 2.0**-23, "float64": 2.0**-52}
 # by 2e-5 on images with a constant background.
 NETWORK_BOUND = 1e-4
 ROUNDED = ("avg_pool", "avg_pool_backward", "bias_grad")
-PIXELS = 16
 TAPS = 3
 BLOCK = 2**22  # elements of a block of images in float64, 32 MiB
 
@@ -105,78 +105,64 @@ def expect_shape(case: ConvCase, got: np.ndarray) -> None:
 
 
 def conv_samples(case: ConvCase) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Positions in the result and the exact values there."""
+    """Positions in the result, and the exact values there: the first and last image; some taps."""
     g, (x, w, _, dy) = case.problem.geometry, case.operands
     if case.product == "kernel":
-        for at in _positions(g.window, TAPS):
-            yield at, _kernel_at(g, x, dy, at)
-    elif case.product == "forward":
-        for at in _positions((g.m, *g.y_size), PIXELS):
-            yield at, _forward_at(g, x, w, at)
-    else:
-        for at in _positions((g.m, *g.x_size), PIXELS):
-            yield at, _input_at(g, dy, w, at)
+        taps = list(np.ndindex(g.window))
+        some = {0, len(taps) - 1, *np.random.default_rng(1).integers(0, len(taps), TAPS - 2)}
+        for tap in sorted(some):
+            yield taps[tap], _kernel_at(g, x, dy, taps[tap])
+        return
+    for n in sorted({0, g.m - 1}):
+        yield (n,), _forward(g, x[n], w) if case.product == "forward" else _input(g, dy[n], w)
 
 
-def _positions(shape: tuple[int, ...], count: int) -> list[tuple[int, ...]]:
-    """The first and the last position, and random ones, without repetition."""
-    size = int(np.prod(shape))
-    flat = {0, size - 1, *np.random.default_rng(1).integers(0, size, count - 2).tolist()}
-    return [tuple(int(i) for i in np.unravel_index(n, shape)) for n in sorted(flat)]
+def _met(g: Geometry, tap: tuple[int, ...]) -> tuple[Any, Any]:
+    """Of a tap: the outputs o that have an input i = o s + tap d - lo, and those inputs."""
+    outputs, inputs = [], []
+    for t, (n, _, s, d, lo, count) in zip(tap, g.axes, strict=True):
+        cells = np.arange(count) * s + t * d - lo
+        inside = (cells >= 0) & (cells < n)
+        outputs.append(np.flatnonzero(inside))
+        inputs.append(cells[inside])
+    return np.ix_(*outputs), np.ix_(*inputs)
 
 
-def _tap(g: Geometry, w: np.ndarray, tap: tuple[int, ...]) -> np.ndarray:
-    """One tap of the kernel as (C/G, G, F/G)."""
-    return w[tap].astype(np.float64).reshape(g.C // g.G, g.G, g.F // g.G)
+def _groups(g: Geometry, a: np.ndarray) -> np.ndarray:
+    """``(..., G c)`` as ``(G, rows, c)`` in float64."""
+    return a.astype(np.float64).reshape(-1, g.G, a.shape[-1] // g.G).swapaxes(0, 1)
 
 
-def _forward_at(g: Geometry, x: np.ndarray, w: np.ndarray, at: tuple[int, ...]) -> np.ndarray:
-    """``y[n, o] = sum over taps of x[n, o s + tap d - lo] @ w[tap]``: (F,)."""
-    y = np.zeros((g.G, g.F // g.G))
+def _forward(g: Geometry, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """``y[o] = sum over taps of x[i] @ w[tap]`` of one image: (OH, OW, F)."""
+    y = np.zeros((*g.y_size, g.F))
     for tap in np.ndindex(g.window):
-        where = [
-            o * s + t * d - lo
-            for o, t, (_, _, s, d, lo, _) in zip(at[1:], tap, g.axes, strict=True)
-        ]
-        if all(0 <= i < n for i, n in zip(where, g.x_size, strict=True)):
-            pixel = x[(at[0], *where)].astype(np.float64).reshape(g.G, g.C // g.G)
-            y += np.einsum("gc,cgf->gf", pixel, _tap(g, w, tap))
-    return y.ravel()
+        outputs, inputs = _met(g, tap)
+        product = _groups(g, x[inputs]) @ _groups(g, w[tap])
+        y[outputs] += product.swapaxes(0, 1).reshape(y[outputs].shape)
+    return y
 
 
-def _input_at(g: Geometry, dy: np.ndarray, w: np.ndarray, at: tuple[int, ...]) -> np.ndarray:
-    """``dx[n, i]``: the sum over all (o, tap) with ``o s + tap d - lo = i``: (C,)."""
-    dx = np.zeros((g.G, g.C // g.G))
+def _input(g: Geometry, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """``dx[i] = sum over taps of dy[o] @ w[tap].T`` of one image: (H, W, C)."""
+    dx = np.zeros((*g.x_size, g.C))
     for tap in np.ndindex(g.window):
-        steps = [
-            divmod(i + lo - t * d, s)
-            for i, t, (_, _, s, d, lo, _) in zip(at[1:], tap, g.axes, strict=True)
-        ]
-        if all(rest == 0 and 0 <= o < n for (o, rest), n in zip(steps, g.y_size, strict=True)):
-            error = dy[(at[0], *(o for o, _ in steps))].astype(np.float64)
-            dx += np.einsum("gf,cgf->gc", error.reshape(g.G, g.F // g.G), _tap(g, w, tap))
-    return dx.ravel()
+        outputs, inputs = _met(g, tap)
+        product = _groups(g, dy[outputs]) @ _groups(g, w[tap]).swapaxes(1, 2)
+        dx[inputs] += product.swapaxes(0, 1).reshape(dx[inputs].shape)
+    return dx
 
 
 def _kernel_at(g: Geometry, x: np.ndarray, dy: np.ndarray, tap: tuple[int, ...]) -> np.ndarray:
-    """``dw[tap] = sum over pixels of x[n, o s + tap d - lo].T @ dy[n, o]``: (C/G, F)."""
-    inputs, outputs = [], []
-    for t, (n, _, s, d, lo, count) in zip(tap, g.axes, strict=True):
-        first = max(0, -((t * d - lo) // s))  # the smallest o inside the input
-        stop = min(count, -((t * d - lo - n) // s))
-        start = first * s + t * d - lo
-        inputs.append(slice(start, start + max(0, stop - first - 1) * s + 1, s))
-        outputs.append(slice(first, max(first, stop)))
-        if stop <= first:
-            return np.zeros((g.C // g.G, g.F))
+    """``dw[tap] = sum over images and pixels of x[i].T @ dy[o]``: (C/G, F)."""
+    outputs, inputs = _met(g, tap)
     dw = np.zeros((g.G, g.C // g.G, g.F // g.G))
-    images = max(1, BLOCK // max(int(np.prod(g.x_shape[1:])), int(np.prod(g.y_shape[1:]))))
+    images = max(1, BLOCK // max(math.prod(g.x_shape[1:]), math.prod(g.y_shape[1:])))
     for n in range(0, g.m, images):
         block = slice(n, n + images)
-        rows = x[(block, *inputs)].astype(np.float64).reshape(-1, g.G, g.C // g.G)
-        errors = dy[(block, *outputs)].astype(np.float64).reshape(-1, g.G, g.F // g.G)
-        dw += rows.transpose(1, 2, 0) @ errors.transpose(1, 0, 2)
-    return dw.transpose(1, 0, 2).reshape(g.C // g.G, g.F)
+        rows, errors = x[(block, *inputs)], dy[(block, *outputs)]
+        dw += _groups(g, rows).swapaxes(1, 2) @ _groups(g, errors)
+    return dw.swapaxes(0, 1).reshape(g.C // g.G, g.F)
 
 
 def _avg_pool(case: PoolCase, x: np.ndarray) -> np.ndarray:
