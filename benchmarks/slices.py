@@ -2,8 +2,8 @@
 
 Slices of the input, one for each cell of a window: `numpy.maximum` of them, their sum, their
 copies. Data is as training has it: random signs, masks and winners. A row is the time of NumPy's
-expression divided by fastconv's (medians of calls in turn), which allocates its result too; both
-answers are compared first. Rows below 1 are printed, and the least of each function.
+expression divided by fastconv's (the least of some rounds in turn), which allocates its result
+too; both answers are compared first. Rows below 1 are printed, and the least of each function.
 
     python benchmarks/slices.py                      # the whole grid: some minutes
     python benchmarks/slices.py max_pool im2col --batches 8 --threads 1 --all
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +34,7 @@ FORMATS = ("channels_last", "channels_first")
 # (window, stride): LeNet's, ResNet's without its padding, and one that keeps the size (im2col).
 WINDOWS = ((2, 2), (3, 2), (3, 1))
 # A measurement takes at least this long; ROUNDS of each, in turn.
-SECONDS, ROUNDS = 1e-3, 5
+SECONDS, ROUNDS = 5e-4, 9
 
 
 class Case(NamedTuple):
@@ -191,7 +190,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Case], Any], Callable[[Case], Any], bool]] 
 
 
 def ratio(ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[float, float]:
-    """Median time of a call of `ours`, and how many times as long `theirs` takes."""
+    """Least time of a call of `ours`, and how many times as long `theirs` takes."""
     times: tuple[list[float], list[float]] = ([], [])
     calls = []
     for run in (ours, theirs):
@@ -205,7 +204,7 @@ def ratio(ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[float, fl
             for _ in range(count):
                 run()
             found.append((time.perf_counter() - start) / count)
-    mine, other = (statistics.median(found) for found in times)
+    mine, other = map(min, times)
     return mine, other / mine
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from fastconv.engine import words as s
-from fastconv.engine.call import Call, perform
+from fastconv.engine.call import Call
 from fastconv.engine.launch import start
 from fastconv.engine.tables.workspace import address_of, workspace
 from fastconv.threads import parts
@@ -48,18 +48,23 @@ def relu_delta(entry: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> Non
 
     Float16 is given as int16.
     """
-    perform(relu_call(entry, dy, y, dx))
+    words = _relu_words(dy, y, dx)
+    threads = max(1, min(parts(dy.size, GRAIN), words[s.DELTA_ITEMS]))
+    start(entry, workspace().write(s.DELTA_CALL, words), threads)
 
 
 def relu_call(entry: int, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> Call:
     """`relu_delta` as a call; `dx` may be `dy`."""
-    items = -(-dy.size // RELU_ELEMENTS)
-    words = s.delta_words(
+    words = _relu_words(dy, y, dx)
+    return Call(entry, words[s.TABLE :], words[s.DELTA_ITEMS], dy.size, GRAIN)
+
+
+def _relu_words(dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -> tuple[int, ...]:
+    return s.delta_words(
         element=dy.dtype.itemsize,
         dy=address_of(dy),
         y=address_of(y),
         result=address_of(dx),
         total=dy.size,
-        items=items,
+        items=-(-dy.size // RELU_ELEMENTS),
     )
-    return Call(entry, words[s.TABLE :], items, dy.size, GRAIN)

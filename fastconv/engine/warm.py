@@ -33,6 +33,8 @@ def compile_pools(op: str, dtype: np.dtype) -> None:
             pool_address(name, most >> shift, 0, of)
         for spacing in WITHOUT_SUMS.get(name, ()):
             pool_address(name, most, spacing, of)
+        if name == "place":  # of windows that are no pairs, channels are brought together first
+            pool_address(name, most, 0, computing)
 
 
 def compile_network(dtype: np.dtype) -> None:

@@ -52,7 +52,7 @@ class Pooling:
         if plan := self._of_halves(x, y, x if argmax is None else argmax):
             plan.reduce(name, x, y, argmax)
             return
-        for plan, arrays in self._parts((x,), (y, argmax)):
+        for plan, arrays in self._parts((x,), (y, argmax), in_lines=argmax is None):
             plan.reduce(name, *arrays)
 
     def max_pool_backward(self, dy: np.ndarray, argmax: np.ndarray, dx: np.ndarray) -> bool:
@@ -76,7 +76,7 @@ class Pooling:
         if plan := self._of_halves(x, y):
             plan.reduce("mean", x, y, None)
             return
-        for plan, arrays in self._parts((x,), (y,)):
+        for plan, arrays in self._parts((x,), (y,), in_lines=True):
             plan.reduce("mean", *arrays, None)
 
     def avg_pool_backward(self, dy: np.ndarray, dx: np.ndarray) -> None:
@@ -103,6 +103,31 @@ class Pooling:
         return _plan(self.geometry, self.dtype, self._include_pad)
 
     @cached_property
+    def _lines(self) -> Any:
+        """The plan for few channels, of values only.
+
+        At a stride of 1, the next channel of a pixel is the next window: of an image of one channel
+        that is C times as wide, and whose cells are C times as far apart.
+        """
+        g, pixels = self.geometry, self._pixels
+        (*x_rest, W), (*y_rest, OW), (*pads, (lo, hi)) = g.x_size, g.y_size, g.pads
+        few = g.C > 1 and pixels.lanes < pixels.most <= OW * g.C
+        if g.stride[-1] > 1 or not few:
+            return pixels
+        line = dataclasses.replace(
+            g,
+            C=1,
+            F=1,
+            G=1,
+            x_size=(*x_rest, W * g.C),
+            y_size=(*y_rest, OW * g.C),
+            pads=(*pads, (lo * g.C, hi * g.C)),
+            dilation=(*g.dilation[:-1], g.dilation[-1] * g.C),
+        )
+        plan = _plan(line, self.dtype, self._include_pad)
+        return plan if plan.spacing else pixels
+
+    @cached_property
     def _planes(self) -> Any:
         """The plan for channels whose pixels do."""
         g = self.geometry
@@ -120,16 +145,24 @@ class Pooling:
         return pools(_part(g, g.m * g.C, 1) if one_channel else g, self.dtype, self._include_pad)
 
     def _parts(
-        self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray | None]
+        self,
+        inputs: Sequence[np.ndarray],
+        outputs: Sequence[np.ndarray | None],
+        in_lines: bool = False,
     ) -> Iterable[tuple[Any, Sequence[Any]]]:
-        """A plan and its arrays for every part; what is computed into a copy is written back."""
+        """A plan and its arrays for every part; what is computed into a copy is written back.
+
+        With `in_lines`, pixels may be taken apart.
+        """
         if not self.geometry.m:
             return ()
         arrays = (*inputs, *outputs)
         given: Any = arrays if arrays[-1] is not None else arrays[:-1]
         last = self.data_format == "channels_last"
         if in_place(*given):
-            return ((self._pixels if last else self._planes, arrays),)
+            if last:
+                return ((self._lines if in_lines else self._pixels, arrays),)
+            return ((self._planes, arrays),)
         moved = [np.moveaxis(a, -1, 1) if last else np.moveaxis(a, 1, -1) for a in given]
         if in_place(*moved):
             return ((self._planes if last else self._pixels, arrays),)

@@ -62,7 +62,20 @@ t.test_few_channels(2, t.F4)
 t.test_pooling_channel_tails(6, t.F4)
 import fastconv
 import numpy as np
+from fastconv import reference
 rng = np.random.default_rng(0)
+for width in (2, 5, 9, 15, 19, 34):
+    for dtype in ("float16", "float32"):
+        x = rng.integers(-9, 10, (2, 3, 7, width)).astype(dtype)
+        first = dict(data_format="channels_first")
+        for found, right in zip(*(f.max_pool(x, 2, return_argmax=True, **first)
+                                  for f in (fastconv, reference)), strict=True):
+            assert found.tobytes() == right.tobytes()
+        dx, right = (f.max_pool_backward(f.avg_pool(x, 2, **first), right, x.shape, 2, **first)
+                     for f in (fastconv, reference))
+        assert dx.tobytes() == right.tobytes()
+        cols, right = (f.im2col(x, 2, padding=1, **first) for f in (fastconv, reference))
+        assert cols.tobytes() == right.tobytes()
 for dtype in ("float16", "float32", "float64"):
     dy, y = rng.integers(-9, 10, (2, 2, 5, 7, 19)).astype(dtype)
     right = np.where(y > 0, dy, np.zeros((), dtype))
@@ -159,8 +172,13 @@ def test_every_tile_translates_for_every_host(isa, element):
     texts = [(module_of(tile), word) for tile in tiles]
     vectors = f".{lanes}{'s' if isinstance(element, ir.FloatType) else 'd'}"
     for kind in (MAX, ARGMAX, MEAN, SPREAD, FILL, PLACE):
-        tile = PoolTile(lanes, element, kind)
-        texts.append((pooling_module_of(tile), vectors if isa == "neon" else word))
+        single = isinstance(element, ir.FloatType)
+        for spacing in {MAX: (0, 1, 2), ARGMAX: (0, 1, 2), MEAN: (0, 1, 2)}.get(kind, (0,)):
+            tile = PoolTile(lanes, element, kind, spacing)
+            texts.append((pooling_module_of(tile), vectors if isa == "neon" else word))
+        if kind in (FILL, PLACE):
+            pairs = PoolTile(lanes, element, kind, 2, half=single and isa != "generic")
+            texts.append((pooling_module_of(pairs), "ret"))
     for text, expected in texts:
         module = binding.parse_assembly(text)
         module.triple = triple

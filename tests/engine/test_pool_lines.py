@@ -178,6 +178,23 @@ def test_a_winner_of_another_window_is_found_all_the_same(data_format, dtype):
     assert (out == 7).all()
 
 
+@pytest.mark.parametrize("channels", [2, 3, 5, 7, 15])
+def test_few_channels_at_stride_one_are_one_line(channels):
+    """An image of one channel, that many times as wide; the winners' places need its pixels."""
+    rng = np.random.default_rng(channels)
+    for width, window, dilation, padded in itertools.product((2, 7, 12), (2, 3), (1, 2), (0, 1)):
+        padding = padded * ((window - 1) * dilation + 1) // 2
+        options = {"stride": (2, 1), "padding": padding, "dilation": dilation}
+        if width + 2 * padding < (window - 1) * dilation + 1:
+            continue
+        x = operand(rng, 2, 7, width, channels, dtype=np.dtype("float32"))
+        same_bits(fc.max_pool(x, window, **options), reference.max_pool(x, window, **options),
+                  x.dtype)  # fmt: skip
+        for options["count_include_pad"] in (False, True):
+            y = fc.avg_pool(x, window, **options)
+            same_bits(y, reference.avg_pool(x, window, **options), x.dtype)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_and_blocks_change_nothing(threads, monkeypatch):
     monkeypatch.setattr(pools, "GRAIN", 1)

@@ -13,11 +13,17 @@ from fastconv.engine import words
 WRITERS = {
     words.call_words: ("", words.CALL_WORDS, {"source": 7, "target": 7}),
     words.pool_words: ("POOL_", words.POOL_CALL_WORDS, {}),
+    words.columns_words: ("COLUMNS_", words.COLUMNS_CALL_WORDS, {"x": words.VIEW_WORDS}),
     words.delta_words: ("DELTA_", words.DELTA_CALL_WORDS, {}),
     words.phase_words: ("PHASE_", words.PHASE_WORDS, {"begin": 3, "end": 3, "start": 3}),
 }
 # Keywords that say more than the constant of a word that two kinds of call have in common.
-NAMES = {"POOL_TABLE": "TABLE", "POOL_SCRATCH": "SCRATCH", "DELTA_COLUMNS": "DELTA_F"}
+NAMES = {
+    "POOL_TABLE": "TABLE",
+    "POOL_SCRATCH": "SCRATCH",
+    "COLUMNS_TABLE": "TABLE",
+    "DELTA_COLUMNS": "DELTA_F",
+}
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda f: f.__name__)

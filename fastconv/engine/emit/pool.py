@@ -334,9 +334,10 @@ def _in_turn(builder: Any, vectors: list[Any]) -> list[Any]:
     """Two vectors whose lanes are those of two given ones in turn; one vector as it is."""
     if len(vectors) == 1:
         return vectors
-    lanes = vectors[0].type.count
+    first, second = vectors
+    lanes = first.type.count
     order = [lane + lanes * other for lane in range(lanes) for other in (0, 1)]
-    return [shuffle(builder, *vectors, order[half:][:lanes]) for half in (0, lanes)]
+    return [shuffle(builder, first, second, order[half:][:lanes]) for half in (0, lanes)]
 
 
 def _spaced(builder: Any, tile: PoolTile, at: Any, offset: Any) -> Any:

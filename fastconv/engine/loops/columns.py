@@ -135,13 +135,17 @@ def _tap(to, pixel, view, outputs, C, kind):
 
 @inner
 def _copy(to, at, nbytes, kind):
-    """Copy RUN_BYTES bytes or more; the last vector overlaps the one before."""
+    """Copy RUN_BYTES bytes or more; the first and the last vector overlap those between.
+
+    Between, vectors are stored where none lies on two cache lines.
+    """
     lanes, like, element = kind
     wide = len(lanes) * len(element)
     if nbytes >= wide:
-        for i in range(0, nbytes, wide):
-            j = min(i, nbytes - wide)
-            store(to + j, load(at + j, lanes, like))
+        store(to, load(at, lanes, like))
+        for i in range(wide - to % wide, nbytes - wide, wide):
+            store(to + i, load(at + i, lanes, like))
+        store(to + nbytes - wide, load(at + nbytes - wide, lanes, like))
     else:
         for i in range(0, nbytes, 16):
             j = min(i, nbytes - 16)
