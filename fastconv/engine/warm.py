@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastconv.engine.entries import LOOPS, loop_address, pool_address, sweep_address
+from fastconv.engine.entries import (
+    FINISHES,
+    LOOPS,
+    finish_address,
+    loop_address,
+    pool_address,
+    sweep_address,
+)
 from fastconv.engine.tables.tiles import all_tiles, cpu_lanes
 
 __all__ = ["compile_network", "compile_pools", "compile_tiles"]
@@ -33,3 +40,8 @@ def compile_network(dtype: np.dtype) -> None:
     """The loops of layers, losses and optimizers, most of which no public function calls."""
     for name in LOOPS:
         loop_address(name, dtype)
+    lanes = cpu_lanes(dtype)
+    while lanes:
+        for name in FINISHES:
+            finish_address(name, lanes, dtype)
+        lanes //= 2

@@ -261,6 +261,13 @@ def test_the_engine_gives_its_known_plans():
             address = entries.pool_address(name, lanes, np.dtype(dtype))
             assert known_plans.pool_works(address, name, lanes, np.dtype(dtype)), name
             assert not known_plans.pool_works(nothing, name, lanes, np.dtype(dtype)), name
+        for name, lanes in itertools.product(
+            entries.FINISHES, (1, tiles.cpu_lanes(np.dtype(dtype)))
+        ):
+            works = entries.FINISHES[name][1]
+            assert works(entries.finish_address(name, lanes, np.dtype(dtype)), lanes,
+                         np.dtype(dtype)), name  # fmt: skip
+            assert not works(nothing, lanes, np.dtype(dtype)), name
     for name in ("convolve", "kernel_gradient"):
         tile = tiles.dense_tile(8, 16, np.dtype("float32"))
         address = entries.control_address(name)
