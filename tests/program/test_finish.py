@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import compare_steps, labels, same_bits
 
@@ -18,6 +18,8 @@ from fastconv.engine.tables.tiles import cpu_lanes, narrow_lanes
 from fastconv.geometry.resolve import conv_geometry
 from fastconv.plans.compiled import finished, finished_choice, products
 
+# the first networks that are drawn may compile kernels, to learn shapes
+COLD = {"suppress_health_check": [HealthCheck.too_slow], "deadline": None}
 SPECIAL = [np.nan, -np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-40, 3e38]
 
 
@@ -99,14 +101,14 @@ def check_followed(model, x, threads):
     assert same_bits(run(x), model.infer(x))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, **COLD)
 @given(followed(), st.integers(1, 3))
 def test_drawn_layers_behind_a_convolution(case, threads):
     check_followed(*case, threads)
 
 
 @pytest.mark.soak
-@settings(max_examples=3000)
+@settings(max_examples=3000, **COLD)
 @given(followed(), st.integers(1, 3))
 def test_many_drawn_layers_behind_a_convolution(case, threads):
     check_followed(*case, threads)
@@ -263,14 +265,14 @@ def check_pooled(model, batches, threads):
     assert shapes == [layer.output_shape for layer in twin.layers]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, **COLD)
 @given(pooled(), st.integers(1, 3))
 def test_drawn_steps_with_maxima_behind_convolutions(case, threads):
     check_pooled(*case, threads)
 
 
 @pytest.mark.soak
-@settings(max_examples=3000)
+@settings(max_examples=3000, **COLD)
 @given(pooled(), st.integers(1, 3))
 def test_many_drawn_steps_with_maxima_behind_convolutions(case, threads):
     check_pooled(*case, threads)
