@@ -1,8 +1,8 @@
 """The engine: implicit im2col by one register-blocked micro-kernel. Nothing here validates.
 
 *Tables* write int64 words, the *loop* of the same name reads them, *emit* gives the instructions,
-*products*, *pools*, and of loops over arrays *channels*, *deltas*, *elementwise*, *losses* and
-*optimizers*, are what plans and programs call.
+*products*, *pools*, *finished*, and of loops over arrays *channels*, *deltas*, *elementwise*,
+*losses* and *optimizers*, are what plans and programs call.
 
 The im2col matrix is never written down. Its element for a pixel and a tap lies at the sum of two
 offsets, so two short lists stand for it::
@@ -47,6 +47,7 @@ prior     what a sum is added to when it is stored: the bias, or the result so f
 spill     rows stored NR wide though they have fewer columns: what lies behind is stored later
 sweep     the compiled function of a tile: all rows of a panel, one block of K
 task      the words of a call of a sweep
+finish    what follows a product, done to a box of results in scratch: normalisation, sum, maxima
 entry     a compiled function that is called by its address: a sweep, or a loop
 table     the words of a geometry, written once, and the lists that they point to
 view      an array as seven words: address, steps of n, d, h, w, c in bytes, kind of element

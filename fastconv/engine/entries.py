@@ -14,7 +14,12 @@ import numpy as np
 
 from fastconv.compiler.entry import obtain
 from fastconv.engine.emit.pool import ARGMAX, FILL, MAX, MEAN, PLACE, SPREAD
-from fastconv.engine.known_finishes import finish_works, winners_backward_works, winners_works
+from fastconv.engine.known_finishes import (
+    finish_works,
+    pool_winners_works,
+    winners_backward_works,
+    winners_works,
+)
 from fastconv.engine.known_loops import loop_works
 from fastconv.engine.known_plans import pool_works, product_works, program_works, sweep_works
 from fastconv.engine.loops import (
@@ -172,10 +177,11 @@ def pool_address(name: str, lanes: int, spacing: int, dtype: np.dtype) -> int:
     return _other(f"{name}_{dtype.name}_{lanes}{apart}", loop_of, tile, works)
 
 
-# What follows a product, for vectors of so many channels.
+# What follows a product, and maxima with their winners, for vectors of so many channels.
 FINISHES = {
     "finish": (finish, finish_works),
     "finish_winners": (winners.finish_winners, winners_works),
+    "pool_winners": (winners.pool_winners, pool_winners_works),
     "winners_backward": (winners.winners_backward, winners_backward_works),
 }
 

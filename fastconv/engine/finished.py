@@ -11,7 +11,7 @@ from fastconv.engine.tables.finish import FinishedChoice, finish_words
 from fastconv.engine.tables.tiles import cpu_lanes
 from fastconv.engine.tables.workspace import address_of
 
-__all__ = ["FinishedConvolution", "winners_backward_call", "winners_lanes"]
+__all__ = ["FinishedConvolution", "pool_winners_call", "winners_backward_call", "winners_lanes"]
 
 # Elements that are worth another thread, and those of an item.
 ELEMENTS = 100_000
@@ -69,11 +69,25 @@ class FinishedConvolution(Convolution):
 
 
 def winners_lanes(channels: int, dtype: np.dtype) -> int:
-    """Channels that `loops.winners.winners_backward` takes together."""
+    """Channels that `loops.winners` takes together where arrays end behind the last one."""
     lanes = cpu_lanes(dtype)
     while lanes > channels:
         lanes //= 2
     return lanes
+
+
+def pool_winners_call(entry: int, x: np.ndarray, y: np.ndarray, winners: np.ndarray) -> Call:
+    """2x2 maxima of an array, and which of the four each is.
+
+    Parameters
+    ----------
+    entry : int
+        Address of `loops.winners.pool_winners` for `winners_lanes`.
+    x : ndarray (m, H, W, C)
+    y, winners : ndarray (m, H // 2, W // 2, C)
+        Take the results; the second of uint8.
+    """
+    return _winners_call(entry, 0, y, winners, x, False)
 
 
 def winners_backward_call(
@@ -85,17 +99,22 @@ def winners_backward_call(
     ----------
     entry : int
         Address of `loops.winners.winners_backward` for `winners_lanes`.
-    dy, y : ndarray (m, OH // 2, OW // 2, C)
+    dy, y : ndarray (m, H // 2, W // 2, C)
         The error of the maxima, and they themselves.
     winners : ndarray of uint8
-        Like them, as `loops.winners.finish_winners` writes them.
-    dx : ndarray (m, OH, OW, C)
+        Like them, as `loops.winners` writes them.
+    dx : ndarray (m, H, W, C)
         Takes the result.
     relu : bool
         Whether there was a ReLU.
     """
+    return _winners_call(entry, address_of(dy), y, winners, dx, relu)
+
+
+def _winners_call(
+    entry: int, dy: int, y: np.ndarray, winners: np.ndarray, x: np.ndarray, relu: bool
+) -> Call:
     m, H, W, C = y.shape
-    rows = m * H
-    items = max(1, min(rows, dx.size // ITEM))
-    words = (*map(address_of, (dy, y, winners, dx)), rows, H, W, *dx.shape[1:3], C, relu, items)
-    return Call(entry, words, items, dx.size, ELEMENTS)
+    items = max(1, min(m * H, x.size // ITEM))
+    words = (dy, *map(address_of, (y, winners, x)), m * H, H, W, *x.shape[1:3], C, relu, items)
+    return Call(entry, words, items, x.size, ELEMENTS)

@@ -7,11 +7,11 @@ import ctypes
 import numpy as np
 
 from fastconv.engine.call import perform
-from fastconv.engine.finished import winners_backward_call
+from fastconv.engine.finished import pool_winners_call, winners_backward_call
 from fastconv.engine.known_plans import integers
 from fastconv.engine.tables.finish import finish_words
 
-__all__ = ["finish_works", "winners_backward_works", "winners_works"]
+__all__ = ["finish_works", "pool_winners_works", "winners_backward_works", "winners_works"]
 
 GUARD = -77
 
@@ -75,6 +75,18 @@ def winners_works(address: int, lanes: int, dtype: np.dtype) -> bool:
         if not same or {memory[-1], bytes_memory[-1]} != {GUARD % 128}:
             return False
     return True
+
+
+def pool_winners_works(address: int, lanes: int, dtype: np.dtype) -> bool:
+    """The same of an array with an odd row and column."""
+    C = lanes + lanes // 2
+    x = integers(dtype, 2, 5, 5, C)
+    y, memory = _guarded(dtype, 2, 2, 2, C)
+    winners, bytes_memory = _guarded(np.dtype(np.uint8), 2, 2, 2, C)
+    perform(pool_winners_call(address, x, y, winners))
+    windows = _windows(x[:, :4, :4])
+    same = np.array_equal(y, windows.max(-1)) and np.array_equal(winners, windows.argmax(-1))
+    return same and {memory[-1], bytes_memory[-1]} == {GUARD % 128}
 
 
 def winners_backward_works(address: int, lanes: int, dtype: np.dtype) -> bool:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastconv.engine.entries import LOOPS, loop_address, pool_address, sweep_address
+from fastconv.engine.entries import (
+    FINISHES,
+    LOOPS,
+    finish_address,
+    loop_address,
+    pool_address,
+    sweep_address,
+)
 from fastconv.engine.tables.tiles import all_tiles, cpu_halves, cpu_lanes
 from fastconv.operands import computing_dtype
 
@@ -42,3 +49,8 @@ def compile_network(dtype: np.dtype) -> None:
     for name in LOOPS:
         if name != "columns":  # which no layer needs
             loop_address(name, dtype)
+    lanes = cpu_lanes(dtype)
+    while lanes:
+        for name in FINISHES:
+            finish_address(name, lanes, dtype)
+        lanes //= 2

@@ -103,10 +103,10 @@ def call_words(
 
 # ------------------------------------------------------------------------- errors of 2x2 maxima
 (
-    WINNERS_DY,  # addresses: error, result and winners (m, H, W, C), and the error before
+    WINNERS_DY,  # addresses: error, result and winners (m, H, W, C), and x or the error before
     WINNERS_Y,
     WINNERS_AT,
-    WINNERS_DX,
+    WINNERS_X,
     WINNERS_ROWS,  # of all results, and of an image's; pixels of one
     WINNERS_H,
     WINNERS_W,

@@ -246,7 +246,8 @@ class Conv(_ConvBase):
         conv, where = self._product(graph, x, found.relu, backward_only=True), winners
 
         def backward(dy: Value, need: bool) -> Value | None:
-            dy = maxima_backward(graph, dy, y, where, result.shape, found.relu)
+            label = "maxima and mask" if found.relu else "maxima"
+            dy = maxima_backward(graph, dy, y, where, result.shape, found.relu, label)
             return self._lowered_gradients(graph, conv, dy, need)
 
         return y, backward

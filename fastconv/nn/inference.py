@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastconv import threads
-from fastconv.nn.base import Layer, runner
+from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, quiet
-from fastconv.nn.lowering import lowered
+from fastconv.nn.lowering import check_images, lowered
 from fastconv.nn.programs import dtype_of, images_shape, kept, new_program, programs, table
 from fastconv.program.graph import Graph, Value
 from fastconv.typing import DTypeLike
@@ -227,7 +227,7 @@ def plan_inference(model: Layer, x_shape: Sequence[int]) -> InferencePlan:
     """Prepare the outputs of a model for batches of one shape: `Sequential.plan_inference`."""
     shape = images_shape(x_shape)
     dtype = dtype_of(model)
-    runner(model)(np.zeros((1, *shape[1:]), dtype))  # its errors name the layer
+    check_images(model, shape, dtype, Graph(inference=True))
     return InferencePlan(model, shape, dtype)
 
 

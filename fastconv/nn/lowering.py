@@ -27,6 +27,7 @@ __all__ = [
     "Labels",
     "Lowered",
     "called_back",
+    "check_images",
     "is_relu",
     "like",
     "lowered",
@@ -64,6 +65,16 @@ def watch(graph: Graph, layer: Layer) -> None:
 def like(x: Value) -> Array:
     """An array of the value's shape and dtype that takes no memory: for the checks of `x`."""
     return np.broadcast_to(np.zeros((), x.dtype), x.shape)
+
+
+def check_images(model: Layer, shape: Sequence[int], dtype: Any, graph: Graph) -> None:
+    """Raise what the layers say of images that do not fit, or of settings.
+
+    Layers that know programs say it when they are lowered. Others are asked by an image of zeros;
+    what that compiles is not what a program needs.
+    """
+    if not all(_knows_programs(layer, graph) for _, layer in model.walk()):
+        runner(model)(np.zeros((1, *shape[1:]), dtype))
 
 
 def _knows_programs(layer: Layer, graph: Graph) -> bool:

@@ -11,6 +11,7 @@ from fastconv.nn.checks import Array, check_array, layer_error, plain, quiet
 from fastconv.nn.lowering import Lowered
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.program.finish import maxima, maxima_backward
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import Pooling, image_means
 from fastconv.program.ops import pooling
@@ -92,8 +93,15 @@ class MaxPool(_Pool):
 
     def lower(self, graph: Graph, x: Value) -> Lowered:
         """Both passes, as operations."""
-        settings = graph.setting(self, "settings")
-        return _lowered(Pooling(graph, "max", x, graph.setting(self, "window"), **settings))
+        settings, window = graph.setting(self, "settings"), graph.setting(self, "window")
+        if graph.inference or not self.halves(graph) or len(x.shape) != 4 or min(x.shape[1:3]) < 2:
+            return _lowered(Pooling(graph, "max", x, window, **settings))
+        y, winners = maxima(graph, x)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            return maxima_backward(graph, dy, y, winners, x.shape, False) if need else None
+
+        return y, backward
 
     @quiet
     def forward(self, x: Array) -> Array:

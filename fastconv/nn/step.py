@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv import threads
-from fastconv.nn.base import Layer, runner
+from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, positive_int, quiet
 from fastconv.nn.fit_arguments import check_loss, check_model, check_optimizer
 from fastconv.nn.loss import Loss, labels_form
-from fastconv.nn.lowering import Labels, lowered
+from fastconv.nn.lowering import Labels, check_images, lowered
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.programs import KEPT, dtype_of, images_shape, kept, new_program, programs, table
 from fastconv.program.graph import Graph, Timing
@@ -286,7 +286,7 @@ def plan_step(model: Layer, loss: Loss, optimizer: Optimizer, x_shape: Sequence[
     check_loss(loss)
     check_optimizer(optimizer, model)
     shape = images_shape(x_shape)
-    runner(model)(np.zeros((1, *shape[1:]), dtype_of(model)))  # its errors name the layer
+    check_images(model, shape, dtype_of(model), Graph())
     return StepPlan(model, loss, optimizer, shape)
 
 

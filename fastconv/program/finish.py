@@ -14,8 +14,8 @@ from fastconv.geometry.resolve import conv_geometry
 from fastconv.plans.compiled import engine, finished, finished_choice
 from fastconv.program.graph import Graph, Value
 
-__all__ = ["Normalisation", "can_finish", "finished_convolution", "maxima_backward", "result_of",
-           "winners_of"]  # fmt: skip
+__all__ = ["Normalisation", "can_finish", "finished_convolution", "maxima", "maxima_backward",
+           "result_of", "winners_of"]  # fmt: skip
 
 # Words of a call that finishes; see `engine.words.FINISH_WORDS`, which may be fewer.
 CALL_WORDS = 16
@@ -103,19 +103,35 @@ def winners_of(graph: Graph, shape: Sequence[int]) -> Value:
     return graph.value((m, H // 2, W // 2, C), np.uint8)
 
 
-def maxima_backward(
-    graph: Graph, dy: Value, y: Value, winners: Value, shape: Sequence[int], relu: bool
-) -> Value:
-    """The error before 2x2 maxima `y`, and before a ReLU before them, in the shape of results."""
-    dx, finish = graph.value(shape, dy.dtype), engine().finished
-    lanes = finish.winners_lanes(shape[-1], dy.dtype)
-    entry = engine().finish_loop("winners_backward", lanes, dy.dtype)
+def maxima(graph: Graph, x: Value) -> tuple[Value, Value]:
+    """2x2 maxima of an array (m, H, W, C), and their winners."""
+    winners = winners_of(graph, x.shape)
+    y, entry = graph.value(winners.shape, x.dtype), _winners_entry("pool_winners", x)
 
     def make(_: int, *arrays: np.ndarray) -> Sequence[Any]:
-        return (finish.winners_backward_call(entry, *arrays, relu),)
+        return (engine().finished.pool_winners_call(entry, *arrays),)
 
-    graph.call("maxima and mask" if relu else "maxima", make, (dy, y, winners), (dx,))
+    graph.call("forward", make, (x,), (y, winners))
+    return y, winners
+
+
+def maxima_backward(
+    graph: Graph, dy: Value, y: Value, winners: Value, shape: Sequence[int], relu: bool,
+    label: str = "backward",
+) -> Value:  # fmt: skip
+    """The error before 2x2 maxima `y`, and before a ReLU before them, in the shape of results."""
+    dx, entry = graph.value(shape, dy.dtype), _winners_entry("winners_backward", dy)
+
+    def make(_: int, *arrays: np.ndarray) -> Sequence[Any]:
+        return (engine().finished.winners_backward_call(entry, *arrays, relu),)
+
+    graph.call(label, make, (dy, y, winners), (dx,))
     return dx
+
+
+def _winners_entry(name: str, like: Value) -> int:
+    lanes = engine().finished.winners_lanes(like.shape[-1], like.dtype)
+    return engine().finish_loop(name, lanes, like.dtype)
 
 
 def _table(graph: Graph, shape: Sequence[int], norm: Normalisation) -> Value:

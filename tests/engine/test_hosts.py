@@ -83,6 +83,12 @@ for dtype in ("float16", "float32", "float64"):
     for a in (dy, np.ascontiguousarray(np.moveaxis(dy, -1, 1)).transpose(0, 2, 3, 1)):
         db = fastconv.conv_backward(a, a, np.zeros((1, 1, 19, 19), dtype), need=("b",)).db
         assert (db == dy.sum((0, 1, 2), "f8")).all()
+from fastconv.engine.entries import FINISHES, finish_address
+from fastconv.engine.tables.tiles import cpu_lanes
+single = np.dtype("float32")
+for name, (_, works) in FINISHES.items():
+    lanes = cpu_lanes(single)
+    assert works(finish_address(name, lanes, single), lanes, single), name
 from fastconv.selfcheck.deep.numbers import check_numbers
 for score in check_numbers(fastconv, 0, 6, lambda done, total: None):
     assert score.failures == 0, score.first_failure

@@ -254,6 +254,12 @@ def test_the_engine_gives_its_known_plans():
             address = entries.loop_address(name, np.dtype(dtype))
             assert known_loops.loop_works(address, name, np.dtype(dtype)), name
             assert not known_loops.loop_works(nothing, name, np.dtype(dtype)), name
+        finishes = itertools.product(entries.FINISHES, (1, tiles.cpu_lanes(np.dtype(dtype))))
+        for name, lanes in finishes:
+            works = entries.FINISHES[name][1]
+            address = entries.finish_address(name, lanes, np.dtype(dtype))
+            assert works(address, lanes, np.dtype(dtype)), name
+            assert not works(nothing, lanes, np.dtype(dtype)), name
     for dtype in map(np.dtype, ("float16", "float32", "float64")):
         most = tiles.cpu_lanes(dtype if dtype.itemsize > 2 else np.dtype("float32"))
         pools = [(name, lanes, 0) for name in entries.POOLS for lanes in (1, 2, most)]

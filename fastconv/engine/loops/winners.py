@@ -2,6 +2,7 @@
 
 What a training step has of convolution, ReLU and maxima: the results before the maxima are never
 written, and the error before them is written once, by its winner and by the sign of the maximum.
+`pool_winners` takes the maxima of an array that is there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fastconv.engine.emit.vectors import (
     store_first_bytes,
 )
 
-__all__ = ["finish_winners", "winners_backward"]
+__all__ = ["finish_winners", "pool_winners", "winners_backward"]
 
 
 @inner
@@ -36,13 +37,31 @@ def finish_winners(call, box, kind):
     target, tn, th, tw = words(call, s.FINISH_TARGET, 4)
     rows, pixels = height // 2, width // 2
     to = target + n0 * tn + h0 // 2 * th + w0 // 2 * tw
-    winners, size = word(call, s.FINISH_WINNERS), len(kind[2])
+    winners, C = word(call, s.FINISH_WINNERS), word(call, s.FINISH_C)
     for n in range(images):
         for h in range(rows):
             source, result = at + n * sn + 2 * h * sh, to + n * tn + h * th
             last = (n == images - 1 and h == rows - 1) or pixels * tw != th
-            where = winners + (result - target) // size
-            _row(call, (source, sh, sw), (result, where, tw), pixels, last, kind)
+            where = winners + (result - target) // len(kind[2])
+            _row(C, (source, sh, sw), (result, where, tw), pixels, last, kind)
+
+
+@inner
+def pool_winners(call, thread, kind):
+    """Maxima of 2x2 and their winners, for blocks of rows; vectors as in `winners_backward`."""
+    rows, items = word(call, s.WINNERS_ROWS), word(call, s.WINNERS_ITEMS)
+    H, W, before_H, before_W, C = words(call, s.WINNERS_H, 5)
+    pixel = C * len(kind[2])
+    line = before_W * pixel
+    y, winners, x = words(call, s.WINNERS_Y, 3)
+    while True:
+        item = add_one(call, s.NEXT_ITEM)
+        if item >= items:
+            return
+        for row in range(item * rows // items, (item + 1) * rows // items):
+            source = x + (row // H * before_H + row % H * 2) * line
+            result = (y + row * W * pixel, winners + row * W * C, pixel)
+            _row(C, (source, line, pixel), result, W, False, kind)
 
 
 @inner
@@ -56,10 +75,9 @@ def _better(best, winner, new, number):
 
 
 @inner
-def _row(call, source, result, pixels, last, kind):
+def _row(C, source, result, pixels, last, kind):
     """A row of maxima; `last`: what lies behind it is not written again."""
     lanes, like, element = kind
-    C = word(call, s.FINISH_C)
     zero, one = spread(like, lanes), narrow(spread(1.0, lanes), like)
     two = one + one
     three = two + one
@@ -101,7 +119,7 @@ def winners_backward(call, thread, kind):
             return
         for row in range(item * rows // items, (item + 1) * rows // items):
             n, h = row // H, row % H
-            dx = word(call, s.WINNERS_DX) + (n * before_H + 2 * h) * line
+            dx = word(call, s.WINNERS_X) + (n * before_H + 2 * h) * line
             _errors(call, row * W * C, dx, line, kind)
             if before_W > 2 * W:
                 zero_bytes(dx + 2 * W * C * size, C * size)
