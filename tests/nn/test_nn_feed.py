@@ -176,15 +176,15 @@ def test_batches_are_read_while_others_are_used():
 
 
 def test_a_few_batches_are_in_memory():
-    alive, most = weakref.WeakSet(), []
+    alive, most = [], []
 
     class Batch(np.ndarray):
         """An array that can be counted."""
 
     def counted(x, rng):
         x = (x + 0).view(Batch)
-        alive.add(x)
-        most.append(len(alive))
+        alive.append(weakref.ref(x))
+        most.append(sum(reference() is not None for reference in alive))
         return x
 
     class Pausing:
