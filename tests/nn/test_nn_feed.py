@@ -132,6 +132,15 @@ def test_wrong_batches(batches, kind, text, tmp_path):
         train(batches, None)
 
 
+def test_a_given_batch_of_one_value():
+    model = nn.Sequential(
+        nn.Conv(1, 4, 3, rng=0), nn.BatchNorm(4), nn.Flatten(), nn.Dense(4, 3, rng=0)
+    )
+    with pytest.raises(ValueError, match="in layer 1") as caught:
+        train([(FLOATS[:1, :3, :3], Y[:1])], None, model=model)
+    assert "batch_size" not in str(caught.value)
+
+
 def test_no_batch_in_a_later_epoch():
     class Spent(list):
         def __iter__(self):

@@ -250,6 +250,11 @@ def test_an_image_that_changes_while_it_is_used(tmp_path):
         images[2]
 
 
+def test_classes_with_the_names_of_cifars_files(tmp_path):
+    write_folder(tmp_path, kinds=("meta", "test_batch"))
+    assert examples.load_data(tmp_path).class_names == ("meta", "test_batch")
+
+
 def test_folders_that_are_none(tmp_path):
     (tmp_path / "cat").mkdir()
     with pytest.raises(FileNotFoundError, match=r"expected IDX files such as .*\(found: cat\)"):
