@@ -11,7 +11,7 @@ import pytest
 from test_nn_stored import FLOATS, SCALE, Lazy, X, Y, assert_same, network, train
 
 from fastconv import nn
-from fastconv.nn import feed
+from fastconv.nn import prefetch
 
 BATCHES = [(FLOATS[i : i + 8], Y[i : i + 8]) for i in range(0, len(X), 8)]
 
@@ -132,6 +132,15 @@ def test_wrong_batches(batches, kind, text, tmp_path):
         train(batches, None)
 
 
+def test_a_given_batch_of_one_value():
+    model = nn.Sequential(
+        nn.Conv(1, 4, 3, rng=0), nn.BatchNorm(4), nn.Flatten(), nn.Dense(4, 3, rng=0)
+    )
+    with pytest.raises(ValueError, match="in layer 1") as caught:
+        train([(FLOATS[:1, :3, :3], Y[:1])], None, model=model)
+    assert "batch_size" not in str(caught.value)
+
+
 def test_no_batch_in_a_later_epoch():
     class Spent(list):
         def __iter__(self):
@@ -176,15 +185,15 @@ def test_batches_are_read_while_others_are_used():
 
 
 def test_a_few_batches_are_in_memory():
-    alive, most = weakref.WeakSet(), []
+    alive, most = [], []
 
     class Batch(np.ndarray):
         """An array that can be counted."""
 
     def counted(x, rng):
         x = (x + 0).view(Batch)
-        alive.add(x)
-        most.append(len(alive))
+        alive.append(weakref.ref(x))
+        most.append(sum(reference() is not None for reference in alive))
         return x
 
     class Pausing:
@@ -193,7 +202,7 @@ def test_a_few_batches_are_in_memory():
 
     many = np.concatenate([FLOATS] * 4)
     train(many, np.concatenate([Y] * 4), epochs=1, augment=counted, callbacks=[Pausing()])
-    assert 3 <= max(most) <= feed.AHEAD + 3
+    assert 3 <= max(most) <= prefetch.AHEAD + 3
 
 
 def test_arrays_that_need_no_work_need_no_thread():
@@ -296,7 +305,7 @@ def test_ctrl_c_while_a_batch_is_awaited(tmp_path):
 
 
 def test_a_generator_that_is_dropped_ends_its_thread():
-    items = feed.prefetched(iter(range(1000)))
+    items = prefetch.prefetched(iter(range(1000)))
     assert next(items) == 0
     assert threads()
     del items
