@@ -276,6 +276,35 @@ def test_names_from_elsewhere(given, meant):
         getattr(nn, given)
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Conv(1, 8, kernel_size=3), "Conv has no argument kernel_size; .* window"),
+        (lambda: nn.Conv(in_channels=1, out_channels=8, window=3), "in_channels; .* channels"),
+        (lambda: nn.Dense(in_features=1, out_features=8), "in_features; did you mean inputs"),
+        (lambda: nn.Dense(1, units=8), "Dense has no argument units; did you mean outputs"),
+        (lambda: nn.MaxPool(pool_size=2), "pool_size; did you mean window"),
+        (lambda: nn.BatchNorm(4, eps=1e-3), "eps; did you mean epsilon"),
+        (lambda: nn.Dropout(p=0.5), "p; did you mean rate"),
+        (lambda: nn.SoftmaxCrossEntropy(weight=[1, 2]), "weight; did you mean class_weight"),
+        (lambda: nn.Conv(1, 8, 3, colour=1), "colour"),
+    ],
+)
+def test_arguments_from_elsewhere(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_ones_own_layer_may_use_any_names():
+    class Own(nn.Layer):
+        def __init__(self, kernel_size, **others):
+            super().__init__()
+            self.kernel_size, self.others = kernel_size, others
+
+    assert Own(kernel_size=3, units=2).others == {"units": 2}
+    assert copy.deepcopy(Own(kernel_size=3)).kernel_size == 3
+
+
 def test_names_that_mean_nothing_and_methods_of_others():
     with pytest.raises(AttributeError, match=r"has no Xyzzy$"):
         _ = nn.Xyzzy
