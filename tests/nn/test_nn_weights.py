@@ -467,3 +467,51 @@ def test_files_that_are_none(tmp_path):
         (tmp_path / "b.onnx").write_bytes(data)
         with pytest.raises(ValueError, match=r"b\.onnx"):
             nn.from_onnx(tmp_path / "b.onnx")
+
+
+# Damage -----------------------------------------------------------------------------------------
+
+
+def damaged(data, rng):
+    """Cut short, with other bytes at the front or anywhere, or with some more."""
+    found, kind = bytearray(data), rng.integers(4)
+    if kind == 0:
+        return bytes(found[: rng.integers(len(found))])
+    if kind == 3:
+        at = rng.integers(len(found))
+        found[at:at] = rng.bytes(int(rng.integers(1, 9)))
+    else:
+        for _ in range(rng.integers(1, 9)):
+            found[rng.integers(600 if kind == 1 else len(found))] = rng.integers(256)
+    return bytes(found)
+
+
+@pytest.mark.parametrize("name", ["t.safetensors", "k.weights.h5", "k.keras", "a.onnx"])
+def test_a_damaged_file_is_read_or_refused_by_its_name(name, tmp_path):
+    path = tmp_path / name
+    if name == "t.safetensors":
+        safetensors.save_file(Net().state_dict(), path)
+    elif name == "a.onnx":
+        nodes, constants = lenet()
+        graph_file(path, nodes, **constants)
+    else:
+        keras_file(path, keras_arrays())
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    if name == "k.keras":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("model.weights.h5", data)
+        data = path.read_bytes()
+    refused = 0
+    for _ in range(60):
+        path.write_bytes(damaged(data, rng))
+        try:
+            if name == "a.onnx":
+                nn.from_onnx(path)
+            elif name == "t.safetensors":
+                small().load_weights(path, input_shape=(8, 4, 2))
+            else:
+                keras_twin().load_weights(path)
+        except ValueError as error:
+            assert name in str(error)  # noqa: PT017 (most are refused, not all)
+            refused += 1
+    assert refused > 20
