@@ -86,7 +86,7 @@ def _made(tree: list[Tree], name: str | None) -> Sequential:
     for layer, leaf in zip(layers, leaves, strict=True):
         for attribute, array in leaf.arrays.items():
             setattr(layer, attribute, array)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _loaded(path: str | os.PathLike[str]) -> Any:
