@@ -205,6 +205,15 @@ def test_the_best_model_goes_by_the_monitor_and_over_a_resume(tmp_path):
     assert (path.stat().st_mtime_ns != before) == better
 
 
+def test_a_model_that_cannot_be_saved_is_found_before_the_first_step(tmp_path):
+    class Mine(nn.ReLU):
+        pass
+
+    model = nn.Sequential(Mine(), nn.Flatten(), nn.Dense(16, 2))
+    with pytest.raises(TypeError, match="^best_checkpoint: layer 0: .*Mine.* can be saved"):
+        train(model=model, best_checkpoint=tmp_path / "a.npz")
+
+
 # What one sees ----------------------------------------------------------------------------------
 
 
