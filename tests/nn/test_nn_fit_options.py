@@ -210,7 +210,7 @@ def test_a_model_that_cannot_be_saved_is_found_before_the_first_step(tmp_path):
         pass
 
     model = nn.Sequential(Mine(), nn.Flatten(), nn.Dense(16, 2))
-    with pytest.raises(TypeError, match="^best_checkpoint: layer 0: .*Mine.* can be saved"):
+    with pytest.raises(TypeError, match=r"^best_checkpoint: layer 0: .*Mine.* can be saved"):
         train(model=model, best_checkpoint=tmp_path / "a.npz")
 
 
