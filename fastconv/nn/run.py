@@ -127,6 +127,11 @@ class Run:
         self.validation = None if validation is None else self._validation(validation)
         arguments.check_augment(augment)
         self.augment = augment
+        if self.weights.classes is not None and getattr(augment, "mixes_labels", False):
+            raise ValueError(
+                "class_weight: labels that augment mixes are of no one class; a loss that knows "
+                "the weights takes them: nn.SoftmaxCrossEntropy(class_weight=...)"
+            )
         self.callbacks = arguments.callback_list(callbacks)
         rule = arguments.early_stopping_rule(early_stopping)
         self.stopper = Stopper(rule, self.model, validation is not None)
