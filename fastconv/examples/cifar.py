@@ -61,8 +61,8 @@ def _training_files(folder: Path, form: Form) -> list[Path]:
 
 def _pickled(folder: Path) -> bool:
     inside = any((folder / name).is_dir() for name in PICKLED_FOLDERS)
-    names = {path.name for path in folder.iterdir()}
-    return inside or folder.name in PICKLED_FOLDERS or bool(PICKLED & names)
+    names = {name for name in PICKLED if (folder / name).is_file()}
+    return inside or folder.name in PICKLED_FOLDERS or bool(names)
 
 
 def read_cifar(

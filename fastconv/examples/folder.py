@@ -214,6 +214,7 @@ def find_images(folder: Path) -> tuple[list[tuple[list[Path], Array]], tuple[str
         )
     parts = []
     for part in found:
-        pairs = [(path, names.index(name)) for name, paths in part for path in paths]
+        kinds = sorted((names.index(name), paths) for name, paths in part if paths)
+        pairs = [(path, number) for number, paths in kinds for path in paths]
         parts.append(([path for path, _ in pairs], np.array([n for _, n in pairs], np.int64)))
     return parts, tuple(names)

@@ -99,6 +99,6 @@ RECIPES = {
     "two_conv_cnn": Recipe(epochs=60, batch_size=32, lr=3e-3, decay=0.97),
     "binary_cnn": Recipe(epochs=40, batch_size=16, lr=1e-2, decay=0.95),
     "fashion_cnn": Recipe(
-        epochs=6, batch_size=64, lr=3e-3, decay=0.5, weight_decay=0.01, flip=True
+        epochs=8, batch_size=64, lr=3e-3, decay=0.7, weight_decay=0.01, flip=True
     ),
 }

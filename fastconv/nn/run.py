@@ -161,7 +161,7 @@ class Run:
         except (ValueError, TypeError) as error:
             if self.augment is not None:
                 return
-            if isinstance(error, OneValueError):
+            if isinstance(error, OneValueError) and isinstance(self.feed, Batches):
                 raise trial.one_value(error, self.state.images, self.batch_size) from error
             raise
         if getattr(self.augment, "mixes_labels", False):
@@ -281,6 +281,8 @@ class Run:
         try:
             z, _ = trial.try_forward(self.model, x[:last])
         except OneValueError as error:
+            if not isinstance(self.feed, Batches):
+                raise
             raise trial.one_value(error, self.state.images, self.batch_size) from error
         self._try_labels(z, y[:last])
         self.tried = True

@@ -132,6 +132,15 @@ def test_wrong_batches(batches, kind, text, tmp_path):
         train(batches, None)
 
 
+def test_a_given_batch_of_one_value():
+    model = nn.Sequential(
+        nn.Conv(1, 4, 3, rng=0), nn.BatchNorm(4), nn.Flatten(), nn.Dense(4, 3, rng=0)
+    )
+    with pytest.raises(ValueError, match="in layer 1") as caught:
+        train([(FLOATS[:1, :3, :3], Y[:1])], None, model=model)
+    assert "batch_size" not in str(caught.value)
+
+
 def test_no_batch_in_a_later_epoch():
     class Spent(list):
         def __iter__(self):
@@ -176,15 +185,15 @@ def test_batches_are_read_while_others_are_used():
 
 
 def test_a_few_batches_are_in_memory():
-    alive, most = weakref.WeakSet(), []
+    alive, most = [], []
 
     class Batch(np.ndarray):
         """An array that can be counted."""
 
     def counted(x, rng):
         x = (x + 0).view(Batch)
-        alive.add(x)
-        most.append(len(alive))
+        alive.append(weakref.ref(x))
+        most.append(sum(reference() is not None for reference in alive))
         return x
 
     class Pausing:

@@ -184,7 +184,7 @@ def test_a_folder_with_its_own_test(test, tmp_path):
         assert d.y_test.tolist() == [1] * 5 + [2] * 5
         assert d.x_test.shape == (10, 6, 8, 3)  # as the training images: in colour
         scale = 1 if lazy else 255
-        np.testing.assert_allclose(d.x_train[0] * scale, pixels[5] * 1.0, atol=1e-4)
+        np.testing.assert_allclose(d.x_train[0] * scale, pixels[0] * 1.0, atol=1e-4)
 
 
 def test_images_of_several_sizes_are_resized_where_that_is_said(tmp_path):
@@ -250,6 +250,11 @@ def test_an_image_that_changes_while_it_is_used(tmp_path):
         images[2]
 
 
+def test_classes_with_the_names_of_cifars_files(tmp_path):
+    write_folder(tmp_path, kinds=("meta", "test_batch"))
+    assert examples.load_data(tmp_path).class_names == ("meta", "test_batch")
+
+
 def test_folders_that_are_none(tmp_path):
     (tmp_path / "cat").mkdir()
     with pytest.raises(FileNotFoundError, match=r"expected IDX files such as .*\(found: cat\)"):
@@ -308,7 +313,7 @@ def test_idx_of_other_names(names, tmp_path):
     for name, array in zip(names, (IMAGES, one_hot), strict=True):
         (tmp_path / name).write_bytes(idx(array, "ubyte"))
     assert examples.load_data(tmp_path).classes == 10
-    (tmp_path / names[0]).write_bytes(idx(TEN, "ubyte"))
+    (tmp_path / names[0]).write_bytes(gzip.compress(idx(TEN, "ubyte")))
     with pytest.raises(ValueError, match=r"expected an IDX file .*got 00000801") as caught:
         examples.load_data(tmp_path)
     assert names[0] in str(caught.value)

@@ -225,7 +225,7 @@ def test_changed_data_are_seen(tmp_path):
     lazy = (slice, np.ndarray)
     train(Lazy(X, lazy), epochs=1, checkpoint=path, **SCALE)
     for x, y in ((Lazy(other, lazy), Y), (Lazy(X, lazy), (Y + 1) % 3), (Lazy(X[1:], lazy), Y[1:])):
-        with pytest.raises(ValueError, match="another run: data was sample "):
+        with pytest.raises(ValueError, match="another run: data was 'sample "):
             train(x, y, epochs=2, checkpoint=path, resume=True, **SCALE)
 
 

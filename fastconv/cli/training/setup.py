@@ -237,7 +237,8 @@ def _load(data: str | None, size: tuple[int, int] | None) -> Any:
         except ImportError as error:  # a folder of PNG files, and no Pillow
             raise CommandError(f"--data: {one_line(error)}", status=1) from error
         except (OSError, ValueError, TypeError) as error:
-            raise CommandError(f"--data: {one_line(error)}") from error
+            text = one_line(error).replace("size=(H, W)", "--image-size HxW")
+            raise CommandError(f"--data: {text}") from error
     try:
         return load_digits()
     except ImportError as error:
