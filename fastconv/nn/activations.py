@@ -269,6 +269,9 @@ class SpatialDropout(Dropout):
     True
     """
 
+    def __init__(self, rate: float, *, seed: int | None = None) -> None:
+        super().__init__(rate, seed=seed)
+
     @staticmethod
     def _drawn(shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], *(1 for _ in shape[1:-1]), shape[-1]) if len(shape) > 2 else shape

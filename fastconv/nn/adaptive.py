@@ -155,6 +155,9 @@ class AdaptiveAvgPool(_Adaptive):
     kind = "mean"
     lower = _Adaptive._lowered
 
+    def __init__(self, size: Int) -> None:
+        super().__init__(size)
+
     @quiet
     def forward(self, x: Array) -> Array:
         """Pool `x` (m, H, W, C) into `y` (m, *size, C)."""
@@ -204,6 +207,9 @@ class AdaptiveMaxPool(_Adaptive):
 
     kind = "max"
     lower = _Adaptive._lowered
+
+    def __init__(self, size: Int) -> None:
+        super().__init__(size)
 
     @quiet
     def forward(self, x: Array) -> Array:

@@ -26,7 +26,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -37,6 +37,7 @@ from fastconv.nn.checks import (
     layer_error,
     shown,
 )
+from fastconv.nn.names import check_arguments
 from fastconv.nn.parameter import Parameter
 
 __all__ = ["Layer", "Parameter", "Watched", "runner", "scratch_copy"]
@@ -50,6 +51,13 @@ class Watched:
     """
 
     _written: set[str] | None = None
+
+    if not TYPE_CHECKING:  # type checkers know the arguments
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+            """An object, unless an argument has its name from elsewhere."""
+            check_arguments(cls, kwargs)
+            return super().__new__(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._written is not None:

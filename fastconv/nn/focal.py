@@ -49,7 +49,7 @@ class FocalLoss(Loss):
         super().__init__()
         self.gamma = real_number("gamma", gamma, minimum=0.0)
 
-    def labels_form(self, z_shape: tuple[int, ...], y: Any, sample_weight: Any) -> Hashable:
+    def labels_form(self, z_shape: tuple[int, ...], y: object, sample_weight: object) -> Hashable:
         """One for all: weights of 1 stand for none."""
         return None
 

@@ -53,7 +53,7 @@ class Loss(Watched):
         graph.python("loss backward", backward, (z,), (dz,))
         return value, dz
 
-    def labels_form(self, z_shape: tuple[int, ...], y: Any, sample_weight: Any) -> Hashable:
+    def labels_form(self, z_shape: tuple[int, ...], y: object, sample_weight: object) -> Hashable:
         """What of the labels and weights a lowered loss depends on: a program is for one of them.
 
         By default whether there are weights.

@@ -88,7 +88,7 @@ class SoftmaxCrossEntropy(Loss):
         if ignore_index is not None:
             self.ignore_index = positive_int("ignore_index", ignore_index, minimum=-(2**63))
 
-    def labels_form(self, z_shape: tuple[int, ...], y: Any, sample_weight: Any) -> Hashable:
+    def labels_form(self, z_shape: tuple[int, ...], y: object, sample_weight: object) -> Hashable:
         """Whether there are weights, and whether the labels are soft."""
         return sample_weight is not None, is_soft(z_shape, y)
 

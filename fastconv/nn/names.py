@@ -27,6 +27,11 @@ MSELoss, HuberLoss                           `MeanSquaredError`, `Huber`
 Module                                       `Layer`
 ============================================ ==================================================
 
+Arguments: in_channels, out_channels and kernel_size are `channels`, `filters` and `window`;
+in_features, out_features and units are `inputs` and `outputs`; num_features and normalized_shape
+are `channels`; eps is `epsilon`, p is `rate`, negative_slope is `slope`, scale_factor is `factor`;
+strides, dilation_rate, pool_size and use_bias are `stride`, `dilation`, `window` and `bias`.
+
 Where the same word means another thing:
 
 - A kernel is ``(KH, KW, C/G, F)``, as Keras's; PyTorch's ``(F, C/G, KH, KW)`` is
@@ -40,9 +45,10 @@ Where the same word means another thing:
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable
 
-__all__ = ["FOREIGN", "METHODS", "meant", "unknown_method"]
+__all__ = ["ARGUMENTS", "FOREIGN", "METHODS", "check_arguments", "meant", "unknown_method"]
 
 FOREIGN = {
     "Add": "Residual",
@@ -80,6 +86,30 @@ FOREIGN = {
     "UpSampling": "Upsample",
     "ZeroPad": "Pad",
     "ZeroPadding": "Pad",
+}
+# Arguments of constructors elsewhere; those that a class has under this name are its own.
+ARGUMENTS = {
+    "dilation_rate": "dilation",
+    "eps": "epsilon",
+    "in_channels": "channels",
+    "in_features": "inputs",
+    "kernel_size": "window",
+    "negative_slope": "slope",
+    "normalized_shape": "channels",
+    "num_channels": "channels",
+    "num_features": "channels",
+    "num_groups": "groups",
+    "out_channels": "filters",
+    "out_features": "outputs",
+    "output_size": "size",
+    "p": "rate",
+    "pool_size": "window",
+    "scale_factor": "factor",
+    "strides": "stride",
+    "units": "outputs",
+    "upscale_factor": "factor",
+    "use_bias": "bias",
+    "weight": "class_weight",
 }
 RANKS = ("1d", "2d", "3d", "1D", "2D", "3D", "1DTranspose", "2DTranspose", "3DTranspose")
 # What a model is asked for elsewhere, and where that is here.
@@ -119,6 +149,29 @@ def meant(name: str, known: Iterable[str]) -> str | None:
     lower = {known.lower(): known for known in sorted(names)}
     close = difflib.get_close_matches(found.lower(), lower, 1, 0.75)
     return lower[close[0]] if close else None
+
+
+def check_arguments(kind: type, given: Iterable[str]) -> None:
+    """Raise TypeError if an argument has its name from elsewhere.
+
+    Examples
+    --------
+    >>> from fastconv.nn import Conv
+    >>> check_arguments(Conv, ["window", "kernel_size"])
+    Traceback (most recent call last):
+    TypeError: Conv has no argument kernel_size; did you mean window?
+    """
+    foreign = [name for name in given if name in ARGUMENTS]
+    if not foreign:
+        return
+    known = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return
+    for name in foreign:
+        if name not in known and ARGUMENTS[name] in known:
+            raise TypeError(
+                f"{kind.__name__} has no argument {name}; did you mean {ARGUMENTS[name]}?"
+            )
 
 
 def unknown_method(kind: str, name: str) -> AttributeError:

@@ -336,6 +336,7 @@ def test_impossible_results_fail_before_any_work():
 # ------------------------------------------------------------------------------------ dtypes
 
 BAD_DTYPES = ["int64", "int8", "bool", "complex64", "object", "longdouble", "U1", "uint8"]
+POOLED = {"int64", "int8", "bool", "uint8"}  # max_pool alone takes these
 
 
 @pytest.mark.parametrize("dtype", BAD_DTYPES)
@@ -348,7 +349,7 @@ def test_dtypes(dtype):
         ("w", lambda: fc.conv_input_grad(ones(Y), bad_w, X)),
         ("x", lambda: fc.conv_kernel_grad(bad_x, ones(Y), W)),
         ("x", lambda: fc.conv_transpose(bad_x, ones(W))),
-        ("x", lambda: fc.max_pool(bad_x, 2)),
+        *[("x", lambda: fc.max_pool(bad_x, 2))] * (dtype not in POOLED),
         ("x", lambda: fc.avg_pool(bad_x, 2)),
         ("dy", lambda: fc.avg_pool_backward(bad_x, X, 1)),
         ("dy", lambda: fc.max_pool_backward(bad_x, np.zeros(X, np.int64), X, 1)),

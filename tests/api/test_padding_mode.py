@@ -1,6 +1,7 @@
 """padding_mode: NumPy's words for what stands in the padding of a convolution."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -135,6 +136,23 @@ def test_a_plan_and_out():
     padded = 8 * 9 * 2 * 3 * 4
     plain = fc.plan_conv(x.shape, w.shape, **options)
     assert plan.workspace_nbytes >= plain.workspace_nbytes // 2 + padded
+
+
+def test_no_copy_of_the_input_is_made():
+    x, w = np.ones((64, 60, 60, 8), np.float32), np.ones((3, 3, 8, 8), np.float32)
+    y, dw, options = np.empty_like(x), np.empty_like(w), {"padding": 1, "padding_mode": "reflect"}
+    fc.conv(x, w, out=y, **options)
+    fc.conv_kernel_grad(x, y, w.shape, out=dw, **options)
+    tracemalloc.start()
+    fc.conv(x, w, out=y, **options)
+    fc.conv_kernel_grad(x, y, w.shape, out=dw, **options)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < x.nbytes // 50
+    plan = fc.plan_conv(x.shape, w.shape, padding=1)
+    mode = fc.plan_conv(x.shape, w.shape, **options)
+    forward = [p._products.product("forward").workspace_nbytes for p in (plan, mode)]
+    assert forward[1] < max(forward[0], x.nbytes // 4)
 
 
 def test_constant_is_what_there_is_without_the_word():

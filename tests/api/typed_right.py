@@ -138,7 +138,23 @@ def layers() -> Iterator[nn.Layer]:
         nn.BatchNorm(2),
         nn.Residual(nn.ReLU()),
         nn.Dropout(0.5, seed=0),
+        nn.SpatialDropout(0.5),
         nn.Tanh(),
+        nn.Concat(nn.Identity(), nn.SeparableConv(2, 2, 3, padding="same", rng=0)),
+        nn.Conv(4, 2, 3, padding=1, padding_mode="reflect", rng=0),
+        nn.Pad(((0, 1), 1), "wrap"),
+        nn.Upsample((2, 2), mode="bilinear"),
+        nn.AdaptiveAvgPool(4),
+        nn.AdaptiveMaxPool((2, 4)),
+        nn.LayerNorm(2),
+        nn.GroupNorm(1, 2),
+        nn.InstanceNorm(2, epsilon=1e-3),
+        nn.LeakyReLU(0.1),
+        nn.ELU(),
+        nn.GELU(),
+        nn.SiLU(),
+        nn.Softplus(),
+        nn.Hardswish(),
         Twice(),
     ]
     body = nn.Sequential(*images, nn.GlobalAvgPool(), nn.Sigmoid(), ops=reference, name="body")
@@ -193,6 +209,14 @@ def training(folder: Path) -> None:
     nn.save_checkpoint(folder / "copy", point)
     assert_type(nn.previous_path(folder / "run"), Path)
     assert_type(nn.evaluate(model, loss, x, labels), tuple[float, float | None])
+    assert_type(model[0], nn.Layer)
+    assert_type(model[1:], nn.Sequential)
+    assert_type(nn.GlobalMaxPool()(x), NDArray[Any])
+    assert_type(nn.PixelShuffle(2)(np.ones((1, 2, 2, 4), "f4")), NDArray[Any])
+    weighted = nn.SoftmaxCrossEntropy(class_weight={0: 2.0}, ignore_index=-1)
+    assert_type(weighted.forward(z, labels, np.ones(len(z))), float)
+    assert_type(nn.FocalLoss(gamma=1.0).forward(z, labels), float)
+    assert_type(nn.Huber(0.5).forward(z, z), float)
     with nn.evaluating(model):
         assert_type(nn.BinaryCrossEntropy().forward(z, np.zeros_like(z)), float)
         assert_type(nn.MeanSquaredError().forward(z, z), float)
