@@ -148,7 +148,7 @@ class Run:
             feed = self._feed(("validation", "validation y"), given, None)
         else:
             raise ValueError("validation: a pair (x, y) is needed")
-        if isinstance(feed, Batches):
+        if isinstance(feed, Batches) and not feed.x.stored:  # else a few batches are in memory
             feed.batch_size = max(self.batch_size, 256)
         return feed
 

@@ -11,7 +11,7 @@ import pytest
 from test_nn_stored import FLOATS, SCALE, Lazy, X, Y, assert_same, network, train
 
 from fastconv import nn
-from fastconv.nn import feed
+from fastconv.nn import prefetch
 
 BATCHES = [(FLOATS[i : i + 8], Y[i : i + 8]) for i in range(0, len(X), 8)]
 
@@ -202,7 +202,7 @@ def test_a_few_batches_are_in_memory():
 
     many = np.concatenate([FLOATS] * 4)
     train(many, np.concatenate([Y] * 4), epochs=1, augment=counted, callbacks=[Pausing()])
-    assert 3 <= max(most) <= feed.AHEAD + 3
+    assert 3 <= max(most) <= prefetch.AHEAD + 3
 
 
 def test_arrays_that_need_no_work_need_no_thread():
@@ -305,7 +305,7 @@ def test_ctrl_c_while_a_batch_is_awaited(tmp_path):
 
 
 def test_a_generator_that_is_dropped_ends_its_thread():
-    items = feed.prefetched(iter(range(1000)))
+    items = prefetch.prefetched(iter(range(1000)))
     assert next(items) == 0
     assert threads()
     del items

@@ -51,7 +51,7 @@ def network():
 
 
 def train(model, x, y, folder):
-    optimizer = nn.Adam(model.parameters(), lr=0.01)
+    optimizer = nn.Adam(model.parameters(), lr=0.03)
     return nn.fit(
         model, nn.SoftmaxCrossEntropy(), optimizer, x, y, epochs=1, scale=1 / 255,
         augment=RandomFlip(), validation=(x, y), checkpoint=folder / "run.npz",
@@ -76,7 +76,7 @@ def main():
     train(network(), small, y[:33], args.folder)  # kernels are loaded, a batch's memory is taken
     before, start, model = peak_bytes(), time.perf_counter(), network()
     history = train(model, x, y, args.folder)
-    model.predict(x, scale=1 / 255)
+    model.predict(x, 32, scale=1 / 255)
     found = {
         "data": x.nbytes,
         "before": before,

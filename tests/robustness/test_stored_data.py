@@ -20,5 +20,5 @@ def test_a_zarr_is_trained_on_in_the_memory_of_a_few_batches(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["data"] > 149e6
-    assert found["peak"] - found["before"] < 60e6
+    assert found["peak"] - found["before"] < 100e6
     assert found["val_accuracy"] > 0.9
