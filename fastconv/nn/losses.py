@@ -96,6 +96,8 @@ class SoftmaxCrossEntropy(Loss):
         """The loss and its gradient `dz` as an operation of a program."""
         if overrides(self, SoftmaxCrossEntropy, "forward", "backward"):
             return super().lower(graph, z, labels)
+        for name in ("class_weight", "label_smoothing", "ignore_index"):
+            graph.setting(self, name)
         soft = is_soft(z.shape, labels.given)
         if self._plain and not soft and labels.weights is None:
             shape, classes = z.shape[:-1], z.shape[-1]
@@ -199,6 +201,7 @@ class Elementwise(Loss):
     """
 
     compiled: str | None = None
+    arguments: tuple[str, ...] = ()  # names of the attributes on which it depends which loop serves
 
     def _pointwise(self, columns: int) -> weighted.Pointwise:
         raise NotImplementedError
@@ -211,6 +214,8 @@ class Elementwise(Loss):
         kind = next(k for k in type(self).__mro__ if "_pointwise" in vars(k))
         if overrides(self, kind, "forward", "backward"):
             return super().lower(graph, z, labels)
+        for argument in self.arguments:
+            graph.setting(self, argument)
         if labels.weights is None and (name := self._compiled()):
             y = graph.value(z.shape, z.dtype)
             like = np.broadcast_to(z.dtype.type(0), z.shape)
@@ -286,7 +291,7 @@ class BinaryCrossEntropy(Elementwise):
     [[0.25], [-0.25]]
     """
 
-    compiled = "binary_cross_entropy"
+    compiled, arguments = "binary_cross_entropy", ("pos_weight",)
 
     def __init__(self, *, pos_weight: float | Sequence[float] | Array | None = None) -> None:
         super().__init__()

@@ -134,6 +134,17 @@ def test_one_plan_takes_hard_labels_soft_ones_and_weights():
         assert same_bits(value, right), kind
 
 
+def test_a_loss_whose_arguments_change_is_lowered_anew():
+    ours, twin = trained(pixels()), trained(pixels())
+    step = nn.plan_step(*ours, (5, *SHAPE))
+    rng = np.random.default_rng(3)
+    for name, value in (("class_weight", (1, 2, 3)), ("ignore_index", 1), ("class_weight", None)):
+        for loss in (ours[1], twin[1]):
+            setattr(loss, name, value)
+        x, _ = next(batches(np.float32, 1))
+        compare_steps(step, *ours, twin, [(x, rng.integers(0, 3, (5, 8, 8)))])
+
+
 @pytest.mark.parametrize(
     ("loss", "y", "weights", "message"),
     [

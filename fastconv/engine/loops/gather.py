@@ -116,20 +116,6 @@ def _row(to, at, w_steps, c_step, kind, width, channels, block, size):
 
 
 @inner
-def _copies(to, at, sources, w_steps, c_step, kind, where, channels, block, size):
-    """A row whose cells outside, before `where[0]` and from `where[1]` on, are copies of others."""
-    first, last, width = where
-    to_step, at_step = w_steps
-    if first < last:
-        _row(to + first * to_step, at + word(sources, first) * at_step, w_steps, c_step, kind,
-             last - first, channels, block, size)  # fmt: skip
-    for w in range(width - (last - first)):
-        w = w if w < first else w + last - first
-        _row(to + w * to_step, at + word(sources, w) * at_step, w_steps, c_step, kind, 1,
-             channels, block, size)  # fmt: skip
-
-
-@inner
 def gather(to, steps, view, origin, extent, sizes, outside, channels, size):
     """Copy a box of a view to scratch; zeros, or copies of cells, where the box leaves the array.
 
@@ -164,35 +150,38 @@ def gather(to, steps, view, origin, extent, sizes, outside, channels, size):
     width = extent[3]
     first = min(max(0, -w0), width)
     last = max(first, min(width, sizes[2] - w0))
+    copied = outside[0] != 0
     for n in range(extent[0]):
         for d in range(extent[1]):
             for h in range(extent[2]):
                 line = to + n * steps[0] + d * steps[1] + h * steps[2]
                 depth, row = d0 + d, h0 + h
-                if outside[0] != 0:
+                if copied:
                     depth, row = word(outside[0], depth), word(outside[1], row)
                 inside = 0 <= depth < sizes[0] and 0 <= row < sizes[1] and first < last
-                at = base + (origin[0] + n) * sn + depth * sd + row * sh + (w0 + first) * sw
+                at = base + (origin[0] + n) * sn + depth * sd + row * sh
                 for p in range(groups * planes):
                     plane = line + p * step_plane
-                    if outside[0] != 0:
-                        c = p // planes * per_group + p % planes * block
-                        count = min(block, per_group - p % planes * block)
-                        cells = at - (w0 + first) * sw + c * sc
-                        _copies(plane, cells, outside[2] + 8 * w0, (step_w, sw), sc, kind,
-                                (first, last, width), count, block, size)  # fmt: skip
-                        continue
-                    if not inside:
+                    w, end = first, last
+                    if copied:
+                        w, end = 0, width
+                    elif not inside:
                         zero_bytes(plane, width * step_w)
                         continue
-                    if first > 0:
-                        zero_bytes(plane, first * step_w)
-                    if last < width:
-                        zero_bytes(plane + last * step_w, (width - last) * step_w)
+                    else:
+                        if first > 0:
+                            zero_bytes(plane, first * step_w)
+                        if last < width:
+                            zero_bytes(plane + last * step_w, (width - last) * step_w)
                     c = p // planes * per_group + p % planes * block
                     count = min(block, per_group - p % planes * block)
-                    _row(plane + first * step_w, at + c * sc, (step_w, sw), sc, kind,
-                         last - first, count, block, size)  # fmt: skip
+                    while w < end:  # what lies inside at once, copies of cells one by one
+                        cells, source = last - first, w0 + w
+                        if w != first or cells == 0:
+                            cells, source = 1, word(outside[2], source)
+                        _row(plane + w * step_w, at + source * sw + c * sc, (step_w, sw), sc, kind,
+                             cells, count, block, size)  # fmt: skip
+                        w += cells
 
 
 @inner
