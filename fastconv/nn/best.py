@@ -46,7 +46,10 @@ class BestModel:
             raise ValueError(f"best_checkpoint: {self.path} is a folder; a file name is needed")
         if not Path(target).parent.is_dir():
             raise FileNotFoundError(f"best_checkpoint: there is no folder {Path(target).parent}")
-        architecture(model)
+        try:
+            architecture(model)
+        except TypeError as error:
+            raise TypeError(f"best_checkpoint: {error}") from error
         self.model = model
         asked = None if rule is None else rule.monitor
         self.monitor = asked or ("val_loss" if validated else "loss")

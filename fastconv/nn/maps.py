@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastconv.nn.checks import Array, as_array, check_array, positive_int, quiet, shown
 from fastconv.nn.container import Sequential
@@ -14,7 +15,7 @@ __all__ = ["class_activation_map", "saliency"]
 
 
 @quiet
-def saliency(model: Sequential, x: Array, classes: Any = None) -> Array:
+def saliency(model: Sequential, x: Array, classes: ArrayLike | None = None) -> Array:
     """How much each pixel moves the output of a class: Simonyan, Vedaldi and Zisserman 2014.
 
     It is the largest magnitude, over the channels, of the output's gradient with respect to the
@@ -50,7 +51,7 @@ def saliency(model: Sequential, x: Array, classes: Any = None) -> Array:
 
 @quiet
 def class_activation_map(
-    model: Sequential, x: Array, classes: Any = None, *, layer: int | None = None
+    model: Sequential, x: Array, classes: ArrayLike | None = None, *, layer: int | None = None
 ) -> Array:
     """Where in the image a layer found what speaks for a class: Selvaraju et al. 2017 (Grad-CAM).
 

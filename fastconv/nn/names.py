@@ -121,8 +121,8 @@ METHODS = {
     "evaluate": "nn.evaluate(model, loss, x, y)",
     "fit": "nn.fit(model, loss, optimizer, x, y)",
     "get_weights": "named_parameters()",
-    "load_state_dict": "named_parameters(), whose values are set by assign",
-    "state_dict": "named_parameters() and named_buffers()",
+    "load_state_dict": "load_weights(path) reads a file of them",
+    "state_dict": "named_parameters() and named_buffers(); save_weights(path) writes them",
     "to": "there is no GPU; dtype= of the layers says what they compute in",
     "zero_grad": "backward writes gradients and does not add to them: nothing is to be zeroed",
 }  # fmt: skip

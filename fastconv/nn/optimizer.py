@@ -17,7 +17,7 @@ from fastconv.program.ops.optimizers import Update
 __all__ = ["Group", "Optimizer", "Parameters"]
 
 # What optimizers take: a model's parameters, or groups of them with settings of their own.
-Parameters: TypeAlias = Iterable[Parameter] | Iterable[dict[str, Any]]
+Parameters: TypeAlias = Iterable[Parameter | dict[str, Any]]
 OF_GROUPS = ("lr", "weight_decay")
 
 

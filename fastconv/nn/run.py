@@ -127,6 +127,11 @@ class Run:
         self.validation = None if validation is None else self._validation(validation)
         arguments.check_augment(augment)
         self.augment = augment
+        if self.weights.classes is not None and getattr(augment, "mixes_labels", False):
+            raise ValueError(
+                "class_weight: labels that augment mixes are of no one class; a loss that knows "
+                "the weights takes them: nn.SoftmaxCrossEntropy(class_weight=...)"
+            )
         self.callbacks = arguments.callback_list(callbacks)
         rule = arguments.early_stopping_rule(early_stopping)
         self.stopper = Stopper(rule, self.model, validation is not None)
@@ -143,7 +148,7 @@ class Run:
             feed = self._feed(("validation", "validation y"), given, None)
         else:
             raise ValueError("validation: a pair (x, y) is needed")
-        if isinstance(feed, Batches):
+        if isinstance(feed, Batches) and not feed.x.stored:  # else a few batches are in memory
             feed.batch_size = max(self.batch_size, 256)
         return feed
 
@@ -156,7 +161,7 @@ class Run:
         except (ValueError, TypeError) as error:
             if self.augment is not None:
                 return
-            if isinstance(error, OneValueError):
+            if isinstance(error, OneValueError) and isinstance(self.feed, Batches):
                 raise trial.one_value(error, self.state.images, self.batch_size) from error
             raise
         if getattr(self.augment, "mixes_labels", False):
@@ -276,6 +281,8 @@ class Run:
         try:
             z, _ = trial.try_forward(self.model, x[:last])
         except OneValueError as error:
+            if not isinstance(self.feed, Batches):
+                raise
             raise trial.one_value(error, self.state.images, self.batch_size) from error
         self._try_labels(z, y[:last])
         self.tried = True

@@ -245,7 +245,7 @@ class OneCycle(Schedule):
     --------
     >>> schedule = OneCycle(0.1, epochs=10)
     >>> [round(schedule.rate(epoch, 0, steps=5), 4) for epoch in (1, 3, 4, 10)]
-    [0.004, 0.0823, 0.0998, 0.0011]
+    [0.004, 0.0819, 0.0998, 0.0032]
     """
 
     def __init__(self, lr: float, epochs: int, *, rise: float = 0.3, per: Per = "step") -> None:

@@ -69,7 +69,7 @@ def summary(model: Layer, input_shape: tuple[int, ...] | None) -> Summary:
     known = True
     for i, layer in enumerate(twin.children().values()):
         if seen is None:
-            seen = _start(layer, shape)
+            seen = _start(twin, shape)
         seen = _after(layer, seen)
         adds = _multiply_adds(layer, shape)
         shape = layer.output_shape
@@ -116,14 +116,14 @@ def _multiply_adds(layer: Layer, shape: tuple[int, ...] | None) -> int | None:
 # Receptive fields -------------------------------------------------------------------------------
 
 
-def _start(layer: Layer, shape: tuple[int, ...] | None) -> Seen:
-    rank = len(shape) - 1 if shape is not None else _rank_of(layer)
+def _start(model: Layer, shape: tuple[int, ...] | None) -> Seen:
+    rank = len(shape) - 1 if shape is not None else _rank_of(model)
     return _Reach((1.0,) * rank, (1.0,) * rank) if rank else UNKNOWN
 
 
-def _rank_of(layer: Layer) -> int:
+def _rank_of(model: Layer) -> int:
     """Spatial axes of the images, as the first convolution tells."""
-    for _, inner in layer.walk():
+    for _, inner in model.walk():
         w = inner._parameters.get("w")
         if w is not None and w.value.ndim > 2:
             return w.value.ndim - 2

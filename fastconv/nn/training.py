@@ -139,6 +139,7 @@ def fit(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from fastconv import nn
     >>> model = nn.Sequential(nn.Flatten(), nn.Dense(4, 2, init="zeros"))
     >>> x = np.eye(4, dtype=np.float32).reshape(4, 2, 2, 1)

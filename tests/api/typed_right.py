@@ -222,8 +222,40 @@ def training(folder: Path) -> None:
         assert_type(nn.MeanSquaredError().forward(z, z), float)
     model.save(folder / "model.npz")
     again = assert_type(nn.Sequential.load(folder / "model.npz"), nn.Sequential)
+    again.save_weights(folder / "weights.npz")
+    again.load_weights(folder / "weights.npz", input_shape=(8, 8, 1))
+    again.to_onnx(folder / "model.onnx", input_shape=(8, 8, 1))
+    assert_type(nn.from_onnx(folder / "model.onnx"), nn.Sequential)
+    assert_type(nn.saliency(again, x, 3), NDArray[Any])
+    some = nn.Sequential(nn.Conv(1, 2, 3, rng=0), nn.GlobalAvgPool(), nn.Dense(2, 2, rng=0))
+    assert_type(nn.class_activation_map(some, x, [0, 1], layer=0), NDArray[Any])
     assert_type(again.predict(x), NDArray[Any])
     assert_type(again.summary((8, 8, 1)), str)
+    settings(again, folder)
+
+
+def settings(model: nn.Sequential, folder: Path) -> None:
+    """Optimizers by groups, schedules, and what looks on."""
+    kernels, biases = model.parameters()[:1], model.parameters()[1:]
+    optimizers: list[nn.Optimizer] = [
+        nn.AdamW([{"parameters": kernels, "weight_decay": 0.1}, {"parameters": biases}]),
+        nn.RMSprop(model.parameters(), alpha=0.9),
+    ]
+    schedules: list[nn.Schedule] = [
+        nn.CosineDecay(0.1, 3, warmup=1, per="step"),
+        nn.StepDecay(0.1, 2, 0.5),
+        nn.OneCycle(0.1, 3),
+    ]
+    plateau = nn.ReduceOnPlateau(0.1, factor=0.5, patience=3)
+    watching = [nn.ParameterAverage(0.9), nn.CSVLog(folder / "a.csv"), nn.TensorBoard(folder)]
+    labels = np.zeros(len(x), np.int64)
+    for optimizer in optimizers:
+        nn.fit(
+            model, nn.SoftmaxCrossEntropy(), optimizer, x, labels, epochs=1, verbose=0,
+            callbacks=[*schedules, plateau, *watching], class_weight={0: 2.0},
+            sample_weight=[1.0, 2.0], clip_norm=1.0, clip_value=1.0, validation_fraction=0.5,
+            best_checkpoint=folder / "best.npz",
+        )  # fmt: skip
 
 
 def networks(folder: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from fastconv import nn
 from fastconv.cli import main
+from fastconv.cli.training import figures, report
 from fastconv.cli.training.report import worst_mistakes
 from fastconv.cli.training.setup import prepare
 from fastconv.examples import RECIPES
@@ -479,3 +480,37 @@ def test_progress_on_a_terminal(rich, capsys, data, tmp_path, monkeypatch):
     err = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     assert re.search(r"epoch 2/2 .*44/44", err)  # 60 images less a fifth and a tenth
     assert len(re.findall(r"epoch \d/2  loss .* images/s", err)) == 2
+
+
+def test_filters_of_colour_images_are_in_colour():
+    w = np.random.default_rng(0).normal(size=(3, 3, 3, 2))
+    tile = figures.filters(w).axes[1].images[0].get_array()
+    assert tile.shape == (3, 3, 3)
+    np.testing.assert_allclose(tile, 0.5 + w[..., 1] / (2 * np.abs(w[..., 1]).max()))
+    for channels in (1, 2):
+        grey = figures.filters(w[:, :, :channels]).axes[1].images[0].get_array()
+        np.testing.assert_allclose(grey, w[:, :, :channels, 1].mean(axis=2))
+
+
+def test_maps_lie_over_the_images():
+    image, maps = np.zeros((4, 5, 1)), [np.eye(4, 5), np.ones((4, 5))]
+    found = figures.attention([image] * 2, [maps] * 2, ["is 1", "is 2"], ["image", "a", "b"])
+    assert [len(ax.images) for ax in found.axes] == [1, 2, 2] * 2
+    np.testing.assert_array_equal(found.axes[1].images[1].get_array(), maps[0])
+    assert found.axes[3].get_ylabel() == "is 2"
+
+
+def test_figures_per_class_are_scikit_learns(data):
+    setup = prepare("digits_cnn", str(data), 1e-3, 0)
+    setup.y_test, setup.classes = np.array([0, 0, 0, 1]), 3
+    text = report._per_class(setup, np.array([0, 0, 1, 1]))
+    rows = [re.findall(r">([^<]+)</td>", row) for row in text.split("<tr>")[2:]]
+    assert rows == [["0", "3", "66.7%", "100.0%", "80.0%"], ["1", "1", "100.0%", "50.0%", "66.7%"],
+                    ["2", "0", "-", "-", "-"]]  # fmt: skip
+    counts = [
+        text.get_text()
+        for text in figures.confusion_matrix(setup.y_test, np.array([0, 0, 1, 1]), "abc")
+        .axes[0]
+        .texts
+    ]
+    assert counts == ["2", "1", "1"]

@@ -10,6 +10,7 @@ from scipy.ndimage import zoom
 
 from fastconv import nn, reference
 from fastconv.examples import load_digits
+from fastconv.examples.augment import Mixup
 from fastconv.nn.best import held_out
 
 X = np.random.default_rng(0).normal(size=(20, 4, 4, 1)).astype(np.float32)
@@ -118,6 +119,8 @@ class Own(nn.Loss):
          "class_weight: Own.forward takes no weights"),
         ({"loss": Own(), "sample_weight": np.ones(20)}, TypeError,
          "sample_weight: Own.forward takes no weights"),
+        ({"augment": Mixup(), "class_weight": {1: 2}}, ValueError,
+         "class_weight: labels that augment mixes are of no one class"),
         ({"validation_fraction": 0.01}, ValueError,
          "validation_fraction: 0.01 of 20 images leaves"),
         ({"validation_fraction": 1.0}, ValueError, "validation_fraction: must be between 0 and 1"),
@@ -203,6 +206,15 @@ def test_the_best_model_goes_by_the_monitor_and_over_a_resume(tmp_path):
     _, history = train(epochs=6, resume=True, **options)
     better = max(history["accuracy"][4:]) > max(first["accuracy"])
     assert (path.stat().st_mtime_ns != before) == better
+
+
+def test_a_model_that_cannot_be_saved_is_found_before_the_first_step(tmp_path):
+    class Mine(nn.ReLU):
+        pass
+
+    model = nn.Sequential(Mine(), nn.Flatten(), nn.Dense(16, 2))
+    with pytest.raises(TypeError, match=r"^best_checkpoint: layer 0: .*Mine.* can be saved"):
+        train(model=model, best_checkpoint=tmp_path / "a.npz")
 
 
 # What one sees ----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Weights in and out: our own files, PyTorch's, Keras's and ONNX's, against the frameworks."""
 
+import json
 import os
 import zipfile
 
@@ -8,8 +9,7 @@ import pytest
 
 from fastconv import nn, reference
 
-torch = pytest.importorskip("torch")
-safetensors = pytest.importorskip("safetensors.torch")
+st = pytest.importorskip("safetensors.numpy")
 onnx = pytest.importorskip("onnx")
 h5py = pytest.importorskip("h5py")
 
@@ -41,43 +41,76 @@ def small(seed=0, dtype=np.float64, shortcut=True):
 X = RNG.normal(size=(2, 8, 4, 2))
 
 
-class Block(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(4, 6, 3, padding=1, stride=2, bias=False)
-        self.bn = torch.nn.BatchNorm2d(6)
-        self.downsample = torch.nn.Sequential(
-            torch.nn.Conv2d(4, 6, 1, stride=2, bias=False), torch.nn.BatchNorm2d(6)
-        )
+def state(model):
+    """A model's weights as PyTorch has them, by the names of a ResNet, for images of 8x4."""
+    conv, block, *_, dense = model.layers
+    found = {"conv1.weight": conv.w.value, "conv1.bias": conv.b.value}
+    parts = {"layer1.conv": block.body.layers[0], "layer1.bn": block.body.layers[1],
+             "layer1.downsample.0": block.shortcut.layers[0],
+             "layer1.downsample.1": block.shortcut.layers[1]}  # fmt: skip
+    for name, layer in parts.items():
+        if isinstance(layer, nn.Conv):
+            found[f"{name}.weight"] = layer.w.value
+        else:
+            found |= {f"{name}.weight": layer.scale.value, f"{name}.bias": layer.shift.value,
+                      f"{name}.running_mean": layer.running_mean,
+                      f"{name}.running_var": layer.running_variance,
+                      f"{name}.num_batches_tracked": np.array(3)}  # fmt: skip
+    found = {k: np.moveaxis(a, (3, 2), (0, 1)) if a.ndim == 4 else a for k, a in found.items()}
+    rows = dense.w.value.reshape(2, 1, 6, 3)  # of h, w, c: of c, h, w there
+    found["fc.weight"] = np.moveaxis(rows, 2, 0).reshape(12, 3).T
+    found["fc.bias"] = dense.b.value
+    return {name: np.ascontiguousarray(array) for name, array in found.items()}
 
-    def forward(self, x):
-        return torch.relu(self.bn(self.conv(x)) + self.downsample(x))
 
+def pytorch_net():
+    """What `small` is, in PyTorch; it is compared where PyTorch is installed."""
+    torch = pytest.importorskip("torch")
+    make = torch.nn
 
-class Net(torch.nn.Module):
-    """What `small` is."""
+    class Block(make.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = make.Conv2d(4, 6, 3, padding=1, stride=2, bias=False)
+            self.bn = make.BatchNorm2d(6)
+            self.downsample = make.Sequential(
+                make.Conv2d(4, 6, 1, stride=2, bias=False), make.BatchNorm2d(6)
+            )
 
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(3)
-        self.conv1 = torch.nn.Conv2d(2, 4, 3, padding=1)
-        self.layer1 = Block()
-        self.fc = torch.nn.Linear(12, 3)
-        for module in self.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.uniform_(-1, 1)
-                module.running_var.uniform_(0.5, 2)
-                torch.nn.init.uniform_(module.weight)
-        self.double().eval()
+        def forward(self, x):
+            return torch.relu(self.bn(self.conv(x)) + self.downsample(x))
 
-    def forward(self, x):
-        x = torch.nn.functional.max_pool2d(self.layer1(torch.relu(self.conv1(x))), 2)
-        return self.fc(x.flatten(1))
+    class Net(make.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1 = make.Conv2d(2, 4, 3, padding=1)
+            self.layer1 = Block()
+            self.fc = make.Linear(12, 3)
+
+        def forward(self, x):
+            x = make.functional.max_pool2d(self.layer1(torch.relu(self.conv1(x))), 2)
+            return self.fc(x.flatten(1))
+
+    torch.manual_seed(3)
+    net = Net()
+    for module in net.modules():
+        if isinstance(module, make.BatchNorm2d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+            make.init.uniform_(module.weight)
+    return net.double().eval()
 
 
 def outputs(net, x=X):
+    import torch
+
     with torch.no_grad():
         return net(torch.from_numpy(x).movedim(-1, 1)).numpy()
+
+
+def pytorch_file(net, path):
+    st.save_file({name: array.numpy() for name, array in net.state_dict().items()}, path)
+    return path
 
 
 # Our own ----------------------------------------------------------------------------------------
@@ -129,54 +162,74 @@ def test_errors_name_the_path(tmp_path):
 # PyTorch ----------------------------------------------------------------------------------------
 
 
+def test_a_state_dict_is_turned_into_our_order(tmp_path):
+    model, other, path = small(1), small(2), tmp_path / "net.safetensors"
+    st.save_file(state(model), path)
+    other.load_weights(path, input_shape=(8, 4, 2))
+    np.testing.assert_array_equal(other.predict(X), model.predict(X))
+
+
 def test_a_state_dict_gives_pytorch_s_outputs(tmp_path):
-    net, model, path = Net(), small(), tmp_path / "net.safetensors"
-    safetensors.save_file(net.state_dict(), path)
-    model.load_weights(path, input_shape=(8, 4, 2))
+    net, model = pytorch_net(), small()
+    model.load_weights(pytorch_file(net, tmp_path / "a.safetensors"), input_shape=(8, 4, 2))
     np.testing.assert_allclose(model.predict(X), outputs(net), rtol=1e-12)
 
 
 def test_the_shape_is_taken_from_the_model_where_it_is_known(tmp_path):
-    net, model, path = Net(), small(), tmp_path / "net.safetensors"
-    safetensors.save_file(net.state_dict(), path)
+    source, model, path = small(1), small(2), tmp_path / "net.safetensors"
+    st.save_file(state(source), path)
     with pytest.raises(ValueError, match=r"^input_shape: give the shape of one image"):
         model.load_weights(path)
     with pytest.raises(ValueError, match=r"^input_shape: \(8, 4, 3\) does not fit"):
         model.load_weights(path, input_shape=(8, 4, 3))
-    np.testing.assert_array_equal(model.predict(X), small().predict(X))
+    np.testing.assert_array_equal(model.predict(X), small(2).predict(X))
     model.forward(X)
     model.load_weights(path)
-    np.testing.assert_allclose(model.predict(X), outputs(net), rtol=1e-12)
+    np.testing.assert_array_equal(model.predict(X), source.predict(X))
 
 
 def test_modules_at_the_models_own_paths_and_float32_into_float64(tmp_path):
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(2, 4, 3, groups=2), torch.nn.ReLU(),
-        torch.nn.ConvTranspose2d(4, 3, 2, stride=2), torch.nn.AdaptiveAvgPool2d(1),
-        torch.nn.Flatten(), torch.nn.Linear(3, 2, bias=False),
-    )  # fmt: skip
+    w = {"0.weight": (4, 1, 3, 3), "0.bias": (4,), "2.weight": (4, 3, 2, 2), "2.bias": (3,),
+         "4.weight": (2, 3)}  # fmt: skip
+    arrays = {name: RNG.normal(size=shape).astype(np.float32) for name, shape in w.items()}
     model = nn.Sequential(
         nn.Conv(2, 4, 3, groups=2, dtype=np.float64), nn.ReLU(),
         nn.ConvTranspose(4, 3, 2, stride=2, dtype=np.float64), nn.GlobalAvgPool(),
         nn.Dense(3, 2, bias=False, dtype=np.float64), ops=reference,
     )  # fmt: skip
-    state = {k.replace("5.", "4."): v for k, v in net.state_dict().items()}
-    safetensors.save_file(state, tmp_path / "net.safetensors")
+    st.save_file(arrays, tmp_path / "net.safetensors")
     model.load_weights(tmp_path / "net.safetensors")
-    np.testing.assert_allclose(model.predict(X), outputs(net.double()), rtol=1e-10)
+    conv, _, back, _, dense = model.layers
+    np.testing.assert_array_equal(conv.w.value, arrays["0.weight"].transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(back.w.value, arrays["2.weight"].transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(dense.w.value, arrays["4.weight"].T)
+    assert conv.b.value.tolist() == arrays["0.bias"].tolist()
+
+
+def test_groups_and_transposed_convolutions_are_pytorch_s(tmp_path):
+    make = pytest.importorskip("torch").nn
+    net = make.Sequential(
+        make.Conv2d(2, 4, 3, groups=2), make.ReLU(), make.ConvTranspose2d(4, 3, 2, stride=2)
+    ).double()
+    model = nn.Sequential(
+        nn.Conv(2, 4, 3, groups=2, dtype=np.float64), nn.ReLU(),
+        nn.ConvTranspose(4, 3, 2, stride=2, dtype=np.float64), ops=reference,
+    )  # fmt: skip
+    model.load_weights(pytorch_file(net, tmp_path / "net.safetensors"))
+    np.testing.assert_allclose(model.predict(X), np.moveaxis(outputs(net), 1, -1), rtol=1e-12)
 
 
 def test_names_are_ordered_by_their_numbers(tmp_path):
     channels = [1] * 12
-    convs = {f"features.{i}.weight": torch.full((1, 1, 1, 1), float(i)) for i in range(12)}
+    convs = {f"features.{i}.weight": np.full((1, 1, 1, 1), i, "f4") for i in range(12)}
     model = nn.Sequential(*(nn.Conv(c, 1, 1, bias=False) for c in channels), nn.ReLU())
-    safetensors.save_file(convs, tmp_path / "a.safetensors")
+    st.save_file(convs, tmp_path / "a.safetensors")
     model.load_weights(tmp_path / "a.safetensors")
     assert [float(p.value.item()) for p in model.parameters()] == list(range(12))
 
 
 @pytest.mark.parametrize(
-    ("state", "says"),
+    ("given", "says"),
     [
         ({"first.weight": (2, 2, 3, 3), "after.weight": (2, 2, 3, 3)},
          "'after' and 'first' are of one shape, and their names do not tell"),
@@ -190,9 +243,9 @@ def test_names_are_ordered_by_their_numbers(tmp_path):
         ({"conv1.bias": (2,)}, "'conv1' has no weight"),
     ],
 )  # fmt: skip
-def test_what_does_not_belong_to_the_model_is_named(state, says, tmp_path):
+def test_what_does_not_belong_to_the_model_is_named(given, says, tmp_path):
     path = tmp_path / "a.safetensors"
-    safetensors.save_file({k: torch.ones(*shape) for k, shape in state.items()}, path)
+    st.save_file({k: np.ones(shape, "f4") for k, shape in given.items()}, path)
     model = nn.Sequential(*(nn.Conv(2, 2, 3, bias=False, rng=0) for _ in range(2)))
     before = [p.value.copy() for p in model.parameters()]
     with pytest.raises(ValueError, match=rf"a\.safetensors: .*{says}"):
@@ -201,13 +254,14 @@ def test_what_does_not_belong_to_the_model_is_named(state, says, tmp_path):
         np.testing.assert_array_equal(p.value, old)
 
 
-def test_integers_and_brain_floats_are_refused(tmp_path):
-    model = nn.Sequential(nn.Dense(2, 2, bias=False))
-    for dtype in (torch.bfloat16, torch.int8):
-        path = tmp_path / "a.safetensors"
-        safetensors.save_file({"0.weight": torch.ones(2, 2, dtype=dtype)}, path)
-        with pytest.raises(ValueError, match="no floats"):
-            model.load_weights(path)
+@pytest.mark.parametrize(("dtype", "nbytes"), [("BF16", 8), ("I8", 4), ("F8_E4M3", 4)])
+def test_integers_and_brain_floats_are_refused(dtype, nbytes, tmp_path):
+    about = {"0.weight": {"dtype": dtype, "shape": [2, 2], "data_offsets": [0, nbytes]}}
+    header = json.dumps(about).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(nbytes))
+    with pytest.raises(ValueError, match=r"a\.safetensors: .* the file has .* no floats"):
+        nn.Sequential(nn.Dense(2, 2, bias=False)).load_weights(path)
 
 
 # Keras ------------------------------------------------------------------------------------------
@@ -306,7 +360,7 @@ def test_what_to_onnx_writes_comes_back(output, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_pytorch_exports(tmp_path):
-    net = Net()
+    torch, net = pytest.importorskip("torch"), pytorch_net()
     torch.onnx.export(net, (torch.zeros(2, 2, 8, 4, dtype=torch.float64),), tmp_path / "a.onnx",
                       dynamo=False, dynamic_axes={"x": {0: "m"}}, input_names=["x"])  # fmt: skip
     model = nn.from_onnx(tmp_path / "a.onnx")
@@ -467,3 +521,51 @@ def test_files_that_are_none(tmp_path):
         (tmp_path / "b.onnx").write_bytes(data)
         with pytest.raises(ValueError, match=r"b\.onnx"):
             nn.from_onnx(tmp_path / "b.onnx")
+
+
+# Damage -----------------------------------------------------------------------------------------
+
+
+def damaged(data, rng):
+    """Cut short, with other bytes at the front or anywhere, or with some more."""
+    found, kind = bytearray(data), rng.integers(4)
+    if kind == 0:
+        return bytes(found[: rng.integers(len(found))])
+    if kind == 3:
+        at = rng.integers(len(found))
+        found[at:at] = rng.bytes(int(rng.integers(1, 9)))
+    else:
+        for _ in range(rng.integers(1, 9)):
+            found[rng.integers(600 if kind == 1 else len(found))] = rng.integers(256)
+    return bytes(found)
+
+
+@pytest.mark.parametrize("name", ["t.safetensors", "k.weights.h5", "k.keras", "a.onnx"])
+def test_a_damaged_file_is_read_or_refused_by_its_name(name, tmp_path):
+    path = tmp_path / name
+    if name == "t.safetensors":
+        st.save_file(state(small(1)), path)
+    elif name == "a.onnx":
+        nodes, constants = lenet()
+        graph_file(path, nodes, **constants)
+    else:
+        keras_file(path, keras_arrays())
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    if name == "k.keras":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("model.weights.h5", data)
+        data = path.read_bytes()
+    refused = 0
+    for _ in range(60):
+        path.write_bytes(damaged(data, rng))
+        try:
+            if name == "a.onnx":
+                nn.from_onnx(path)
+            elif name == "t.safetensors":
+                small().load_weights(path, input_shape=(8, 4, 2))
+            else:
+                keras_twin().load_weights(path)
+        except ValueError as error:
+            assert name in str(error)  # noqa: PT017 (most are refused, not all)
+            refused += 1
+    assert refused > 20

@@ -69,18 +69,23 @@ def from_onnx(path: str | os.PathLike[str]) -> Sequential:
     proto = _loaded(path)
     try:
         tree = _Reader(proto.graph).read()
-        leaves = _leaves(tree)
-        if len({id(leaf) for leaf in leaves}) != len(leaves):
-            raise ValueError("its ways cross: only chains with shortcuts and branches are read")
+        own = proto.producer_name == "fastconv" and proto.graph.name != "fastconv"
+        return _made(tree, proto.graph.name if own else None)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         cause = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{os.fspath(path)}: {cause}") from error
-    own = proto.producer_name == "fastconv" and proto.graph.name != "fastconv"
-    model: Any = built({**_chain(tree), "name": proto.graph.name if own else None})
+
+
+def _made(tree: list[Tree], name: str | None) -> Sequential:
+    """The network, filled."""
+    leaves = _leaves(tree)
+    if len({id(leaf) for leaf in leaves}) != len(leaves):
+        raise ValueError("its ways cross: only chains with shortcuts and branches are read")
+    model: Any = built({**_chain(tree), "name": name})
     layers = [layer for _, layer in model.walk() if not layer.children()]
     for layer, leaf in zip(layers, leaves, strict=True):
-        for name, array in leaf.arrays.items():
-            setattr(layer, name, array)
+        for attribute, array in leaf.arrays.items():
+            setattr(layer, attribute, array)
     return model
 
 
