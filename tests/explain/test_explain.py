@@ -253,8 +253,8 @@ def test_the_digits_network_and_the_naive_loops():
 def test_what_it_hands_out():
     e = explain(drawing(0), 0)
     assert isinstance(e, Explanation)
-    assert repr(e) == "<Explanation of binary_cnn: x (1, 8, 8, 1), 20 arrays>"
-    assert len(e) == 20 == len(list(e))
+    assert repr(e) == "<Explanation of binary_cnn: x (1, 8, 8, 1), 23 arrays>"
+    assert len(e) == 23 == len(list(e))
     assert e.delta1 is e["delta1"]
     assert "delta1" in dir(e)
     with pytest.raises(KeyError, match="delta9: there are x, y, w1"):
