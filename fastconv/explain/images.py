@@ -33,8 +33,9 @@ def read_images(path: str | os.PathLike[str]) -> np.ndarray:
         For a picture, if Pillow is not installed.
     """
     path = Path(path)
-    if path.suffix.lower() in (".npy", ".csv"):
+    if path.suffix.lower() in (".npy", ".npz", ".csv"):
         return read_array(path)
+    path.open("rb").close()  # a missing file is one, with or without Pillow
     return _picture(path)
 
 
