@@ -59,6 +59,8 @@ def _npy(path: Path) -> np.ndarray:
     try:
         # mapped: nothing is read, or allocated, before the header is known to be small
         array = np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
     except HEADER_DAMAGE as error:
         raise ValueError(f"{path}: not an .npy file") from error
     _check_size(path, array.shape)

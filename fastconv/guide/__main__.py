@@ -108,7 +108,7 @@ def _as_markdown(table: re.Match[str]) -> str:
     starts = [match.start() for match in re.finditer("=+", rule)]
     spans = list(zip(starts, [*starts[1:], None], strict=True))
     rows = [[line[a:b].strip() for a, b in spans] for line in lines[:-1] if line[0] != "="]
-    if lines[1][0] != "=":
+    if len(lines) == 2 or lines[1][0] != "=":
         rows.insert(0, [""] * len(spans))  # a table without a head
     rows.insert(1, ["---"] * len(spans))
     return "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
