@@ -251,7 +251,8 @@ def explain(
     if y is not None:
         labels = _labels(y, len(images))
     if isinstance(model, Sequential):
-        options = {"filters": filters, "activation": activation, "classes": classes, "seed": seed}
+        options: dict[str, Any] = {"filters": filters, "activation": activation}
+        options |= {"classes": classes, "seed": seed}
         options |= given | {"pool": None if pool == "max" else pool}
         _refuse(options, "a network of your own is explained as it is")
         name = model.name or "a network of your own"

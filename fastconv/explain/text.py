@@ -89,7 +89,7 @@ def _forward(flow: Flow, style: Style) -> Iterator[str]:
     yield from _named_grid("w1", p.w1, signed(p.w1, 3), style, f"b1 = {p.b1:.4g}")
     yield from _named_grid("z1", flow.z1, signed(flow.z1, 3), style)
     yield from wrapped(
-        f"The largest, z1[{i},{j}], is {products or '0'} + b1 = {short(flow.z1[i, j])} (pixels "
+        f"The largest, z1[{i},{j}], is {products or '0'} + b1 = {short(float(flow.z1[i, j]))} (pixels "
         "that are 0 left out)."
     )
     dead = int((flow.z1 <= 0).sum())
