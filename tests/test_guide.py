@@ -62,7 +62,12 @@ def test_the_pages_of_the_guide_are_there(built):
         text = (built / "fastconv" / "guide" / f"{name}.html").read_text(encoding="utf-8")
         assert "<h1" in text
         assert "| ---" not in text
-    assert '<a href="fastconv' in (built / "index.html").read_text(encoding="utf-8")
+    first = (built / "fastconv.html").read_text(encoding="utf-8")
+    links = re.findall(r'<a href="(fastconv/[^"#]+\.html)"', first)
+    assert {f"fastconv/guide/{name}.html" for name in PAGES} < set(links)
+    assert len(links) > len(PAGES) + 10
+    assert all((built / link).exists() for link in links)
+    assert "fastconv.html" in (built / "index.html").read_text(encoding="utf-8")
 
 
 def test_tables_of_docstrings_become_those_of_markdown():

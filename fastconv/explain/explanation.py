@@ -28,8 +28,6 @@ __all__ = ["Explanation", "explain"]
 MODELS = {"binary_cnn": "binary_cnn", "two_conv": "two_conv", "two_conv_cnn": "two_conv"}
 MOST_CLASSES = 100
 SEED = 2  # with which the ReLU of binary_cnn stops some errors
-# What the sentences of `fastconv.explain.text` are about.
-BOOK_SHAPE = (1, 8, 8, 1)
 
 
 class Explanation(Mapping[str, Any]):
@@ -54,7 +52,7 @@ class Explanation(Mapping[str, Any]):
     --------
     >>> e = explain(np.eye(8), 1)
     >>> e
-    <Explanation of binary_cnn: x (1, 8, 8, 1), 20 arrays>
+    <Explanation of binary_cnn: x (1, 8, 8, 1), 23 arrays>
     >>> e.equations["delta1"], e["delta1"].shape
     ('(10) delta1 = dL/da1 * (z1 > 0)', (1, 6, 6, 1))
     """
@@ -253,7 +251,8 @@ def explain(
     if y is not None:
         labels = _labels(y, len(images))
     if isinstance(model, Sequential):
-        options = {"filters": filters, "activation": activation, "classes": classes, "seed": seed}
+        options: dict[str, Any] = {"filters": filters, "activation": activation}
+        options |= {"classes": classes, "seed": seed}
         options |= given | {"pool": None if pool == "max" else pool}
         _refuse(options, "a network of your own is explained as it is")
         name = model.name or "a network of your own"
@@ -270,8 +269,10 @@ def explain(
         network = build_binary(images.shape[1:], pool, given, draw)
         _binary_labels(labels)
         found = trace_model(network, images, labels, BINARY_NAMES)
-        book = pool == "max" and images.shape == BOOK_SHAPE
-        return Explanation(found, steps(found, book=pool == "max"), name, source, book)
+        book = (
+            pool == "max" and len(images) == 1
+        )  # what the text of `fastconv.explain.text` is about
+        return Explanation(found, steps(found, book=book), name, source, book)
     network = build_two_conv(
         images.shape[1:],
         pool,

@@ -33,8 +33,9 @@ def read_images(path: str | os.PathLike[str]) -> np.ndarray:
         For a picture, if Pillow is not installed.
     """
     path = Path(path)
-    if path.suffix.lower() in (".npy", ".csv"):
+    if path.suffix.lower() in (".npy", ".npz", ".csv"):
         return read_array(path)
+    path.open("rb").close()  # a missing file is one, with or without Pillow
     return _picture(path)
 
 
@@ -58,6 +59,8 @@ def _npy(path: Path) -> np.ndarray:
     try:
         # mapped: nothing is read, or allocated, before the header is known to be small
         array = np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
     except HEADER_DAMAGE as error:
         raise ValueError(f"{path}: not an .npy file") from error
     _check_size(path, array.shape)

@@ -47,7 +47,11 @@ def notebook(text: str) -> dict[str, Any]:
         source = part.strip("\n")
         if not source:
             continue
-        cell = {"id": f"cell-{len(cells)}", "metadata": {}, "source": source.splitlines(True)}
+        cell: dict[str, Any] = {
+            "id": f"cell-{len(cells)}",
+            "metadata": {},
+            "source": source.splitlines(True),
+        }
         if k % 2:
             cell |= {"cell_type": "code", "execution_count": None, "outputs": []}
         else:

@@ -193,8 +193,8 @@ def _links(trace: Trace) -> Iterator[dict[str, Any]]:
 
 def _shown(trace: Trace, node: Node) -> bool:
     """Whether all cells that a number of the node is made of are on the page."""
-    source = trace.arrays[node.source.name] if node.source else np.empty(0)
-    value = trace.arrays[node.name]
+    source: np.ndarray = trace.arrays[node.source.name if node.source else "x"]
+    value: np.ndarray = trace.arrays[node.name]
     few = all(a.ndim == 4 and a.shape[3] <= CHANNELS for a in (source, value))
     return few and source.shape[3] * value.shape[3] <= CHANNELS * 2
 

@@ -82,14 +82,15 @@ def _forward(flow: Flow, style: Style) -> Iterator[str]:
         "bias add up to one number of z1.",
     )
     i, j = divmod(int(flow.z1.argmax()), flow.z1.shape[1])
-    terms = [(flow.x[i + u, j + v], p.w1[u, v]) for u, v in np.ndindex(3, 3)]
+    terms = [(float(flow.x[i + u, j + v]), float(p.w1[u, v])) for u, v in np.ndindex(3, 3)]
+    largest = short(float(flow.z1[i, j]))
     products = " + ".join(
         f"{short(pixel, 2)}*({short(weight)})" for pixel, weight in terms if pixel
     )
     yield from _named_grid("w1", p.w1, signed(p.w1, 3), style, f"b1 = {p.b1:.4g}")
     yield from _named_grid("z1", flow.z1, signed(flow.z1, 3), style)
     yield from wrapped(
-        f"The largest, z1[{i},{j}], is {products or '0'} + b1 = {short(flow.z1[i, j])} (pixels "
+        f"The largest, z1[{i},{j}], is {products or '0'} + b1 = {largest} (pixels "
         "that are 0 left out)."
     )
     dead = int((flow.z1 <= 0).sum())

@@ -127,7 +127,8 @@ def trace_model(
     ((1, 6, 6, 1), (3, 3, 1, 1))
     """
     names = names or {}
-    chain = Sequential(*_flat(copy.deepcopy(model)), ops=model.ops).eval()
+    twin = copy.deepcopy(model, {id(model.ops): model.ops})  # a module cannot be copied
+    chain = Sequential(*_flat(twin), ops=model.ops).eval()
     outputs = chain.activations(x)
     _readable(x, outputs)
     nodes = tuple(_nodes(chain.layers, [x, *outputs], names))

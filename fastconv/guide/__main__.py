@@ -69,6 +69,7 @@ def build(folder: Path, names: list[str]) -> None:
     for module in modules:
         _name_types(module)
         module.__doc__ = with_tables(module.__doc__ or "")
+    modules[0].__doc__ = f"{modules[0].__doc__}\n{_contents(modules[1:])}"
     pages: dict[str, Any] = {module.__name__: doc.Module(module) for module in modules}
     for name in PAGES:
         pages[f"fastconv.guide.{name}"] = doc.Module(_text(name))
@@ -78,6 +79,17 @@ def build(folder: Path, names: list[str]) -> None:
         path.write_text(render.html_module(drawn, pages), encoding="utf-8")
     (folder / "index.html").write_text(render.html_index(pages), encoding="utf-8")
     (folder / "search.js").write_text(render.search_index(pages), encoding="utf-8")
+
+
+def _contents(modules: list[types.ModuleType]) -> str:
+    """Links to all pages, as Markdown, for the first one."""
+    guide = [(page(name).partition("\n")[0][2:], f"fastconv/guide/{name}") for name in PAGES]
+    lines = ["## Pages", "", *(f"- [{title}]({path}.html)" for title, path in guide)]
+    lines += ["", "## Modules", ""]
+    for module in modules:
+        name, first = module.__name__, (module.__doc__ or "").strip().partition("\n")[0]
+        lines.append(f"- [{name}]({name.replace('.', '/')}.html): {first}")
+    return "\n".join(lines)
 
 
 def with_tables(text: str) -> str:
@@ -96,7 +108,7 @@ def _as_markdown(table: re.Match[str]) -> str:
     starts = [match.start() for match in re.finditer("=+", rule)]
     spans = list(zip(starts, [*starts[1:], None], strict=True))
     rows = [[line[a:b].strip() for a, b in spans] for line in lines[:-1] if line[0] != "="]
-    if lines[1][0] != "=":
+    if len(lines) == 2 or lines[1][0] != "=":
         rows.insert(0, [""] * len(spans))  # a table without a head
     rows.insert(1, ["---"] * len(spans))
     return "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
