@@ -81,9 +81,9 @@ class MaxPool(_Pool):
     def halves(self, graph: Graph) -> bool:
         """Whether windows are 2x2, touch, and lie in the image."""
         window, settings = graph.setting(self, "window"), graph.setting(self, "settings")
-        stride, padding = settings["stride"] or window, settings["padding"]
-        pairs = [[n, n] if isinstance(n, int) else list(n) for n in (window, stride)]
-        return pairs == [[2, 2], [2, 2]] and padding == 0 and not settings["ceil_mode"]
+        stride = window if settings["stride"] is None else settings["stride"]
+        apart = all(n in (2, [2, 2], (2, 2)) for n in (window, stride))
+        return apart and settings["padding"] == 0 and not settings["ceil_mode"]
 
     @property
     def argmax(self) -> Array:

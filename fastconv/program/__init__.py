@@ -5,9 +5,9 @@ The path of a layer's numbers, from a description to a result::
     lower   every layer, loss and optimizer of `nn` says what it does as operations on values, which
             are arrays that do not exist yet (`graph`), in the words of the package's functions
             (`layers`); one that does not know of programs becomes a call back into Python
-    fuse    while it lowers, a layer takes a ReLU behind it into its own store, where no bit changes;
-            a convolution also 2x2 maxima, and in inference a normalisation or a residual's sum,
-            which are done to each box of its results (`finish`)
+    fuse    while it lowers, a layer takes a ReLU behind it into its own store, where no bit
+            changes; a convolution also 2x2 maxima, and in inference a normalisation or a residual's
+            sum, which are done to each box of its results (`finish`)
     place   every value gets an offset in one arena; values that never live at once share memory
     bind    operations with addresses become calls: a compiled loop and its words (`machine`)
     run     one launch: each thread walks all calls, takes pieces of each, and waits for the rest

@@ -182,6 +182,18 @@ def test_layers_of_ones_own_are_not_taken_over():
         assert not np.array_equal(run(x), nn.Sequential(conv(), kind).infer(x))
 
 
+@pytest.mark.parametrize("options", [{"stride": 0}, {"stride": -2}, {"padding": -1}])
+def test_a_pooling_that_is_wrong_is_refused_behind_a_convolution(options):
+    model = nn.Sequential(conv(), nn.MaxPool(2, **options), nn.Flatten())
+    for made in (lambda: model.plan_inference((2, 8, 8, 4)), lambda: planned(model, (2, 8, 8, 4))):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            made()
+    small = nn.Sequential(conv(), nn.MaxPool(2), nn.MaxPool(2), nn.Flatten())
+    for made in (lambda: small.plan_inference((2, 3, 3, 4)), lambda: planned(small, (2, 3, 3, 4))):
+        with pytest.raises(ValueError, match="window"):
+            made()
+
+
 def test_settings_of_what_was_taken_over_are_watched():
     """A pooling, or a normalisation, that is changed later."""
     model = numbered(nn.Sequential(conv(), nn.BatchNorm(4), nn.MaxPool(2)))
