@@ -62,6 +62,8 @@ def test_the_pages_of_the_guide_are_there(built):
         text = (built / "fastconv" / "guide" / f"{name}.html").read_text(encoding="utf-8")
         assert "<h1" in text
         assert "| ---" not in text
+        links = re.findall(r'href="([^":#$]+)"', text)  # `$` is the search's
+        assert all((built / "fastconv" / "guide" / link).resolve().exists() for link in links)
     first = (built / "fastconv.html").read_text(encoding="utf-8")
     links = re.findall(r'<a href="(fastconv/[^"#]+\.html)"', first)
     assert {f"fastconv/guide/{name}.html" for name in PAGES} < set(links)

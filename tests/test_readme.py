@@ -19,6 +19,8 @@ GUIDE = ROOT / "fastconv" / "guide"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXTS = {"README": README} | {name: page(name) for name in PAGES}
 
+LINES = r"(?:(?!```)[^\n]*\n)+"  # of a fenced block
+
 
 def fenced(language, text=README):
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
@@ -42,7 +44,7 @@ def test_python_snippets_run_one_after_another(name, tmp_path, monkeypatch):
             exec(compile(snippet, f"{name}.md", "exec"), namespace)
     lines = printed.getvalue()
     comments = re.findall(r"^print\(.*\)  # (.*)$", text, re.MULTILINE)
-    shown = re.findall(r"^```\n\n```text\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    shown = re.findall(rf"^```python\n{LINES}```\n\n```text\n({LINES})```$", text, re.MULTILINE)
     assert all(comment in lines for comment in comments)
     assert all(block in lines for block in shown)
     if name == "README":

@@ -124,7 +124,9 @@ def _name_types(module: types.ModuleType) -> None:
 
 def _text(name: str) -> types.ModuleType:
     """A page as a module without names, which is what pdoc draws."""
-    module = types.ModuleType(f"fastconv.guide.{name}", page(name))
+    text = re.sub(r"\]\((\w+)\.md\)", r"](\1.html)", page(name))  # links to other pages
+    text = re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", text)  # what is not in the folder
+    module = types.ModuleType(f"fastconv.guide.{name}", text)
     module.__dict__["__all__"] = []
     module.__dict__["__docformat__"] = "markdown"
     return module
