@@ -7,7 +7,6 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -102,6 +101,8 @@ def _listed(argument: str, value: Any) -> list[Any]:
 
 def _installed(package: str) -> str:
     """Version of a package that nothing needs; it is not imported."""
+    from importlib import metadata  # as long to import as all of fastconv
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 __all__ = ["default_threads", "processors", "quota"]
 
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUPS = Path("/proc/self/cgroup")
+# Read when the package is imported, which pathlib would make a tenth longer.
+CGROUPS = "/sys/fs/cgroup"
+OWN_CGROUPS = "/proc/self/cgroup"
 # Ours says how many threads there are; each of the others is an upper limit.
 OURS, OTHERS = "FASTCONV_NUM_THREADS", ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 
@@ -35,12 +35,12 @@ def quota() -> int | None:
     return min(found, default=None)
 
 
-def _groups() -> Iterator[Path]:
+def _groups() -> Iterator[str]:
     """Folders of the control groups that may limit this process."""
-    roots = {"": CGROUPS, "cpu": CGROUPS / "cpu"}  # of version 2, and of version 1
+    roots = {"": CGROUPS, "cpu": os.path.join(CGROUPS, "cpu")}  # of version 2, and of version 1
     yield from roots.values()
     try:
-        lines = OWN_CGROUPS.read_text().splitlines()
+        lines = _text(OWN_CGROUPS).splitlines()
     except (OSError, ValueError):  # not Linux
         return
     for line in lines:
@@ -48,14 +48,19 @@ def _groups() -> Iterator[Path]:
         root = roots.get("cpu" if "cpu" in controllers.split(",") else controllers)
         names = [name for name in path.split("/") if name]
         if root is not None and ".." not in names:  # else it is outside what we can see
-            yield from (root.joinpath(*names[: i + 1]) for i in range(len(names)))
+            yield from (os.path.join(root, *names[: i + 1]) for i in range(len(names)))
 
 
-def _limit(group: Path) -> int | None:
+def _text(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def _limit(group: str) -> int | None:
     """What the quota of one group is worth; None if it has none, or none that can be read."""
     for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            limit, period = " ".join((group / file).read_text() for file in files).split()
+            limit, period = " ".join(_text(os.path.join(group, file)) for file in files).split()
             if int(limit) > 0 and int(period) > 0:  # "max", or -1: no limit
                 return math.ceil(int(limit) / int(period))
         except (OSError, ValueError):
