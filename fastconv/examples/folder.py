@@ -107,7 +107,7 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: Any) -> Array:
+    def __getitem__(self, index: int | slice | Array) -> Array:
         """Images by number, slice, or an array of numbers."""
         chosen = np.arange(len(self))[index]
         if np.ndim(chosen) == 0:

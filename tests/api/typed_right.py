@@ -215,6 +215,20 @@ def networks(folder: Path) -> None:
         examples.stratified_split(np.arange(10) % 2), tuple[NDArray[Any], NDArray[Any]]
     )  # fmt: skip
     assert_type(examples.RandomShift(1)(data.x_train, rng), NDArray[Any])
+    assert_type(examples.load_cifar(folder), examples.Dataset)
+    assert_type(examples.load_folder(folder, size=(8, 8), lazy=True), examples.Dataset)
+    assert_type(examples.ImageFiles([folder / "a.png"])[:3], NDArray[Any])
+    steps = (
+        examples.RandomCrop(2),
+        examples.RandomFlip(),
+        examples.RandomAffine(10),
+        examples.Cutout(3),
+        examples.RandomBrightness(0.1),
+    )
+    augment = assert_type(examples.Compose(*steps), examples.Compose)
+    assert_type(augment(data.x_train, rng), NDArray[Any])
+    mixed = examples.Mixup(classes=3)(data.x_train, rng, data.y_train)
+    assert_type(mixed, tuple[NDArray[Any], NDArray[Any]])
     recipe = assert_type(examples.DIGITS_RECIPE, examples.Recipe)
     assert_type(examples.RECIPES, dict[str, examples.Recipe])
     assert_type(recipe.optimizer(examples.digits_cnn()), nn.Adam)
