@@ -97,7 +97,7 @@ class ImageFiles:
                 )
         H, W = shape or (0, 0)
         self.mode = "L" if grey else "RGB"
-        self.shape = (len(self.paths), H, W, 1 if grey else 3)
+        self.shape: tuple[int, ...] = (len(self.paths), H, W, 1 if grey else 3)
         self.dtype = np.dtype(np.uint8)
 
     @property

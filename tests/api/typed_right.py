@@ -215,9 +215,6 @@ def networks(folder: Path) -> None:
         examples.stratified_split(np.arange(10) % 2), tuple[NDArray[Any], NDArray[Any]]
     )  # fmt: skip
     assert_type(examples.RandomShift(1)(data.x_train, rng), NDArray[Any])
-    assert_type(examples.load_cifar(folder), examples.Dataset)
-    assert_type(examples.load_folder(folder, size=(8, 8), lazy=True), examples.Dataset)
-    assert_type(examples.ImageFiles([folder / "a.png"])[:3], NDArray[Any])
     steps = (
         examples.RandomCrop(2),
         examples.RandomFlip(),
@@ -234,6 +231,9 @@ def networks(folder: Path) -> None:
     assert_type(recipe.optimizer(examples.digits_cnn()), nn.Adam)
     assert callable(examples.load_digits)
     assert callable(examples.load_idx)
+    assert callable(examples.load_cifar)
+    assert callable(examples.load_folder)
+    assert_type(examples.ImageFiles([]).shape, tuple[int, ...])
 
 
 def courses() -> None:
