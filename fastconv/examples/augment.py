@@ -8,7 +8,7 @@ is; `Mixup` changes the labels too. `Compose` applies several. What `fastconv.nn
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -301,11 +301,20 @@ class Compose(Augmentation):
         """Whether one of the steps does."""
         return any(getattr(step, "mixes_labels", False) for step in self.steps)
 
-    def __call__(self, x: Array, rng: np.random.Generator, y: Array | None = None) -> Any:
-        """Return the changed images, and the labels where one of the steps mixes them."""
+    @overload
+    def __call__(self, x: Array, rng: np.random.Generator) -> Array: ...
+
+    @overload
+    def __call__(self, x: Array, rng: np.random.Generator, y: Array) -> tuple[Array, Array]: ...
+
+    def __call__(
+        self, x: Array, rng: np.random.Generator, y: Array | None = None
+    ) -> Array | tuple[Array, Array]:
+        """Return the changed images, and with labels given, those too."""
+        labels = y
         for step in self.steps:
             if getattr(step, "mixes_labels", False):
-                x, y = step(x, rng, y)
+                x, labels = step(x, rng, labels)
             else:
                 x = step(x, rng)
-        return (x, y) if self.mixes_labels else x
+        return x if y is None or labels is None else (x, labels)

@@ -46,9 +46,9 @@ class Dataset(NamedTuple):
         Name of each class, where the data have names.
     """
 
-    x_train: Any
+    x_train: Array
     y_train: Array
-    x_test: Any
+    x_test: Array
     y_test: Array
     classes: int
     class_names: tuple[str, ...] | None = None
@@ -370,9 +370,8 @@ def _hold_out(x: Any, y: Array, where: str, classes: int, names: Any = None) -> 
         raise ValueError(
             f"{where}: y: {len(y)} images are too few to hold out a fifth of each class"
         )
-    if isinstance(x, ImageFiles):
-        return Dataset(x.part(kept), y[kept], x.part(held), y[held], classes, names)
-    return Dataset(x[kept], y[kept], x[held], y[held], classes, names)
+    take: Any = x.part if isinstance(x, ImageFiles) else x.__getitem__
+    return Dataset(take(kept), y[kept], take(held), y[held], classes, names)
 
 
 def _dataset(pairs: list[tuple[str, Array, str, Array]], where: str) -> Dataset:

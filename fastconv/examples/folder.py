@@ -97,7 +97,7 @@ class ImageFiles:
                 )
         H, W = shape or (0, 0)
         self.mode = "L" if grey else "RGB"
-        self.shape = (len(self.paths), H, W, 1 if grey else 3)
+        self.shape: tuple[int, ...] = (len(self.paths), H, W, 1 if grey else 3)
         self.dtype = np.dtype(np.uint8)
 
     @property
@@ -107,7 +107,7 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: Any) -> Array:
+    def __getitem__(self, index: int | slice | Array) -> Array:
         """Images by number, slice, or an array of numbers."""
         chosen = np.arange(len(self))[index]
         if np.ndim(chosen) == 0:

@@ -271,11 +271,25 @@ def networks(folder: Path) -> None:
         examples.stratified_split(np.arange(10) % 2), tuple[NDArray[Any], NDArray[Any]]
     )  # fmt: skip
     assert_type(examples.RandomShift(1)(data.x_train, rng), NDArray[Any])
+    steps = (
+        examples.RandomCrop(2),
+        examples.RandomFlip(),
+        examples.RandomAffine(10),
+        examples.Cutout(3),
+        examples.RandomBrightness(0.1),
+    )
+    augment = assert_type(examples.Compose(*steps), examples.Compose)
+    assert_type(augment(data.x_train, rng), NDArray[Any])
+    mixed = examples.Mixup(classes=3)(data.x_train, rng, data.y_train)
+    assert_type(mixed, tuple[NDArray[Any], NDArray[Any]])
     recipe = assert_type(examples.DIGITS_RECIPE, examples.Recipe)
     assert_type(examples.RECIPES, dict[str, examples.Recipe])
     assert_type(recipe.optimizer(examples.digits_cnn()), nn.Adam)
     assert callable(examples.load_digits)
     assert callable(examples.load_idx)
+    assert callable(examples.load_cifar)
+    assert callable(examples.load_folder)
+    assert_type(examples.ImageFiles([]).shape, tuple[int, ...])
 
 
 def courses() -> None:
