@@ -263,6 +263,7 @@ def networks(folder: Path) -> None:
     assert_type(examples.binary_cnn(seed=0, dtype=np.float64, ops=reference), nn.Sequential)
     assert_type(examples.two_conv_cnn(subsampling="mean", activation="relu"), nn.Sequential)
     assert_type(examples.digits_cnn(), nn.Sequential)
+    assert_type(examples.fashion_cnn(), nn.Sequential)
     np.savez(folder / "images.npz", x=np.zeros((10, 4, 4)), y=np.arange(10) % 2)
     data = assert_type(examples.load_npz(folder / "images.npz"), examples.Dataset)
     assert_type(data.x_train, NDArray[Any])
