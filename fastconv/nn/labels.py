@@ -26,9 +26,10 @@ def targets(z: Array, y: Any, name: str = "y") -> Array:
     return np.ascontiguousarray(y.reshape(z.shape), z.dtype)
 
 
-def is_soft(z_shape: tuple[int, ...], y: Any) -> bool:
+def is_soft(z_shape: tuple[int, ...], y: Any, name: str = "y") -> bool:
     """Whether labels hold a number for each class instead of the class."""
-    return np.shape(y) == z_shape and len(z_shape) > 1
+    shape = y.shape if hasattr(y, "shape") else as_array(name, y).shape
+    return len(z_shape) > 1 and tuple(shape) == z_shape
 
 
 def class_labels(z: Array, y: Any, ignored: int | None = None, name: str = "y") -> Array:

@@ -186,7 +186,7 @@ class SoftmaxCrossEntropy(Loss):
     def _checked(self, z: Array, y: Array, name: str) -> Array:
         if z.ndim > 1:
             one_weight_each(self.class_weight, z.shape[-1])
-        if not is_soft(z.shape, y):
+        if not is_soft(z.shape, y, name):
             return class_labels(z, y, self.ignore_index, name)
         if self.ignore_index is not None:
             raise ValueError(f"ignore_index: soft labels have none, but {name} is {np.shape(y)}")

@@ -95,6 +95,8 @@ WRONG_Y = [
     (nn.SoftmaxCrossEntropy, late(Y, -1), ValueError, r"labels must be in 0 \.\. 2, got -1"),
     (nn.SoftmaxCrossEntropy, Y[:7], ValueError, r"expected 20 labels, one per image, got \(7,\)"),
     (nn.SoftmaxCrossEntropy, ROWS[:, :2], ValueError, r"expected \(20,\) labels"),
+    (nn.SoftmaxCrossEntropy, late(ROWS, 1.5), ValueError, r"soft labels must be in 0 \.\. 1"),
+    (nn.SoftmaxCrossEntropy, ROWS / 2, ValueError, "soft labels of an image must add up to 1"),
     (nn.SoftmaxCrossEntropy, Y * 1.0, TypeError, "integer labels are needed, got float64"),
     (nn.SoftmaxCrossEntropy, Y.astype(str), TypeError, "integer labels are needed"),
     (nn.SoftmaxCrossEntropy, 3, ValueError, "expected 20 labels"),
