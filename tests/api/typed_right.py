@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastconv as fc
-from fastconv import cache, examples, nn, reference, testing
+from fastconv import cache, examples, explain, nn, reference, testing
 from fastconv.adapters import coursera, cs231n
 from fastconv.typing import Array, ConvOptions, DataFormat, Indices, Padding
 
@@ -301,12 +301,30 @@ def courses() -> None:
     assert_type(coursera.conv_backward(Z, cached), tuple[Array, Array, Array])
     A, pooled = coursera.pool_forward(prev, {"f": 2, "stride": 2}, mode="average")
     assert_type(coursera.pool_backward(A, pooled, mode="average"), Floats)
+    padded = assert_type(coursera.zero_pad(prev, 1), Floats)
+    patch = padded[0, : W.shape[0], : W.shape[1]]
+    assert_type(coursera.conv_single_step(patch, W[..., 0], 0.5), float)
+    assert_type(coursera.create_mask_from_window(patch[..., 0]), NDArray[np.bool_])
+    assert_type(coursera.compute_mask(patch[..., 0]), NDArray[np.bool_])
+    assert_type(coursera.distribute_value(2.0, (2, 2)), Floats)
     images, kernel = np.ones((2, 3, 6, 6)), np.ones((4, 3, 3, 3))
     out, kept = cs231n.conv_forward_fast(images, kernel, np.zeros(4), {"stride": 1, "pad": 1})
     assert_type(cs231n.conv_backward_fast(out, kept), tuple[Array, Array, Array])
     pool = {"pool_height": 2, "pool_width": 2, "stride": 2}
     top, held = cs231n.max_pool_forward_fast(images, pool)
     assert_type(cs231n.max_pool_backward_fast(top, held), Floats)
+    out, kept = cs231n.conv_forward_naive(images, kernel, np.zeros(4), {"stride": 1, "pad": 1})
+    assert_type(cs231n.conv_backward_naive(out, kept), tuple[Array, Array, Array])
+    top, pair = cs231n.max_pool_forward_naive(images, pool)
+    assert_type(cs231n.max_pool_backward_naive(top, pair), Floats)
+
+
+def explanations() -> None:
+    """Images through a small network and back."""
+    walk = assert_type(explain.explain(np.eye(8), 1, pool="mean"), explain.Explanation)
+    assert_type(walk.html(), str)
+    two = explain.explain(np.eye(14), [1], model="two_conv", filters=(1, 2), activation="relu")
+    assert_type(two.equations["delta1"], str)
 
 
 if __name__ == "__main__":
@@ -318,3 +336,4 @@ if __name__ == "__main__":
         training(Path(place))
         networks(Path(place))
     courses()
+    explanations()
