@@ -26,7 +26,7 @@ from fastconv.nn.averages import ParameterAverage
 from fastconv.nn.base import Layer, Parameter
 from fastconv.nn.branches import Concat, Identity, SeparableConv
 from fastconv.nn.checkpoint import Checkpoint, load_checkpoint, previous_path, save_checkpoint
-from fastconv.nn.container import Residual, Sequential, evaluating
+from fastconv.nn.container import Sequential, evaluating
 from fastconv.nn.conv import Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten
 from fastconv.nn.focal import FocalLoss
@@ -52,6 +52,7 @@ from fastconv.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
 from fastconv.nn.rectifiers import ELU, GELU, Hardswish, LeakyReLU, SiLU, Softplus
 from fastconv.nn.registry import register
 from fastconv.nn.resampling import Pad, PixelShuffle, Upsample
+from fastconv.nn.residual import Residual
 from fastconv.nn.schedules import (
     CosineDecay,
     ExponentialDecay,
