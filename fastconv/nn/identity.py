@@ -129,7 +129,8 @@ def old_form(
 ) -> dict[str, Any]:
     """`settings` as they were written while models were kept as their `repr`."""
     found = {name: value for name, value in settings.items() if name != "form"}
-    found |= {"model": _seedless(repr(state.model)), "loss": repr(state.loss)}
+    model = Layer.__repr__(state.model)  # all settings; a Sequential's own is one short line
+    found |= {"model": _seedless(model), "loss": repr(state.loss)}
     found |= {"optimizer": state.optimizer.settings, "early_stopping": repr(rule)}
     found["augment"] = None if augment is None else _old_identity(augment)
     found["callbacks"] = [_old_identity(callback) for callback in callbacks]
