@@ -20,7 +20,6 @@ from fastconv.nn.checks import (
     quiet,
     shown,
 )
-from fastconv.nn.display import network_html
 from fastconv.nn.feed import Preparation, images_of
 from fastconv.nn.fusing import Rest, taken_over
 from fastconv.nn.inference import InferencePlan, forward_of, plan_inference
@@ -96,7 +95,7 @@ class Sequential(Layer):
         return f"<{type(self).__name__}{name}: {layers}, {count:,} parameters>"
 
     def _repr_html_(self) -> str:
-        return network_html(self.layers, repr(self).strip("<>"))
+        return summary(self, None)._repr_html_()
 
     def __len__(self) -> int:
         """How many layers there are."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastconv import _html
 from fastconv.nn.base import Layer, scratch_copy
 from fastconv.nn.programs import dtype_of, table
 
@@ -20,6 +20,7 @@ HEADS = ("layer", "output", "parameters", "multiply-adds", "bytes", "sees")
 class Summary(str):
     """A table as text, and in a notebook as HTML."""
 
+    title = ""
     rows: Sequence[tuple[str, ...]] = ()
 
     def __repr__(self) -> str:
@@ -27,16 +28,8 @@ class Summary(str):
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        first, *rows = [[html.escape(cell) for cell in row] for row in self.rows]
-        lines = [_html_row(first, "th"), *(_html_row(row, "td") for row in rows)]
-        return "<table>" + "".join(lines) + "</table>"
-
-
-def _html_row(cells: Sequence[str], tag: str) -> str:
-    sides = ["left", "left", *["right"] * (len(cells) - 2)]
-    pairs = zip(cells, sides, strict=True)
-    inner = "".join(f'<{tag} style="text-align:{side}">{cell}</{tag}>' for cell, side in pairs)
-    return f"<tr>{inner}</tr>"
+        head, *rows = self.rows
+        return _html.table(self.title, head, rows)
 
 
 class _Reach(NamedTuple):
@@ -86,7 +79,7 @@ def summary(model: Layer, input_shape: tuple[int, ...] | None) -> Summary:
     sums = (_number(work), _number(memory)) if known else (UNKNOWN, UNKNOWN)
     rows.append((getattr(model, "name", None) or "total", "", str(total), *sums, ""))
     text = Summary(table(rows, left=2))
-    text.rows = rows
+    text.title, text.rows = repr(model).strip("<>"), rows
     return text
 
 

@@ -41,11 +41,11 @@ def test_sequential():
     assert repr(model) == "<Sequential binary_cnn: 5 layers, 20 parameters>"
     assert repr(nn.Sequential(nn.Flatten())) == "<Sequential: 1 layer, 0 parameters>"
     text = whole(model._repr_html_())
-    assert "MaxPool(window=2" in text
+    assert "MaxPool" in text
     assert ">?<" in text
     model.forward(np.zeros((2, 8, 8, 1), np.float32))
-    assert "6x6x1" in whole(model._repr_html_())
-    assert "25,962" in whole(digits_cnn()._repr_html_())
+    assert "(6, 6, 1)" in whole(model._repr_html_())
+    assert "25962" in whole(digits_cnn()._repr_html_())
     assert "&lt;b&gt;" in nn.Sequential(nn.Flatten(), name="<b>")._repr_html_()
 
 
