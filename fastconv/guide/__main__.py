@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastconv.guide import PAGES, page
+from fastconv.nn.files import replacing
 
 # Each public module, and what has to be installed for it.
 MODULES = {
@@ -76,9 +77,14 @@ def build(folder: Path, names: list[str]) -> None:
     for name, drawn in pages.items():
         path = folder / f"{name.replace('.', '/')}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render.html_module(drawn, pages), encoding="utf-8")
-    (folder / "index.html").write_text(render.html_index(pages), encoding="utf-8")
-    (folder / "search.js").write_text(render.search_index(pages), encoding="utf-8")
+        _write(path, render.html_module(drawn, pages))
+    _write(folder / "index.html", render.html_index(pages))
+    _write(folder / "search.js", render.search_index(pages))
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def _contents(modules: list[types.ModuleType]) -> str:

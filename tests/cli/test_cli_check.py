@@ -202,5 +202,5 @@ def test_programs_that_are_wrong_are_seen_to_fail():
         raise RuntimeError("no plan")
 
     (score,) = check_programs(plan=broken)
-    assert score.failures == score.cases == 21
+    assert score.failures == score.cases == 24
     assert "RuntimeError: no plan" in score.first_failure

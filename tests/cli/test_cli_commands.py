@@ -113,10 +113,16 @@ def test_wrong_usage_is_one_line_and_status_2(words, expected, capsys, monkeypat
     [
         (["train", "--data", "text"], "text: expected an .npz file with x and y, or a folder of"),
         (["train", "--data", "text.npz"], "text.npz: expected an .npz file with images x"),
-        (["train", "--data", "pictures"], "or train-images-idx3-ubyte.gz (found: cat.png)"),
+        (
+            ["train", "--data", "pictures"],
+            "or a folder of PNG or JPEG files for each class (found: cat.png)",
+        ),
         (["train", "--data", "model.npz"], "(found: architecture, format, parameters/0.b, "),
         (["train", "--data", "first.npz"], "if the channels come first, save np.moveaxis(x, 1, -"),
-        (["train", "--data", "t10k-images-idx3-ubyte"], "IDX files: give the folder of this one"),
+        (
+            ["train", "--data", "t10k-images-idx3-ubyte"],
+            "PNG and JPEG files: give the folder of this one",
+        ),
         (["train", "--data", "good.npz", "--out", "text"], "--out: text is a file; a folder is"),
         (["train", "--data", "good.npz", "--report", "text"], "--report: text is a file; a fol"),
         (["train", "--data", "good.npz", "--out", "model.npz"], "--out: there is a run already, "),
@@ -172,6 +178,7 @@ WORDS = {
     "check": [],
     "train": ["--model", "binary_cnn", "--epochs", "2", "--out", "run"],
     "export": ["model.npz", "model.onnx"],
+    "predict": ["model.npz", "image.npy"],
 }
 
 
@@ -188,6 +195,7 @@ def run(words, folder, *, shell=None, **options):
 @pytest.fixture
 def folder(tmp_path):
     examples.binary_cnn().save(tmp_path / "model.npz")
+    np.save(tmp_path / "image.npy", np.zeros((8, 8)))
     return tmp_path
 
 

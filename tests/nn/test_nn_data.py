@@ -634,7 +634,7 @@ def test_oversized_header_in_bounded_memory(folder):
 def test_wrong_path(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.npz: no such file"):
         examples.load_data(tmp_path / "none.npz")
-    with pytest.raises(FileNotFoundError, match=f"expected a file {TRAIN_X}"):
+    with pytest.raises(FileNotFoundError, match=f"expected IDX files such as {TRAIN_X}"):
         examples.load_data(tmp_path)
     (tmp_path / "images.png").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"expected an \.npz file with x and y, or a folder"):
@@ -645,7 +645,7 @@ def test_wrong_path(tmp_path):
 
 
 def test_recipes_know_every_example():
-    assert set(examples.RECIPES) == {"binary_cnn", "two_conv_cnn", "digits_cnn"}
+    assert set(examples.RECIPES) == {"binary_cnn", "two_conv_cnn", "digits_cnn", "fashion_cnn"}
     recipe = examples.DIGITS_RECIPE
     model = examples.digits_cnn()
     assert recipe.optimizer(model).lr == recipe.lr

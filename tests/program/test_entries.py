@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv.engine.entries import LOOPS, loop_address
+from fastconv.engine.entries import FINISHES, LOOPS, loop_address
 from fastconv.engine.known_loops import loop_works
 
 
@@ -21,10 +21,17 @@ def test_known_answers(name, dtype):
 
 
 def test_warmup_compiles_them(monkeypatch):
-    asked = []
+    asked, finishes = [], []
     monkeypatch.setattr("fastconv.config._calls", lambda dtype: {})
+    monkeypatch.setattr(
+        "fastconv.engine.warm.finish_address", lambda name, *of: finishes.append((name, *of))
+    )
     monkeypatch.setattr(
         "fastconv.engine.warm.loop_address", lambda name, dtype: asked.append((name, dtype))
     )
     fastconv.warmup(dtypes=("float64", "float16"))
-    assert asked == [(name, np.dtype(d)) for d in ("float64", "float32") for name in LOOPS]
+    names = [name for name in LOOPS if name != "columns"]  # which no layer needs
+    assert asked == [(name, np.dtype(d)) for d in ("float64", "float32") for name in names]
+    assert {(name, dtype) for name, _, dtype in finishes} == {
+        (name, np.dtype(d)) for d in ("float64", "float32") for name in FINISHES
+    }

@@ -151,7 +151,9 @@ def damaged(whole, draw):
 
 
 @pytest.fixture
-def no_pickle(monkeypatch):
+def no_pickle(monkeypatch, tmp_path_factory):
+    checkpoint_file(tmp_path_factory.mktemp("kernels"))  # loads its kernels, which are pickles
+
     def refuse(*args, **kwargs):
         pytest.fail("something was unpickled")
 
