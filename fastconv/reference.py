@@ -58,6 +58,7 @@ padding : int; one int or one (lo, hi) pair per axis; "valid" (none), "same" (OH
     odd cell on the high side) or "full" (eff - 1 on both sides).
 data_format : "channels_last", or "channels_first" for (m, C, H, W) arrays; w never changes.
 activation : None or "relu", applied to the output; a backward takes dy before the activation.
+algorithm : "exact" or "fast", and ignored here: the loops are what both are measured by.
 need : the gradients that a backward computes, of "x", "w", "b"; the others are None.
 out : array to write the result to (a backward of three: three arrays or None); right shape and
     dtype, no overlap with an input.
@@ -97,6 +98,7 @@ PaddingName = Literal["valid", "same", "full"]
 Padding = PaddingName | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
 DataFormat = Literal["channels_last", "channels_first"]
 Operand = Literal["x", "w", "b"]
+Algorithm = Literal["exact", "fast"]
 Sizes = Sequence[SupportsIndex]
 Index = tuple[int, ...]
 Array = NDArray[np.floating[Any]]
@@ -377,6 +379,7 @@ def conv(
     x: Array, w: Array, b: Array | None = None, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
     activation: Literal["relu"] | None = None, out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:  # fmt: skip
     """Convolution, equation (1): x (m, H, W, C), w (KH, KW, C/G, F), b (F,) -> y (m, OH, OW, F).
 
@@ -400,6 +403,7 @@ def conv_input_grad(
     dy: Array, w: Array, x_shape: Sizes, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:  # fmt: skip
     """How a layer's delta reaches the layer below: dy (m, OH, OW, F), w -> dx (m, H, W, C).
 
@@ -426,6 +430,7 @@ def conv_kernel_grad(
     x: Array, dy: Array, w_shape: Sizes, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:  # fmt: skip
     """Equation (11), the input convolved with the delta: x, dy -> dw (KH, KW, C/G, F).
 
@@ -448,6 +453,7 @@ def conv_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     groups: int = 1, data_format: DataFormat = "channels_last",
     out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array]: ...  # fmt: skip
 
 
@@ -456,6 +462,7 @@ def conv_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     groups: int = 1, data_format: DataFormat = "channels_last",
     need: Operand | Iterable[Operand], out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]: ...  # fmt: skip
 
 
@@ -464,6 +471,7 @@ def conv_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     groups: int = 1, data_format: DataFormat = "channels_last",
     need: Operand | Iterable[Operand] = ("x", "w", "b"), out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]:  # fmt: skip
     """All gradients of `conv`; ``db[f]`` is the sum of dy over images and pixels.
 
@@ -488,6 +496,7 @@ def conv_transpose(
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
     data_format: DataFormat = "channels_last", activation: Literal["relu"] | None = None,
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:  # fmt: skip
     """A convolution's input gradient as a layer: x (m, H, W, C), w (KH, KW, F/G, C) -> y.
 
@@ -511,6 +520,7 @@ def conv_transpose_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0,
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
     data_format: DataFormat = "channels_last", out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array]: ...  # fmt: skip
 
 
@@ -520,6 +530,7 @@ def conv_transpose_backward(
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
     data_format: DataFormat = "channels_last", need: Operand | Iterable[Operand],
     out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]: ...  # fmt: skip
 
 
@@ -529,6 +540,7 @@ def conv_transpose_backward(
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
     data_format: DataFormat = "channels_last", need: Operand | Iterable[Operand] = ("x", "w", "b"),
     out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]:  # fmt: skip
     """All gradients of `conv_transpose`: those of a convolution, x and dy exchanged.
 

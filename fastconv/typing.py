@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
     "Activation",
+    "Algorithm",
     "Array",
     "ArrayLike",
     "ConvOptions",
@@ -50,6 +51,7 @@ PaddingName = Literal["valid", "same", "full"]
 Padding = PaddingName | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
 DataFormat = Literal["channels_last", "channels_first"]
 Activation = Literal["relu"]
+Algorithm = Literal["exact", "fast"]
 # Whose gradient a backward function is asked for.
 Operand = Literal["x", "w", "b"]
 
@@ -62,6 +64,7 @@ class ConvOptions(TypedDict, total=False):
     dilation: Int
     groups: int
     data_format: DataFormat
+    algorithm: Algorithm | None
 
 
 class ConvTransposeOptions(ConvOptions, total=False):

@@ -8,10 +8,12 @@ from typing import Unpack, overload
 import numpy as np  # noqa: F401 - the examples'
 
 from fastconv.operands import bias_operand, operand, same_dtype
+from fastconv.plans.algorithm import chosen
 from fastconv.plans.conv import planned
 from fastconv.plans.gradients import OPERANDS, ConvGrads
 from fastconv.typing import (
     Activation,
+    Algorithm,
     Array,
     ArrayLike,
     ConvOptions,
@@ -37,6 +39,7 @@ def conv(
     data_format: DataFormat = "channels_last",
     activation: Activation | None = None,
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:
     """Convolution (cross-correlation) of a batch of images, 1-D, 2-D or 3-D.
 
@@ -51,7 +54,7 @@ def conv(
         Kernel, in this order in both data formats.
     b : array (F,), optional
         Bias.
-    stride, padding, dilation, groups, data_format, out
+    stride, padding, dilation, groups, data_format, algorithm, out
         As in :mod:`fastconv.functional`. ``"same"`` gives ``OH = ceil(H / s)``, with an odd cell
         of padding on the high side.
     activation : {None, "relu"}
@@ -90,6 +93,7 @@ def conv(
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        algorithm=chosen(algorithm),
         activation=activation,
     )
     if b is not None:
@@ -108,6 +112,7 @@ def conv_input_grad(
     groups: int = 1,
     data_format: DataFormat = "channels_last",
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:
     """Gradient of the loss with respect to the input of :func:`conv`.
 
@@ -122,7 +127,7 @@ def conv_input_grad(
         Kernel.
     x_shape : sequence of int
         Shape of `x`, in the order of `data_format`.
-    stride, padding, dilation, groups, data_format, out
+    stride, padding, dilation, groups, data_format, algorithm, out
         As in the forward call.
 
     Returns
@@ -151,6 +156,7 @@ def conv_input_grad(
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        algorithm=chosen(algorithm),
     )
     return plan.input_grad(dy, w, out=out)
 
@@ -166,6 +172,7 @@ def conv_kernel_grad(
     groups: int = 1,
     data_format: DataFormat = "channels_last",
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:
     """Gradient of the loss with respect to the kernel of :func:`conv`.
 
@@ -180,7 +187,7 @@ def conv_kernel_grad(
         Gradient with respect to the output, before any activation.
     w_shape : sequence of int
         ``(KH, KW, C/G, F)``.
-    stride, padding, dilation, groups, data_format, out
+    stride, padding, dilation, groups, data_format, algorithm, out
         As in the forward call.
 
     Returns
@@ -210,6 +217,7 @@ def conv_kernel_grad(
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        algorithm=chosen(algorithm),
     )
     return plan.kernel_grad(x, dy, out=out)
 
@@ -249,6 +257,7 @@ def conv_backward(
     data_format: DataFormat = "channels_last",
     need: Operand | Iterable[Operand] = OPERANDS,
     out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]:
     """All gradients of :func:`conv`.
 
@@ -258,7 +267,7 @@ def conv_backward(
         Gradient with respect to the output, before any activation.
     x, w : array
         Operands of the forward call.
-    stride, padding, dilation, groups, data_format
+    stride, padding, dilation, groups, data_format, algorithm
         As in the forward call.
     need : {"x", "w", "b"}, or several of them
         The gradients to compute; the others are None.
@@ -293,5 +302,6 @@ def conv_backward(
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        algorithm=chosen(algorithm),
     )
     return plan.backward(dy, x, w, need=need, out=out)

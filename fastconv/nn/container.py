@@ -29,7 +29,7 @@ from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import each
 from fastconv.program.naive import elementwise as naive_elementwise
 from fastconv.program.ops import elementwise
-from fastconv.typing import DTypeLike
+from fastconv.typing import Algorithm, DTypeLike
 
 
 @register(onnx=onnx.sequential)
@@ -213,7 +213,9 @@ class Sequential(Layer):
         """
         return predict(self, x, batch_size)
 
-    def plan_inference(self, x_shape: Sequence[int]) -> InferencePlan:
+    def plan_inference(
+        self, x_shape: Sequence[int], *, algorithm: Algorithm | None = None
+    ) -> InferencePlan:
         """Prepare `predict` for batches of one shape, with the weights as they are now.
 
         The numbers are those of `predict`, bit for bit; what saves time is that kernels are brought
@@ -223,6 +225,9 @@ class Sequential(Layer):
         ----------
         x_shape : sequence of int
             ``(m, H, W, C)``, of the largest batch.
+        algorithm : {"exact", "fast"}, optional
+            Of its convolutions, unless a layer has one of its own; by default that of the
+            ``with fastconv.algorithm(...)`` around this call.
 
         Returns
         -------
@@ -242,7 +247,7 @@ class Sequential(Layer):
         >>> run(np.ones((1, 8, 8, 1), np.float32)).shape
         (1, 1)
         """
-        return plan_inference(self, x_shape)
+        return plan_inference(self, x_shape, algorithm=algorithm)
 
     # Files and text -----------------------------------------------------------------------------
 

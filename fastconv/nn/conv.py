@@ -13,9 +13,10 @@ from fastconv.nn.init import Init, initial_weights, parameter_dtype
 from fastconv.nn.lowering import Lowered, like, parameter
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.plans.algorithm import chosen
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import Convolution, bias_grad, relu_backward
-from fastconv.typing import Activation, DTypeLike, Int, Padding
+from fastconv.typing import Activation, Algorithm, DTypeLike, Int, Padding
 
 AXES = {1: "m, W", 2: "m, H, W", 3: "m, D, H, W"}
 
@@ -24,6 +25,9 @@ class _ConvBase(Layer):
     """What both directions share: arguments, kernel, bias, the mask of a fused ReLU."""
 
     optional_parameters = ("b",)
+    # That of the calls, or None: that of the `with` around them. A layer that was given none has no
+    # such attribute of its own: it describes itself as in older versions.
+    algorithm: Algorithm | None = None
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class _ConvBase(Layer):
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments as JSON types."""
-        return {
+        found = {
             "channels": self.channels,
             "filters": self.filters,
             "window": self.window,
@@ -74,6 +78,8 @@ class _ConvBase(Layer):
             "activation": self.activation,
             "dtype": self.dtype.name,
         }
+        # older versions know no such argument, and read what does not need it
+        return found if self.algorithm is None else {**found, "algorithm": self.algorithm}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:
@@ -88,7 +94,8 @@ class _ConvBase(Layer):
         w, dw = parameter(graph, self.w)
         b, db = (None, None) if self.b is None else parameter(graph, self.b)
         transposed = isinstance(self, ConvTranspose)
-        conv = Convolution(graph, x, w, b, relu, transposed, **settings)
+        algorithm = chosen(graph.setting(self, "algorithm"))
+        conv = Convolution(graph, x, w, b, relu, transposed, algorithm, **settings)
 
         def backward(dy: Value, need: bool) -> Value | None:
             if relu:
@@ -100,12 +107,15 @@ class _ConvBase(Layer):
 
         return conv.y, backward
 
+    def _settings(self) -> dict[str, Any]:
+        """Keyword arguments of the functions; `ops` of one's own need not know an algorithm."""
+        named = {} if self.algorithm is None else {"algorithm": self.algorithm}
+        return {**self.settings, "groups": self.groups, **named}
+
     def _run(self, function: Any, x: Array) -> Array:
         check_input(self, x, AXES[len(self.window)], self.channels, self.dtype)
         b = None if self.b is None else self.b.value
-        y: Array = function(
-            x, self.w.value, b, **self.settings, groups=self.groups, activation=self.activation
-        )
+        y: Array = function(x, self.w.value, b, **self._settings(), activation=self.activation)
         self._cache = (x, y)
         return y
 
@@ -116,7 +126,7 @@ class _ConvBase(Layer):
             # max(z, 0) passes the error where it passed the value; y > 0 exactly where z > 0.
             dy = self.ops.relu_backward(dy, y)
         need = need if self.b is not None else tuple(name for name in need if name != "b")
-        grads = function(dy, x, self.w.value, **self.settings, groups=self.groups, need=need)
+        grads = function(dy, x, self.w.value, **self._settings(), need=need)
         self.w.grad[...] = grads.dw
         if self.b is not None:
             self.b.grad[...] = grads.db
@@ -139,6 +149,8 @@ class Conv(_ConvBase):
         Whether to add `b` (F,).
     activation : None or "relu"
         ReLU fused into the convolution.
+    algorithm : "exact", "fast" or None
+        As in `fastconv.conv`; None is that of the ``with fastconv.algorithm(...)`` around a pass.
     init : "he", "glorot" or "zeros"
         How `w` is drawn; He suits a ReLU after the layer, Glorot a sigmoid or tanh.
     rng : numpy.random.Generator, int or None
@@ -174,6 +186,7 @@ class Conv(_ConvBase):
         groups: int = 1,
         bias: bool = True,
         activation: Activation | None = None,
+        algorithm: Algorithm | None = None,
         init: Init = "he",
         rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float32,
@@ -182,6 +195,8 @@ class Conv(_ConvBase):
         build: dict[str, Any] = {"groups": groups, "bias": bias, "activation": activation}
         build |= {"init": init, "rng": rng, "dtype": dtype}
         super().__init__(channels, filters, window, settings, build)
+        if algorithm is not None:
+            self.algorithm = chosen(algorithm)
 
     lower = _ConvBase._lowered
 

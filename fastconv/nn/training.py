@@ -25,6 +25,9 @@ from fastconv.nn.normalisation import OneValueError
 from fastconv.nn.optimizers import Optimizer
 from fastconv.nn.step import forget, step_of
 from fastconv.nn.stopping import Stopper
+from fastconv.plans.algorithm import algorithm as algorithm_of
+from fastconv.plans.algorithm import chosen
+from fastconv.typing import Algorithm
 
 Augment = Callable[[Array, np.random.Generator], Array]
 
@@ -139,6 +142,7 @@ def fit(
     callbacks: Iterable[Any] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    algorithm: Algorithm | None = None,
 ) -> History:
     """Train a model.
 
@@ -176,6 +180,9 @@ def fit(
         `epochs` may be larger than it was; everything else must be equal: data, layers, loss,
         optimizer and `augment`, by class, attributes and (of functions, and of classes of your
         own) code. An object with a method `settings()` is compared by what that returns.
+    algorithm : {"exact", "fast"}, optional
+        Of the convolutions, unless a layer has one of its own; by default that of the
+        ``with fastconv.algorithm(...)`` around this call. A resumed run compares it.
 
     Returns
     -------
@@ -205,12 +212,13 @@ def fit(
     """
     arguments.check_model(model)
     options = {"batch_size": batch_size, "shuffle": bool(shuffle), "seed": seed}
-    run = _Run(model, loss, optimizer, x, y, epochs, options)
-    run.prepare(validation, augment, early_stopping, callbacks)
-    try:
-        return run.train(checkpoint, resume)
-    finally:
-        run.set_modes()
+    with algorithm_of(chosen(algorithm)):
+        run = _Run(model, loss, optimizer, x, y, epochs, options)
+        run.prepare(validation, augment, early_stopping, callbacks)
+        try:
+            return run.train(checkpoint, resume)
+        finally:
+            run.set_modes()
 
 
 class _Run:
@@ -403,6 +411,7 @@ class _Run:
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "seed": self.seed,
+            "algorithm": chosen(None),
             "augment": describe(self.augment, model),
             "early_stopping": describe(self.stopper.rule, model),
             "callbacks": [describe(callback, model) for callback in self._comparable()],
@@ -431,7 +440,8 @@ class _Run:
 
     def _load(self) -> None:
         found = load_checkpoint(self.checkpoint)
-        before, now = found.settings, self.settings
+        # older checkpoints know of no algorithm but the exact one
+        before, now = {"algorithm": "exact", **found.settings}, self.settings
         if "form" not in before:
             now = identity.old_form(
                 now, self.state, self.augment, self.stopper.rule, self._comparable()

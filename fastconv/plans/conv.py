@@ -22,11 +22,13 @@ from fastconv.operands import (
     result,
     user_shape,
 )
+from fastconv.plans.algorithm import chosen
 from fastconv.plans.compiled import products
 from fastconv.plans.deltas import bias_grad
 from fastconv.plans.gradients import OPERANDS, ConvGrads, check_need, grad_results
 from fastconv.typing import (
     Activation,
+    Algorithm,
     Array,
     ArrayLike,
     DataFormat,
@@ -58,10 +60,15 @@ class ConvPlan:
         Of all operands and results.
     flops : int
         Multiplications and additions of one product, ``2 * P * K * F``.
+    algorithm : {"exact", "fast"}
+        The one that it was made with, whatever surrounds its calls.
     """
 
-    def __init__(self, g: Geometry, dtype: np.dtype, data_format: str, relu: bool) -> None:
+    def __init__(
+        self, g: Geometry, dtype: np.dtype, data_format: str, relu: bool, algorithm: Algorithm
+    ) -> None:
         self.geometry = g
+        self.algorithm = algorithm
         self.dtype = dtype
         self.data_format = data_format
         self.x_shape = user_shape(g.x_shape, data_format)
@@ -69,7 +76,7 @@ class ConvPlan:
         self.y_shape = user_shape(g.y_shape, data_format)
         self.flops = g.flops
         self._relu = relu
-        self._products = products(g, computing_dtype(dtype))
+        self._products = products(g, computing_dtype(dtype), algorithm)
 
     def __repr__(self) -> str:
         return (
@@ -185,12 +192,13 @@ def planned(
     *,
     data_format: Any,
     activation: Any = None,
+    algorithm: Any = "exact",
     **options: Any,
 ) -> ConvPlan:
     """Kept plan for these arguments; `names` is what the caller calls the first two, "x w"."""
     x, w = names.split()
     g = conv_geometry(x_shape, w_shape, data_format=data_format, names=(x, w), **options)
-    return ConvPlan(g, dtype, data_format, check_activation(activation))
+    return ConvPlan(g, dtype, data_format, check_activation(activation), algorithm)
 
 
 def plan_conv(
@@ -204,6 +212,7 @@ def plan_conv(
     groups: int = 1,
     data_format: DataFormat = "channels_last",
     activation: Activation | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvPlan:
     """Prepare a convolution that will be run many times.
 
@@ -215,7 +224,7 @@ def plan_conv(
         ``(KH, KW, C/G, F)``.
     dtype : dtype
         float32, float64 or float16.
-    stride, padding, dilation, groups, data_format, activation
+    stride, padding, dilation, groups, data_format, activation, algorithm
         As for :func:`fastconv.conv`.
 
     Returns
@@ -249,4 +258,5 @@ def plan_conv(
         groups=groups,
         data_format=data_format,
         activation=activation,
+        algorithm=chosen(algorithm),
     )

@@ -16,6 +16,7 @@ from fastconv.geometry import Geometry
 from fastconv.geometry.resolve import conv_geometry, pool_geometry, transpose_geometry
 from fastconv.plans.compiled import engine, pools, products
 from fastconv.program.graph import Graph, Value
+from fastconv.typing import Algorithm
 
 __all__ = [
     "BatchNorm",
@@ -47,18 +48,19 @@ class Convolution:
     relu : bool
         Whether ReLU follows.
     transposed : bool
+    algorithm : {"exact", "fast"}
     options
         stride, padding, dilation, groups, as of :func:`fastconv.conv`.
     """
 
     def __init__(
         self, graph: Graph, x: Value, w: Value, b: Value | None, relu: bool,
-        transposed: bool = False, **options: Any,
+        transposed: bool = False, algorithm: Algorithm = "exact", **options: Any,
     ) -> None:  # fmt: skip
         resolve = transpose_geometry if transposed else conv_geometry
         self.g: Geometry = resolve(x.shape, w.shape, names=("x", "w"), **options)
         self._graph, self._x, self._w, self._transposed = graph, x, w, transposed
-        self._plan = products(self.g, x.dtype)
+        self._plan = products(self.g, x.dtype, algorithm)
         self.y = graph.value(self.g.x_shape if transposed else self.g.y_shape, x.dtype)
         self._multiply("forward", "input_grad" if transposed else "forward", x, self.y, b, relu)
 
