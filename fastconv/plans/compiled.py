@@ -40,9 +40,14 @@ def new_products(g: Geometry, dtype: np.dtype, algorithm: Algorithm = "exact") -
     """The three products of `g`, computed in `dtype`; nothing is chosen or compiled yet."""
     with building:
         from fastconv.engine import entries
+        from fastconv.engine.minimal import MinimalProducts
         from fastconv.engine.products import Products
 
-    return Products(g, dtype, entries.control_address, entries.sweep_address)
+    if algorithm == "exact":
+        return Products(g, dtype, entries.control_address, entries.sweep_address)
+    return MinimalProducts(
+        g, dtype, entries.control_address, entries.sweep_address, entries.minimal_address
+    )
 
 
 @lru_cache(CACHED)

@@ -23,8 +23,8 @@ from fastconv.operands import (
     user_shape,
 )
 from fastconv.plans.algorithm import chosen
-from fastconv.plans.compiled import products
 from fastconv.plans.deltas import bias_grad
+from fastconv.plans.fast import products_of
 from fastconv.plans.gradients import OPERANDS, ConvGrads, check_need, grad_results
 from fastconv.typing import (
     Activation,
@@ -76,7 +76,7 @@ class ConvPlan:
         self.y_shape = user_shape(g.y_shape, data_format)
         self.flops = g.flops
         self._relu = relu
-        self._products = products(g, computing_dtype(dtype), algorithm)
+        self._products = products_of(g, computing_dtype(dtype), algorithm)
 
     def __repr__(self) -> str:
         return (

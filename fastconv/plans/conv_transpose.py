@@ -24,8 +24,8 @@ from fastconv.operands import (
     result,
     user_shape,
 )
-from fastconv.plans.compiled import products
 from fastconv.plans.deltas import bias_grad
+from fastconv.plans.fast import products_of
 from fastconv.plans.gradients import OPERANDS, ConvGrads, check_need, grad_results
 from fastconv.typing import Algorithm, Operand
 
@@ -62,7 +62,7 @@ class ConvTransposePlan:
         self.w_shape = g.w_shape
         self.y_shape = user_shape(g.x_shape, data_format)
         self._relu = relu
-        self._products = products(g, computing_dtype(dtype), algorithm)
+        self._products = products_of(g, computing_dtype(dtype), algorithm)
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: Any = None, *, out: np.ndarray | None = None

@@ -27,8 +27,8 @@ from numba.extending import intrinsic
 from fastconv.engine.emit.values import PTR
 
 __all__ = ["call_overloaded", "choose", "fma", "largest", "load", "load_first", "magnitude",
-           "narrow", "plain", "root", "spread", "store", "store_first", "total",
-           "widen"]  # fmt: skip
+           "narrow", "number", "plain", "root", "spread", "step_of", "store", "store_first",
+           "total", "widen"]  # fmt: skip
 
 ARITHMETIC = {
     operator.add: "fadd",
@@ -209,6 +209,30 @@ def spread(typingctx, value, lanes):
         return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), order)
 
     return kind(value, lanes), codegen
+
+
+@intrinsic
+def number(typingctx, like, value):
+    """A vector like `like` of one small integer (a literal)."""
+    if not isinstance(value, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, signature, args):
+        kind = context.get_value_type(signature.args[0])
+        return ir.Constant(kind, [float(value.literal_value)] * kind.count)
+
+    return like(like, value), codegen
+
+
+@intrinsic
+def step_of(typingctx, lanes, like):
+    """Bytes of a vector."""
+    nbytes = len(lanes) * like.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(ir.IntType(64), nbytes)
+
+    return types.int64(lanes, like), codegen
 
 
 @intrinsic
