@@ -195,17 +195,19 @@ def _products(call, table, scratch, panel, count, points):
     rows, results, reduction = words(table, s.MINIMAL_ROWS, 3)
     a, c = scratch + word(table, s.AT_MINIMAL + 3), scratch + word(table, s.AT_MINIMAL + 4)
     b = word(call, s.PACKED) + (panel * (9 + points) + 9) * channels * line
-    store_words(task, s.TASK_ROWS, (count, channels))
-    store_words(task, s.TASK_LEFT, (a, rows, reduction))
+    longest = word(table, s.REDUCTION)
     store_words(task, s.TASK_RIGHT, (b, line))
     store_words(task, s.TASK_RESULT, (c, results, word(table, s.TILE_COLUMNS)))
-    store_words(task, s.TASK_ENDING, (word(table, s.MINIMAL_ZEROS), 0, 0))
     store_word(task, s.TASK_WIDE, count)
     for point in range(points):
-        store_word(task, s.TASK_LEFT, a + point * word(table, s.MINIMAL_BETWEEN))
-        store_word(task, s.TASK_RIGHT, b + point * channels * line)
+        left = a + point * word(table, s.MINIMAL_BETWEEN)
         store_word(task, s.TASK_RESULT, c + point * word(table, s.MINIMAL_SUMS))
-        call_sweep(word(call, s.SWEEP), task)
+        for k in range(0, channels, longest):
+            store_words(task, s.TASK_ROWS, (count, min(longest, channels - k)))
+            store_words(task, s.TASK_LEFT, (left, rows, reduction + 8 * k))
+            store_word(task, s.TASK_RIGHT, b + (point * channels + k) * line)
+            store_words(task, s.TASK_ENDING, (word(table, s.MINIMAL_ZEROS), k, 0))
+            call_sweep(word(call, s.SWEEP), task)
 
 
 @inner

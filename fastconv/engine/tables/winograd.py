@@ -22,12 +22,15 @@ from fastconv.engine.tables.tiles import Tile, dense_tile
 from fastconv.engine.tables.workspace import lines
 from fastconv.geometry import Geometry
 
-__all__ = ["RUN", "WINDOWS", "MinimalChoice", "edge_of", "minimal_choice", "minimal_table"]
+__all__ = ["RUN", "WINDOWS", "MinimalChoice", "edge_of", "is_minimal", "minimal_choice",
+           "minimal_table"]  # fmt: skip
 
 # What the sources and the sums of a block of tiles may take of the second-level cache, and its
 # tiles, at least and at most: fewer do not use the packed window often enough.
 BLOCK_BYTES = 512 * 1024
 LEAST_TILES, MOST_TILES = 16, 64
+# Channels that are summed as one chain, at most; shorter chains round less.
+REDUCTION = 256
 # Tiles in a row whose cells are gathered at once, where the source is not read in place.
 RUN = 8
 LINE_BYTES = 64
@@ -53,16 +56,19 @@ NOMINAL_BATCH = 16
 LEAST_CHANNELS = 32
 
 
+def is_minimal(g: Geometry) -> bool:
+    """Whether minimal filtering can compute it."""
+    steps = g.stride + g.dilation
+    padded = all(0 <= p <= 2 for pair in g.pads for p in pair)
+    return bool(g.m) and g.G == 1 and g.window == (3, 3) and steps == (1,) * 4 and padded
+
+
 def edge_of(name: str, g: Geometry, dtype: np.dtype) -> int:
     """R, results of a tile along an axis, or 0 where the direct product is as fast.
 
     It depends on one image's shape, not on the batch: a slice of a batch has the same bits.
     """
-    if name == "kernel_grad" or g.G > 1 or g.window != (3, 3) or not g.m:
-        return 0
-    if g.stride != (1, 1) or g.dilation != (1, 1) or min(g.C, g.F) < LEAST_CHANNELS:
-        return 0
-    if any(not 0 <= p <= 2 for pair in g.pads for p in pair):
+    if name == "kernel_grad" or not is_minimal(g) or min(g.C, g.F) < LEAST_CHANNELS:
         return 0
     size = g.y_size if name == "forward" else g.x_size
     products = g.C * g.F
@@ -188,6 +194,7 @@ def minimal_table(choice: MinimalChoice, threads: int) -> Table:
     table.set(s.PANELS, choice.panels)
     table.set(s.TAP_STEP, *choice.w_bytes)
     table.set(s.REDUCE, choice.reduce)
+    table.set(s.REDUCTION, REDUCTION)
     table.set(s.LOW, 0, *choice.low)
     table.set(s.SIZE, 1, *choice.source_size)
     table.set(s.COUNT, 1, *choice.size)
