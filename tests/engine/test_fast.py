@@ -25,7 +25,7 @@ from fastconv.plans.fast import FastProducts
 functional_conv = importlib.import_module("fastconv.functional.conv")
 DTYPES = [np.dtype(name) for name in ("f4", "f8")]
 # Of minimal filtering, in eps of the smeared G (see `smeared`), by R.
-BOUNDS = {2: 8, 4: 32}
+BOUNDS = {2: 4, 4: 8}
 
 
 def forget(monkeypatch):

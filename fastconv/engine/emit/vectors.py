@@ -212,16 +212,16 @@ def spread(typingctx, value, lanes):
 
 
 @intrinsic
-def number(typingctx, like, value):
-    """A vector like `like` of one small integer (a literal)."""
-    if not isinstance(value, types.IntegerLiteral):
+def number(typingctx, like, above, below):
+    """A vector like `like` of one number, a quotient of integers (literals) that is exact."""
+    if not isinstance(above, types.IntegerLiteral) or not isinstance(below, types.IntegerLiteral):
         return None
 
     def codegen(context, builder, signature, args):
         kind = context.get_value_type(signature.args[0])
-        return ir.Constant(kind, [float(value.literal_value)] * kind.count)
+        return ir.Constant(kind, [above.literal_value / below.literal_value] * kind.count)
 
-    return like(like, value), codegen
+    return like(like, above, below), codegen
 
 
 @intrinsic

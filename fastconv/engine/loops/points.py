@@ -3,13 +3,17 @@
     points    B' d B     cells of the source, from their addresses, to points
     results   A' m A     the points' sums to results, with bias and ReLU
 
-Along an axis, for the points 0, 1, -1 (2, -2) and infinity::
+Along an axis, for the points 0, 1, -1 and infinity::
 
-    R = 2   B' d = (a - c, b + c, c - b, b - d)           A' m = (a + b + c, b - c - d)
-    R = 4   B' d = (4a - 5c + e, (e - 4c) +- (d - 4b),    A' m = (a + (b + c) + (d + e),
-                    (e - c) +- 2(d - b), 4b - 5d + f)             (b - c) + 2(d - e),
-                                                                  (b + c) + 4(d + e),
-                                                                  (b - c) + 8(d - e) + f)
+    R = 2   B' x = (x0 - x2, x1 + x2, x2 - x1, x1 - x3)     A' m = (m0 + m1 + m2, m1 - m2 - m3)
+
+and for 0, a, -a, b, -b and infinity, where a = 5/8 and b = 3/2, with s and d the sum and the
+difference of m1 and m2, and t and e those of m3 and m4::
+
+    R = 4   B' x = (aabb x0 - (aa + bb) x2 + x4,            A' m = (m0 + s + t,
+                    (x4 - bb x2) +- a (x3 - bb x1),                 a d + b e,
+                    (x4 - aa x2) +- b (x3 - aa x1),                 aa s + bb t,
+                    aabb x1 - (aa + bb) x3 + x5)                    aaa d + bbb e + m5)
 """
 
 from __future__ import annotations
@@ -31,14 +35,14 @@ def _points2(to, step, a, b, c, d):
 
 @inner
 def _points4(to, step, a, b, c, d, e, f):
-    store(to, fma(number(a, 4), a, fma(number(a, -5), c, e)))
-    u, v = fma(number(a, -4), c, e), fma(number(a, -4), b, d)
-    store(to + step, u + v)
-    store(to + 2 * step, u - v)
-    u, v = e - c, d - b
-    store(to + 3 * step, fma(number(a, 2), v, u))
-    store(to + 4 * step, fma(number(a, -2), v, u))
-    store(to + 5 * step, fma(number(a, 4), b, fma(number(a, -5), d, f)))
+    store(to, fma(number(a, 225, 256), a, fma(number(a, -169, 64), c, e)))
+    u, v = fma(number(a, -9, 4), c, e), fma(number(a, -9, 4), b, d)
+    store(to + step, fma(number(a, 5, 8), v, u))
+    store(to + 2 * step, fma(number(a, -5, 8), v, u))
+    u, v = fma(number(a, -25, 64), c, e), fma(number(a, -25, 64), b, d)
+    store(to + 3 * step, fma(number(a, 3, 2), v, u))
+    store(to + 4 * step, fma(number(a, -3, 2), v, u))
+    store(to + 5 * step, fma(number(a, 225, 256), b, fma(number(a, -169, 64), d, f)))
 
 
 @inner
@@ -92,11 +96,11 @@ def results_of(sums, apart, vectors, target, prior, relu, lanes, zero, across):
             e, f = load(at + 4 * n * apart, lanes, zero), load(at + 5 * n * apart, lanes, zero)
             u, v, x, y = b + c, b - c, d + e, d - e
             store(to, a + u + x)
-            store(to + step, fma(number(a, 2), y, v))
-            store(to + 2 * step, fma(number(a, 4), x, u))
-            store(to + 3 * step, fma(number(a, 8), y, v) + f)
+            store(to + step, fma(number(a, 3, 2), y, number(a, 5, 8) * v))
+            store(to + 2 * step, fma(number(a, 9, 4), x, number(a, 25, 64) * u))
+            store(to + 3 * step, fma(number(a, 27, 8), y, fma(number(a, 125, 512), v, f)))
     wrong = prior - prior
-    nothing = number(prior, 0)
+    nothing = number(prior, 0, 1)
     address, step_h, step_w = target
     for i in range(n - 2):  # along each row
         at, to = vectors + i * n * wide, address + i * step_h
@@ -109,10 +113,12 @@ def results_of(sums, apart, vectors, target, prior, relu, lanes, zero, across):
             e, f = load(at + 4 * wide, lanes, zero), load(at + 5 * wide, lanes, zero)
             u, v, x, y = b + c, b - c, d + e, d - e
             wrong = wrong + _store(to, a + u + x + prior, relu, nothing)
-            wrong = wrong + _store(to + step_w, fma(number(a, 2), y, v) + prior, relu, nothing)
-            wrong = wrong + _store(to + 2 * step_w, fma(number(a, 4), x, u) + prior, relu, nothing)
-            last = fma(number(a, 8), y, v) + f + prior
-            wrong = wrong + _store(to + 3 * step_w, last, relu, nothing)
+            second = fma(number(a, 3, 2), y, number(a, 5, 8) * v)
+            third = fma(number(a, 9, 4), x, number(a, 25, 64) * u)
+            last = fma(number(a, 27, 8), y, fma(number(a, 125, 512), v, f))
+            wrong = wrong + _store(to + step_w, second + prior, relu, nothing)
+            wrong = wrong + _store(to + 2 * step_w, third + prior, relu, nothing)
+            wrong = wrong + _store(to + 3 * step_w, last + prior, relu, nothing)
     return wrong
 
 

