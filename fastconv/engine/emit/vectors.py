@@ -213,7 +213,7 @@ def spread(typingctx, value, lanes):
 
 @intrinsic
 def number(typingctx, like, above, below):
-    """A vector like `like` of one number, a quotient of integers (literals) that is exact."""
+    """A vector like `like` of one number, the quotient of two integers (literals), rounded."""
     if not isinstance(above, types.IntegerLiteral) or not isinstance(below, types.IntegerLiteral):
         return None
 

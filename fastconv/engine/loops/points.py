@@ -1,11 +1,13 @@
-"""The two transforms of minimal filtering, for a vector of channels of one tile at a time.
+"""The three transforms of minimal filtering, for a vector of channels or columns at a time.
 
-    points    B' d B     cells of the source, from their addresses, to points
+    window    G g G'     the nine taps to points
+    points    B' x B     cells of the source, from their addresses, to points
     results   A' m A     the points' sums to results, with bias and ReLU
 
 Along an axis, for the points 0, 1, -1 and infinity::
 
     R = 2   B' x = (x0 - x2, x1 + x2, x2 - x1, x1 - x3)     A' m = (m0 + m1 + m2, m1 - m2 - m3)
+            G g = (g0, (g0 + g2)/2 +- g1/2, g2)
 
 and for 0, a, -a, b, -b and infinity, where a = 5/8 and b = 3/2, with s and d the sum and the
 difference of m1 and m2, and t and e those of m3 and m4::
@@ -14,6 +16,11 @@ difference of m1 and m2, and t and e those of m3 and m4::
                     (x4 - bb x2) +- a (x3 - bb x1),                 a d + b e,
                     (x4 - aa x2) +- b (x3 - aa x1),                 aa s + bb t,
                     aabb x1 - (aa + bb) x3 + x5)                    aaa d + bbb e + m5)
+            G g = (g0/aabb, (g0 + aa g2 +- a g1)/(2aa (aa - bb)),
+                    (g0 + bb g2 +- b g1)/(2bb (bb - aa)), g2)
+
+These are the points of R = 4 that oneDNN took: with 1 and 2 the root-mean-square error is 2.3 times
+as large, the largest error 6 times. Their powers are exact.
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ from fastconv.compiler.inner import inner
 from fastconv.engine.emit.memory import word
 from fastconv.engine.emit.vectors import choose, fma, load, number, step_of, store
 
-__all__ = ["results_of", "source_points"]
+__all__ = ["results_of", "source_points", "window_points"]
 
 
 @inner
@@ -43,6 +50,49 @@ def _points4(to, step, a, b, c, d, e, f):
     store(to + 3 * step, fma(number(a, 3, 2), v, u))
     store(to + 4 * step, fma(number(a, -3, 2), v, u))
     store(to + 5 * step, fma(number(a, 225, 256), b, fma(number(a, -169, 64), d, f)))
+
+
+@inner
+def _window2(to, step, a, b, c):
+    u, v = number(a, 1, 2) * (a + c), number(a, 1, 2) * b
+    store(to, a)
+    store(to + step, u + v)
+    store(to + 2 * step, u - v)
+    store(to + 3 * step, c)
+
+
+@inner
+def _window4(to, step, a, b, c):
+    store(to, number(a, 256, 225) * a)
+    u = number(a, -2048, 2975) * fma(number(a, 25, 64), c, a)
+    store(to + step, fma(number(a, -256, 595), b, u))
+    store(to + 2 * step, fma(number(a, 256, 595), b, u))
+    u = number(a, 128, 1071) * fma(number(a, 9, 4), c, a)
+    store(to + 3 * step, fma(number(a, 64, 357), b, u))
+    store(to + 4 * step, fma(number(a, -64, 357), b, u))
+    store(to + 5 * step, c)
+
+
+@inner
+def window_points(taps, apart, vectors, to, step, lanes, zero, across):
+    """The points of a window whose nine taps lie `apart`, to `to` and every `step` bytes."""
+    n, wide = len(across), step_of(lanes, zero)
+    for j in range(3):  # down each column
+        at = taps + j * apart
+        a, b = load(at, lanes, zero), load(at + 3 * apart, lanes, zero)
+        c = load(at + 6 * apart, lanes, zero)
+        if n == 4:
+            _window2(vectors + j * wide, 3 * wide, a, b, c)
+        else:
+            _window4(vectors + j * wide, 3 * wide, a, b, c)
+    for i in range(n):  # along each row
+        at = vectors + 3 * i * wide
+        a, b = load(at, lanes, zero), load(at + wide, lanes, zero)
+        c = load(at + 2 * wide, lanes, zero)
+        if n == 4:
+            _window2(to + i * n * step, step, a, b, c)
+        else:
+            _window4(to + i * n * step, step, a, b, c)
 
 
 @inner

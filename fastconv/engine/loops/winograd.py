@@ -17,7 +17,6 @@ from fastconv.engine import words as s
 from fastconv.engine.emit.memory import (
     add_one,
     call_sweep,
-    load_element,
     store_word,
     store_words,
     wait_for,
@@ -25,10 +24,10 @@ from fastconv.engine.emit.memory import (
     words,
     zero_bytes,
 )
-from fastconv.engine.emit.vectors import fma, load, load_first, spread, store, total
+from fastconv.engine.emit.vectors import load, load_first, spread, store, total
 from fastconv.engine.loops.gather import copy_short, gather, scatter
 from fastconv.engine.loops.pack import pack_rows
-from fastconv.engine.loops.points import results_of, source_points
+from fastconv.engine.loops.points import results_of, source_points, window_points
 
 __all__ = ["minimal"]
 
@@ -49,7 +48,7 @@ def minimal(call, thread, kind):
     """
     table = word(call, s.TABLE)
     scratch = word(call, s.SCRATCH) + thread * word(table, s.SCRATCH_BYTES)
-    _pack(call, table, kind)
+    _pack(call, table, scratch, kind)
     block, images = word(table, s.MINIMAL_BLOCK), word(table, s.M)
     tiles = images * word(table, s.MINIMAL_TILES) * word(table, s.MINIMAL_TILES + 1)
     while True:
@@ -65,25 +64,24 @@ def minimal(call, thread, kind):
 
 
 @inner
-def _pack(call, table, kind):
+def _pack(call, table, scratch, kind):
     """The taps of every panel ``[tap][channel][NR]``, their points, and the bias."""
     panels = word(table, s.PANELS)
     panel = add_one(call, s.NEXT_FIRST)
     while panel < panels:
-        _pack_panel(call, table, panel, kind)
+        _pack_panel(call, table, scratch + word(table, s.AT_MINIMAL + 2), panel, kind)
         add_one(call, s.DONE)
         panel = add_one(call, s.NEXT_FIRST)
     wait_for(call, s.DONE, panels)
 
 
 @inner
-def _pack_panel(call, table, panel, kind):
+def _pack_panel(call, table, vectors, panel, kind):
     lanes, zero, across = kind
     size, nr, line = word(table, s.BYTES), word(table, s.TILE_COLUMNS), word(table, s.LINE)
     column, channels = panel * nr, word(table, s.REDUCE)
     cols, tap_bytes = min(nr, word(table, s.COLUMNS) - column), channels * line
-    points = len(across) * len(across)
-    packed = word(call, s.PACKED) + panel * (9 + points) * tap_bytes
+    packed = word(call, s.PACKED) + panel * word(table, s.MINIMAL_PANEL)
     tap_step = word(table, s.TAP_STEP)
     start = word(call, s.KERNEL) + column * word(table, s.COLUMN_STEP)
     if tap_step < 0:  # the flipped window begins with the last tap
@@ -94,14 +92,9 @@ def _pack_panel(call, table, panel, kind):
     zero_bytes(to, line)
     if bias != 0:
         copy_short(to, bias + column * size, cols * size)
-    window, to = word(table, s.MINIMAL_WINDOW), packed + 9 * tap_bytes
+    to, step = packed + 9 * tap_bytes, word(table, s.MINIMAL_WINDOW)
     for at in range(0, tap_bytes, len(lanes) * size):
-        for point in range(points):
-            sums = spread(zero, lanes)
-            for tap in range(9):
-                factor = spread(load_element(window + (point * 9 + tap) * size, zero), lanes)
-                sums = fma(factor, load(packed + tap * tap_bytes + at, lanes, zero), sums)
-            store(to + point * tap_bytes + at, sums)
+        window_points(packed + at, tap_bytes, vectors, to + at, step, lanes, zero, across)
 
 
 @inner
@@ -194,7 +187,7 @@ def _products(call, table, scratch, panel, count, points):
     task = scratch + word(table, s.AT_TASK)
     rows, results, reduction = words(table, s.MINIMAL_ROWS, 3)
     a, c = scratch + word(table, s.AT_MINIMAL + 3), scratch + word(table, s.AT_MINIMAL + 4)
-    b = word(call, s.PACKED) + (panel * (9 + points) + 9) * channels * line
+    b = word(call, s.PACKED) + panel * word(table, s.MINIMAL_PANEL) + 9 * channels * line
     longest = word(table, s.REDUCTION)
     store_words(task, s.TASK_RIGHT, (b, line))
     store_words(task, s.TASK_RESULT, (c, results, word(table, s.TILE_COLUMNS)))
@@ -205,7 +198,7 @@ def _products(call, table, scratch, panel, count, points):
         for k in range(0, channels, longest):
             store_words(task, s.TASK_ROWS, (count, min(longest, channels - k)))
             store_words(task, s.TASK_LEFT, (left, rows, reduction + 8 * k))
-            store_word(task, s.TASK_RIGHT, b + (point * channels + k) * line)
+            store_word(task, s.TASK_RIGHT, b + point * word(table, s.MINIMAL_WINDOW) + k * line)
             store_words(task, s.TASK_ENDING, (word(table, s.MINIMAL_ZEROS), k, 0))
             call_sweep(word(call, s.SWEEP), task)
 
@@ -249,7 +242,7 @@ def _directly(call, table, scratch, panel, place, across):
     _gather(call, table, scratch, n, row, column, 1, across)
     task = scratch + word(table, s.AT_TASK)
     pixels, taps = words(table, s.MINIMAL_PIXELS, 2)
-    packed = word(call, s.PACKED) + panel * (9 + across * across) * channels * line
+    packed = word(call, s.PACKED) + panel * word(table, s.MINIMAL_PANEL)
     store_words(task, s.TASK_ROWS, (edge * edge, 9 * channels))
     store_words(task, s.TASK_LEFT, (scratch + word(table, s.AT_MINIMAL + 5), pixels, taps))
     store_words(task, s.TASK_RIGHT, (packed, line))

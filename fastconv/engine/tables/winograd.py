@@ -22,7 +22,7 @@ from fastconv.engine.tables.tiles import Tile, dense_tile
 from fastconv.engine.tables.workspace import lines
 from fastconv.geometry import Geometry
 
-__all__ = ["RUN", "WINDOWS", "MinimalChoice", "edge_of", "is_minimal", "minimal_choice",
+__all__ = ["EDGES", "RUN", "MinimalChoice", "edge_of", "is_minimal", "minimal_choice",
            "minimal_table"]  # fmt: skip
 
 # What the sources and the sums of a block of tiles may take of the second-level cache, and its
@@ -35,22 +35,7 @@ REDUCTION = 256
 RUN = 8
 LINE_BYTES = 64
 
-# G of R = 2, for the points 0, 1, -1 and infinity, and of R = 4, for 0, +-a, +-b and infinity. The
-# points of R = 4 are those that oneDNN took: the root-mean-square error is 2.3 times smaller than
-# with 1 and 2, the largest 6 times, and powers of them are exact.
-A, B = 5 / 8, 3 / 2
-_AT_A, _AT_B = 1 / (2 * A**2 * (A**2 - B**2)), 1 / (2 * B**2 * (B**2 - A**2))
-WINDOWS = {
-    2: np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]]),
-    4: np.array([
-        [1 / (A * B) ** 2, 0, 0],
-        [_AT_A, _AT_A * A, _AT_A * A**2], [_AT_A, -_AT_A * A, _AT_A * A**2],
-        [_AT_B, _AT_B * B, _AT_B * B**2], [_AT_B, -_AT_B * B, _AT_B * B**2],
-        [0, 0, 1],
-    ]),
-}  # fmt: skip
-
-
+EDGES = (2, 4)  # R
 # Measured on an AMD EPYC (Zen 4) with AVX-512: what a point of a channel of a tile's cells, and of
 # its results, costs in multiply-adds; how many times cheaper than its direct products a tile must
 # be; and what the points of a window cost for a channel and a column. Those are made once a call,
@@ -84,8 +69,16 @@ def edge_of(name: str, g: Geometry, dtype: np.dtype) -> int:
         window = WINDOW_COST * products / NOMINAL_BATCH
         return tiles * (edge + 2) ** 2 * (products + POINT_COST * (g.C + g.F)) + window
 
-    best = min(WINDOWS, key=cost)
+    best = min(EDGES, key=cost)
     return best if cost(best) * MARGIN < 9 * math.prod(g.y_size) * products else 0
+
+
+def odd_lines(nbytes: int) -> int:
+    """At least so many bytes, an odd number of cache lines: what lies so far apart is in all sets.
+
+    Points that were 2**16 bytes apart were written three times more slowly.
+    """
+    return (-(-nbytes // LINE_BYTES) | 1) * LINE_BYTES
 
 
 @dataclass(frozen=True)
@@ -144,18 +137,25 @@ class MinimalChoice:
         return h, w
 
     @property
-    def panel_bytes(self) -> int:
-        """Bytes of a panel of the reduction channels of one tap, or of one point."""
+    def tap_bytes(self) -> int:
+        """Bytes of a panel of the reduction channels of one tap."""
         return self.reduce * self.tile.columns * self.dtype.itemsize
+
+    @property
+    def point_bytes(self) -> int:
+        """From one point of a panel to the next."""
+        return odd_lines(self.tap_bytes)
+
+    @property
+    def panel_bytes(self) -> int:
+        """Of a panel: its 9 taps, for tiles that are computed directly, and its points."""
+        return 9 * self.tap_bytes + self.points * self.point_bytes
 
     @cached_property
     def shared(self) -> list[int]:
-        """Where in the scratch that threads share lie: the packed windows, the bias; its bytes.
-
-        A panel has its 9 taps, for tiles that are computed directly, and its points.
-        """
+        """Where in the scratch that threads share lie: the packed windows, the bias; its bytes."""
         line = self.tile.columns * self.dtype.itemsize
-        return lines(self.panels * (9 + self.points) * self.panel_bytes, self.panels * line)
+        return lines(self.panels * self.panel_bytes, self.panels * line)
 
 
 def minimal_choice(name: str, g: Geometry, dtype: np.dtype, edge: int) -> MinimalChoice:
@@ -207,11 +207,9 @@ def minimal_table(choice: MinimalChoice, threads: int) -> Table:
     table.set(s.MINIMAL_BLOCK, block)
     table.set(s.MINIMAL_TILES, *choice.tiles)
     rows = block + tile.rows  # a rest of a tile computes more, which nobody reads
-    # an odd number of cache lines apart, so that a tile's points lie in different sets
-    between, sums = ((rows * n // LINE_BYTES + 1) | 1 for n in (cell, line))
-    table.set(s.MINIMAL_CELL, cell, between * LINE_BYTES, sums * LINE_BYTES)
-    size_, dtype = WINDOWS[choice.edge], choice.dtype
-    table.set(s.MINIMAL_WINDOW, table.keep(np.kron(size_, size_).astype(dtype)))
+    between, sums = odd_lines(rows * cell), odd_lines(rows * line)
+    table.set(s.MINIMAL_CELL, cell, between, sums)
+    table.set(s.MINIMAL_WINDOW, choice.point_bytes, choice.panel_bytes)
     table.set(s.MINIMAL_ZEROS, table.keep(np.zeros(max(cell, line), np.uint8)))
     reduction = np.arange(choice.reduce) * size
     tiles = np.arange(max(block, choice.edge**2) + tile.rows)
@@ -224,7 +222,7 @@ def minimal_table(choice: MinimalChoice, threads: int) -> Table:
     table.set(s.MINIMAL_PIXELS, table.own(pixels), table.own(np.add.outer(taps, reduction)))
     starts = lines(
         s.TASK_WORDS * 8, choice.points * 8, choice.edge**2 * 8, choice.points * LINE_BYTES,
-        choice.points * between * LINE_BYTES, choice.points * sums * LINE_BYTES,
+        choice.points * between, choice.points * sums,
         across * (choice.edge * RUN + 2) * cell, (choice.edge**2 + tile.rows) * line,
     )  # fmt: skip
     table.set(s.AT_TASK, starts[0])
