@@ -14,7 +14,7 @@ from scipy.ndimage import maximum_filter
 from strategies import integers
 
 import fastconv as fc
-from fastconv.engine import minimal
+from fastconv.engine import minimal, words
 from fastconv.engine.tables import winograd
 from fastconv.geometry.resolve import conv_geometry
 from fastconv.plans import conv as plans_conv
@@ -226,6 +226,20 @@ def test_which_where():
         assert not any(winograd.edge_of(n, g, DTYPES[0]) for n in ("forward", "input_grad"))
         assert not any(fourier.tiling(n, g) for n in ("forward", "input_grad", "kernel_grad"))
     assert not winograd.edge_of("kernel_grad", conv_geometry(*wide), DTYPES[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("C", [32, 128, 512, 900, 2048])
+def test_a_thread_has_four_mebibytes(C, dtype):
+    """Beside the packed window, which is as large as its 9 + (R + 2)**2 panels of channels."""
+    g = conv_geometry((4, 14, 14, C), (3, 3, C, C), padding=1)
+    for name in ("forward", "input_grad"):
+        R = winograd.edge_of(name, g, dtype)
+        if R:
+            choice = winograd.minimal_choice(name, g, dtype, R)
+            table = winograd.minimal_table(choice, 1)
+            assert table.words[words.SCRATCH_BYTES] <= 4 * 2**20
+            assert choice.shared[-1] <= 1.01 * (9 + (R + 2) ** 2) * C * (C + 64) * dtype.itemsize
 
 
 def test_several_python_threads_share_a_plan(edge):

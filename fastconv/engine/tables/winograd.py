@@ -29,6 +29,9 @@ __all__ = ["EDGES", "RUN", "MinimalChoice", "edge_of", "is_minimal", "minimal_ch
 # tiles, at least and at most: fewer do not use the packed window often enough.
 BLOCK_BYTES = 512 * 1024
 LEAST_TILES, MOST_TILES = 16, 64
+# What a thread's block may take at all: more channels than that are computed with a smaller R, or
+# directly.
+THREAD_BYTES = 2816 * 1024
 # Channels that are summed as one chain, at most; shorter chains round less.
 REDUCTION = 256
 # Tiles in a row whose cells are gathered at once, where the source is not read in place.
@@ -38,11 +41,11 @@ LINE_BYTES = 64
 EDGES = (2, 4)  # R
 # Measured on an AMD EPYC (Zen 4) with AVX-512: what a point of a channel of a tile's cells, and of
 # its results, costs in multiply-adds; how many times cheaper than its direct products a tile must
-# be; and what the points of a window cost for a channel and a column. Those are made once a call,
+# be; and what a point of the window costs for a channel and a column. Those are made once a call,
 # here for a batch of so many images.
 POINT_COST = 16
 MARGIN = 1.3
-WINDOW_COST = 600
+WINDOW_COST = 28
 NOMINAL_BATCH = 16
 LEAST_CHANNELS = 32
 
@@ -54,6 +57,12 @@ def is_minimal(g: Geometry) -> bool:
     return bool(g.m) and g.G == 1 and g.window == (3, 3) and steps == (1,) * 4 and padded
 
 
+def _block_nbytes(edge: int, channels: int, tile: Tile, tiles: int) -> int:
+    """Bytes of the sources and the sums of a block, with the rest of a tile of the micro-kernel."""
+    each = (edge + 2) ** 2 * (channels + tile.columns) * tile.dtype.itemsize
+    return each * (tiles + tile.rows)
+
+
 def edge_of(name: str, g: Geometry, dtype: np.dtype) -> int:
     """R, results of a tile along an axis, or 0 where the direct product is as fast.
 
@@ -63,14 +72,17 @@ def edge_of(name: str, g: Geometry, dtype: np.dtype) -> int:
         return 0
     size = g.y_size if name == "forward" else g.x_size
     products = g.C * g.F
+    reduce, columns = (g.C, g.F) if name == "forward" else (g.F, g.C)
+    tile = dense_tile(4096, columns, dtype)
+    fits = [R for R in EDGES if _block_nbytes(R, reduce, tile, tile.rows) <= THREAD_BYTES]
 
     def cost(edge: int) -> float:
         tiles = math.prod(-(-n // edge) for n in size)
-        window = WINDOW_COST * products / NOMINAL_BATCH
-        return tiles * (edge + 2) ** 2 * (products + POINT_COST * (g.C + g.F)) + window
+        image = tiles * (products + POINT_COST * (g.C + g.F))
+        return (edge + 2) ** 2 * (image + WINDOW_COST * products / NOMINAL_BATCH)
 
-    best = min(EDGES, key=cost)
-    return best if cost(best) * MARGIN < 9 * math.prod(g.y_size) * products else 0
+    best = min(fits, key=cost, default=0)
+    return best if best and cost(best) * MARGIN < 9 * math.prod(g.y_size) * products else 0
 
 
 def odd_lines(nbytes: int) -> int:
@@ -177,13 +189,16 @@ def minimal_choice(name: str, g: Geometry, dtype: np.dtype, edge: int) -> Minima
 
 def _block(choice: MinimalChoice, threads: int) -> int:
     """Tiles of a block."""
-    size = choice.dtype.itemsize
-    nbytes = choice.points * (choice.reduce + choice.tile.columns) * size
-    total = choice.g.m * math.prod(choice.tiles)
-    most = min(MOST_TILES, max(LEAST_TILES, BLOCK_BYTES // nbytes))
-    rows = choice.tile.rows
-    most = max(1, most // rows) * rows  # whole tiles of the micro-kernel
-    return max(1, min(most, -(-total // threads)))
+    total, tile = choice.g.m * math.prod(choice.tiles), choice.tile
+
+    def nbytes(tiles: int) -> int:
+        return _block_nbytes(choice.edge, choice.reduce, tile, tiles)
+
+    best = tile.rows  # whole tiles of the micro-kernel
+    for n in range(tile.rows, MOST_TILES + 1, tile.rows):
+        if nbytes(n) <= (THREAD_BYTES if n <= LEAST_TILES else BLOCK_BYTES):
+            best = n
+    return max(1, min(best, -(-total // threads)))
 
 
 def minimal_table(choice: MinimalChoice, threads: int) -> Table:
