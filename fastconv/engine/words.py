@@ -161,9 +161,15 @@ MINIMAL_PANEL = _words()
 MINIMAL_ZEROS = _words()  # address of a cell of zeros
 MINIMAL_ROWS = _words(3)  # tables of offsets: a tile's cell, its sums, a channel of a cell
 MINIMAL_PIXELS = _words(2)  # and computed directly: a result's first cell, a tap's channel
-# where in the scratch: addresses of a tile's cells, offsets of its results, a vector of every
-# point, all cells, all sums, a gathered run of tiles, the results of a tile
-AT_MINIMAL = _words(7)
+# Where in the scratch: addresses of a tile's cells, offsets of its results, a vector of every
+# point, all points of a block's cells, their sums, a gathered run of tiles, the results of a tile.
+AT_ADDRESSES = _words()
+AT_OFFSETS = _words()
+AT_VECTORS = _words()
+AT_POINTS = _words()
+AT_SUMS = _words()
+AT_RUN = _words()
+AT_HELD = _words()
 TABLE_WORDS = _words()
 
 # ------------------------------------------------------------------------- a pooling table

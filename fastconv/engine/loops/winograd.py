@@ -28,10 +28,9 @@ from fastconv.engine.emit.vectors import load, load_first, spread, store, total
 from fastconv.engine.loops.gather import copy_short, gather, scatter
 from fastconv.engine.loops.pack import pack_rows
 from fastconv.engine.loops.points import results_of, source_points, window_points
+from fastconv.engine.tables.winograd import RUN
 
 __all__ = ["minimal"]
-
-RUN = 8  # that of `tables.winograd`
 
 
 @inner
@@ -69,7 +68,7 @@ def _pack(call, table, scratch, kind):
     panels = word(table, s.PANELS)
     panel = add_one(call, s.NEXT_FIRST)
     while panel < panels:
-        _pack_panel(call, table, scratch + word(table, s.AT_MINIMAL + 2), panel, kind)
+        _pack_panel(call, table, scratch + word(table, s.AT_VECTORS), panel, kind)
         add_one(call, s.DONE)
         panel = add_one(call, s.NEXT_FIRST)
     wait_for(call, s.DONE, panels)
@@ -109,11 +108,11 @@ def _place(table, tile):
 def _sources(call, table, scratch, first, count, kind):
     """The points of the cells of some tiles: as many in a row at a time as there are."""
     lanes, zero, across = kind
-    tails = scratch + word(table, s.AT_MINIMAL + 4)  # where the sums come later
+    tails = scratch + word(table, s.AT_SUMS)  # where the sums come later
     size, cell = word(table, s.BYTES), word(table, s.MINIMAL_CELL)
     width, between = word(table, s.MINIMAL_TILES + 1), word(table, s.MINIMAL_BETWEEN)
-    addresses, points = scratch + word(table, s.AT_MINIMAL), scratch + word(table, s.AT_MINIMAL + 3)
-    vectors = scratch + word(table, s.AT_MINIMAL + 2)
+    addresses, points = scratch + word(table, s.AT_ADDRESSES), scratch + word(table, s.AT_POINTS)
+    vectors = scratch + word(table, s.AT_VECTORS)
     channels, step = word(table, s.REDUCE), len(lanes) * size
     plain = word(call, s.SOURCE + 6) <= s.PLAIN_8 and word(call, s.SOURCE + 5) == size
     nothing = spread(zero, lanes)
@@ -165,7 +164,7 @@ def _gather(call, table, scratch, n, row, column, run, across):
     wide = edge * run + 2
     origin = (n, 0, word(table, s.LOW + 1) + row * edge, word(table, s.LOW + 2) + column * edge)
     steps = (0, 0, wide * cell, cell, 0)
-    gather(scratch + word(table, s.AT_MINIMAL + 5), steps, call + 8 * s.SOURCE, origin,
+    gather(scratch + word(table, s.AT_RUN), steps, call + 8 * s.SOURCE, origin,
            (1, 1, across, wide), words(table, s.SIZE, 3),
            (1, word(table, s.REDUCE), cell // size, 0), size)  # fmt: skip
 
@@ -174,7 +173,7 @@ def _gather(call, table, scratch, n, row, column, run, across):
 def _gathered(table, scratch, addresses, run, i, across):
     """The addresses of the cells of tile i of a gathered run."""
     cell, edge = word(table, s.MINIMAL_CELL), across - 2
-    base = scratch + word(table, s.AT_MINIMAL + 5) + i * edge * cell
+    base = scratch + word(table, s.AT_RUN) + i * edge * cell
     for k in range(across * across):
         at = base + (k // across * (edge * run + 2) + k % across) * cell
         store_word(addresses, k, at)
@@ -186,7 +185,7 @@ def _products(call, table, scratch, panel, count, points):
     line, channels = word(table, s.LINE), word(table, s.REDUCE)
     task = scratch + word(table, s.AT_TASK)
     rows, results, reduction = words(table, s.MINIMAL_ROWS, 3)
-    a, c = scratch + word(table, s.AT_MINIMAL + 3), scratch + word(table, s.AT_MINIMAL + 4)
+    a, c = scratch + word(table, s.AT_POINTS), scratch + word(table, s.AT_SUMS)
     b = word(call, s.PACKED) + panel * word(table, s.MINIMAL_PANEL) + 9 * channels * line
     longest = word(table, s.REDUCTION)
     store_words(task, s.TASK_RIGHT, (b, line))
@@ -208,9 +207,9 @@ def _results(call, table, scratch, panel, first, count, kind):
     """The results of some tiles in a panel, stored where they belong."""
     lanes, zero, across = kind
     edge, nr, line = len(across) - 2, word(table, s.TILE_COLUMNS), word(table, s.LINE)
-    size, sums = word(table, s.BYTES), scratch + word(table, s.AT_MINIMAL + 4)
-    apart, vectors = word(table, s.MINIMAL_SUMS), scratch + word(table, s.AT_MINIMAL + 2)
-    held = scratch + word(table, s.AT_MINIMAL + 6)
+    size, sums = word(table, s.BYTES), scratch + word(table, s.AT_SUMS)
+    apart, vectors = word(table, s.MINIMAL_SUMS), scratch + word(table, s.AT_VECTORS)
+    held = scratch + word(table, s.AT_HELD)
     prior, relu = word(call, s.PRIOR) + panel * line, word(call, s.RELU)
     base, step_n, _, step_h, step_w = words(call, s.TARGET, 5)
     height, width = words(table, s.COUNT + 1, 2)
@@ -244,9 +243,9 @@ def _directly(call, table, scratch, panel, place, across):
     pixels, taps = words(table, s.MINIMAL_PIXELS, 2)
     packed = word(call, s.PACKED) + panel * word(table, s.MINIMAL_PANEL)
     store_words(task, s.TASK_ROWS, (edge * edge, 9 * channels))
-    store_words(task, s.TASK_LEFT, (scratch + word(table, s.AT_MINIMAL + 5), pixels, taps))
+    store_words(task, s.TASK_LEFT, (scratch + word(table, s.AT_RUN), pixels, taps))
     store_words(task, s.TASK_RIGHT, (packed, line))
-    store_words(task, s.TASK_RESULT, (scratch + word(table, s.AT_MINIMAL + 6),
+    store_words(task, s.TASK_RESULT, (scratch + word(table, s.AT_HELD),
                                       word(table, s.MINIMAL_ROWS + 1),
                                       word(table, s.TILE_COLUMNS)))  # fmt: skip
     ending = (word(call, s.PRIOR) + panel * line, 0, word(call, s.RELU))
@@ -260,13 +259,13 @@ def _put(call, table, scratch, panel, place, edge):
     """Write a tile's results from scratch to the target, as far as they are in it."""
     n, row, column = place
     size, nr, line = word(table, s.BYTES), word(table, s.TILE_COLUMNS), word(table, s.LINE)
-    view, held = call + 8 * s.TARGET, scratch + word(table, s.AT_MINIMAL + 6)
+    view, held = call + 8 * s.TARGET, scratch + word(table, s.AT_HELD)
     base, step_n, _, step_h, step_w, step_c = words(view, 0, 6)
     height, width = words(table, s.COUNT + 1, 2)
     cols = min(nr, word(table, s.COLUMNS) - panel * nr)
     high, wide = min(edge, height - row * edge), min(edge, width - column * edge)
     base += n * step_n + row * edge * step_h + column * edge * step_w + panel * nr * step_c
-    offsets = scratch + word(table, s.AT_MINIMAL + 1)
+    offsets = scratch + word(table, s.AT_OFFSETS)
     for i in range(high):
         for j in range(wide):
             if word(call, s.DIRECT) != 0:

@@ -241,6 +241,6 @@ def minimal_table(choice: MinimalChoice, threads: int) -> Table:
         across * (choice.edge * RUN + 2) * cell, (choice.edge**2 + tile.rows) * line,
     )  # fmt: skip
     table.set(s.AT_TASK, starts[0])
-    table.set(s.AT_MINIMAL, *starts[1:8])
+    table.set(s.AT_ADDRESSES, *starts[1:8])
     table.set(s.SCRATCH_BYTES, starts[-1])
     return table
