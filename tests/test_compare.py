@@ -441,7 +441,7 @@ def test_means_and_worst_row(capsys):
 def test_a_column_for_fast(capsys, tmp_path):
     """It is timed where it agrees within the bound, though it is not exact, and never elsewhere."""
     table = tmp_path / "wide.txt"
-    table.write_text("wide m1 h12w12c64 f64 k3x3 s1 p1\n")
+    table.write_text("wide: m1 h12w12c64 f64 k3x3 s1 p1\n")
     status = compare.main(
         [str(table), "--fast", "--products", "forward", "--threads", "1", "--seconds", "0.01",
          "--repeat", "3", "--peers", "numpy", "--csv", str(tmp_path / "out.csv")]

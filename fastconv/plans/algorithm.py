@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np  # noqa: F401 - the example's
+
 from fastconv.typing import Algorithm
 
 __all__ = ["algorithm", "chosen"]
