@@ -39,15 +39,19 @@ RUN = 8
 LINE_BYTES = 64
 
 EDGES = (2, 4)  # R
-# Measured on an AMD EPYC (Zen 4) with AVX-512: what a point of a channel of a tile's cells, and of
-# its results, costs in multiply-adds; how many times cheaper than its direct products a tile must
-# be; and what a point of the window costs for a channel and a column. Those are made once a call,
-# here for a batch of so many images.
-POINT_COST = 16
-MARGIN = 1.3
-WINDOW_COST = 28
+# Measured on an AMD EPYC (Zen 4) with AVX-512, as the processor time of one thread on a busy
+# machine: what a point of a channel of a tile's cells, and of its results, costs in multiply-adds;
+# how many times cheaper than its direct products a tile must be; and what a point of the window
+# costs for a channel and a column. Those are made once a call, here for a batch of so many images.
+# Times faster than the direct product, R = 2 and 4, float32, forward; channels x edge of the image:
+#   8 x 32    0.66 1.10     32 x 8    1.33 2.03    64 x 4    1.25 1.74    128 x 16   1.67 2.55
+#   16 x 8    1.14 1.66     32 x 32   1.61 2.67    64 x 7    1.17 1.84    256 x 14   1.73 1.57
+#   16 x 32   1.20 1.97     48 x 16   1.75 2.78    64 x 16   1.74 2.90    512 x 7    1.19 1.73
+POINT_COST = 10
+MARGIN = 1.2
+WINDOW_COST = 14
 NOMINAL_BATCH = 16
-LEAST_CHANNELS = 32
+LEAST_CHANNELS = 16
 
 
 def is_minimal(g: Geometry) -> bool:
@@ -74,11 +78,13 @@ def edge_of(name: str, g: Geometry, dtype: np.dtype) -> int:
     products = g.C * g.F
     reduce, columns = (g.C, g.F) if name == "forward" else (g.F, g.C)
     tile = dense_tile(4096, columns, dtype)
+    # a rest of a vector's channels is read with masks, which takes twice as long
+    read = reduce + (2 * tile.lanes if reduce % tile.lanes else 0)
     fits = [R for R in EDGES if _block_nbytes(R, reduce, tile, tile.rows) <= THREAD_BYTES]
 
     def cost(edge: int) -> float:
         tiles = math.prod(-(-n // edge) for n in size)
-        image = tiles * (products + POINT_COST * (g.C + g.F))
+        image = tiles * (products + POINT_COST * (read + columns))
         return (edge + 2) ** 2 * (image + WINDOW_COST * products / NOMINAL_BATCH)
 
     best = min(fits, key=cost, default=0)
