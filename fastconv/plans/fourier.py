@@ -28,12 +28,16 @@ __all__ = ["MOST_NBYTES", "Tiling", "correlate", "kernel_gradient", "tiling"]
 
 # Bytes of all transforms of a call, at most: where one tile takes more, the way is not taken.
 MOST_NBYTES = 256 * 2**20
-# Costs in nanoseconds, on one core of an AMD EPYC (Zen 4), SciPy 1.17: of a transform per cell and
-# factor of 2; of a complex multiply-add; and of a direct multiply-add, on two such cores, of one
-# channel and one filter, and of more.
-TRANSFORM_NS = 0.55
-MULTIPLY_NS = 2.5
-DIRECT_NS = (0.020, 0.008)
+# Costs in nanoseconds, measured as the processor time of one thread of an AMD EPYC (Zen 4), SciPy
+# 1.17: of a transform per cell and factor of 2, and per call; of a complex multiply-add, and per
+# call; of a direct multiply-add of many columns, and of one channel and filter, halved because it
+# would be shared by two threads. Times faster than the direct product on one thread, forward:
+#   1 channel, 256x256: 15x15 0.2, 25x25 1.2; 1024x1024: 15x15 0.4; 4 channels, 128x128: 25x25 1.6
+#   kernel gradient:           1.3        9.0                   4.4                           1.6
+TRANSFORM_NS, TRANSFORM_CALL_NS = 0.55, 15_000
+MULTIPLY_NS, MULTIPLY_CALL_NS = 2.5, 5_000
+WIDE_NS, WIDE_COLUMNS = 0.0045, 32
+NARROW_NS = {"forward": 0.020, "input_grad": 0.020, "kernel_grad": 0.150}
 # The transforms must promise to be so many times as fast; below so many taps, and where the direct
 # product of an image takes so little, they never are.
 MARGIN = 1.5
@@ -68,14 +72,21 @@ class Tiling:
         return tuple(n - e + 1 for n, e in zip(self.cells, self.window, strict=True))
 
 
+def direct_ns(kind: str, g: Geometry) -> float:
+    """About what a multiply-add of the direct product takes."""
+    c, f = g.C // g.G, g.F // g.G
+    if c == f == 1:
+        return NARROW_NS[kind]
+    return WIDE_NS * max(1.0, WIDE_COLUMNS / (c if kind == "input_grad" else f))
+
+
 def tiling(kind: str, g: Geometry) -> Tiling | None:
     """The cheapest tiling of a product ("forward", "input_grad", "kernel_grad").
 
     None where the direct product is expected to be faster, or no tile fits the memory. It depends
     on one image alone: a slice of a batch has the same bits.
     """
-    products = math.prod(g.y_size) * g.K * g.F
-    direct = products * DIRECT_NS[g.C * g.F > g.G * g.G]
+    direct = math.prod(g.y_size) * g.K * g.F * direct_ns(kind, g)
     if g.T < LEAST_TAPS or direct < MARGIN * LEAST_NS:
         return None
     window = tuple((k - 1) * d + 1 for _, k, _, d, _, _ in g.axes)
@@ -100,8 +111,8 @@ def _tiling(kind: str, g: Geometry, window: tuple[int, ...], factor: float) -> T
     c, f = g.C // g.G, g.F // g.G
     if kind == "input_grad":
         c, f = f, c
-    transform = TRANSFORM_NS * whole * math.log2(whole)
-    each = (c + f) * transform + c * f * half * MULTIPLY_NS
+    transform = TRANSFORM_NS * whole * math.log2(whole) + TRANSFORM_CALL_NS
+    each = (c + f) * transform + c * f * (half * MULTIPLY_NS + MULTIPLY_CALL_NS)
     nbytes = (c * f + c + 3) * half * 16 + 2 * whole * 8
     # the window's transforms, or those of its gradient, come once a call
     return Tiling(tuple(cells), window, nbytes, g.G * (tiles * each + c * f * transform))
