@@ -28,14 +28,16 @@ __all__ = ["MOST_NBYTES", "Tiling", "correlate", "kernel_gradient", "tiling"]
 
 # Bytes of all transforms of a call, at most: where one tile takes more, the way is not taken.
 MOST_NBYTES = 256 * 2**20
-# Costs in nanoseconds, measured as the processor time of one thread of an AMD EPYC (Zen 4), SciPy
-# 1.17: of a transform per cell and factor of 2, and per call; of a complex multiply-add, and per
-# call; of a direct multiply-add of many columns, and of one channel and filter, halved because it
-# would be shared by two threads. Times faster than the direct product on one thread, forward:
-#   1 channel, 256x256: 15x15 0.2, 25x25 1.2; 1024x1024: 15x15 0.4; 4 channels, 128x128: 25x25 1.6
-#   kernel gradient:           1.3        9.0                   4.4                           1.6
-TRANSFORM_NS, TRANSFORM_CALL_NS = 0.55, 15_000
-MULTIPLY_NS, MULTIPLY_CALL_NS = 2.5, 5_000
+# Costs in nanoseconds, measured on an AMD EPYC (Zen 4), SciPy 1.17: of a transform per cell and
+# factor of 2, and per call; of a complex multiply-add, and per call; of a direct multiply-add of
+# many columns, and of one channel and filter, on two threads. Times faster than the direct product
+# on one thread of a shared machine, medians, forward and (in brackets) kernel gradient:
+#   1 channel, 256x256      9x9 0.1 (0.9)    15x15 0.4 (1.9)    25x25 1.2 (9.0)
+#   4 channels, 128x128                      15x15 1.1 (1.2)    25x25 3.5 (2.8)
+#   16 channels, 128x128                     15x15 0.5 (0.5)
+#   1 channel, 40x40x40     7x7x7 0.6 (4.3)  11x11x11 1.3 (10)
+TRANSFORM_NS, TRANSFORM_CALL_NS = 0.35, 12_000
+MULTIPLY_NS, MULTIPLY_CALL_NS = 2.0, 5_000
 WIDE_NS, WIDE_COLUMNS = 0.0045, 32
 NARROW_NS = {"forward": 0.020, "input_grad": 0.020, "kernel_grad": 0.150}
 # The transforms must promise to be so many times as fast; below so many taps, and where the direct
