@@ -448,5 +448,6 @@ def test_a_column_for_fast(capsys, tmp_path):
     )  # fmt: skip
     assert status == 0
     assert "fast ms" in capsys.readouterr().out
-    found = list(csv.DictReader((tmp_path / "out.csv").open()))
+    with (tmp_path / "out.csv").open() as file:
+        found = list(csv.DictReader(file))
     assert [row["library"] for row in found if row["status"] == "timed"][:2] == ["fastconv", "fast"]

@@ -19,6 +19,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -196,7 +197,8 @@ def correlate(
                 if b is not None:
                     part = part + np.float64(b[f])
                 finite = finite and bool(np.isfinite(part).all())
-                target[(image, *to, f)] = np.maximum(part, 0) if relu else part
+                where: tuple[Any, ...] = (image, *to, f)
+                target[where] = np.maximum(part, 0) if relu else part
         if not finite:
             wrong.append(image)
     return wrong
