@@ -142,7 +142,7 @@ def two_by_two(name, g, dtype):
     return 2 * (name != "kernel_grad" and winograd.is_minimal(g))
 
 
-@settings(QUICK, max_examples=120)
+@settings(QUICK, max_examples=60)
 @given(st.data())
 def test_drawn_calls_by_minimal_filtering(fast_everywhere, data):
     check_call(data)
