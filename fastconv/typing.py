@@ -80,6 +80,7 @@ class ConvTransposeOptions(TypedDict, total=False):
     dilation: Int
     groups: int
     data_format: DataFormat
+    algorithm: Algorithm | None
 
 
 class PoolOptions(TypedDict, total=False):

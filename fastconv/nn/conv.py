@@ -185,6 +185,7 @@ class Conv(_ConvBase):
         ReLU fused into the convolution.
     algorithm : "exact", "fast" or None
         As in `fastconv.conv`; None is that of the ``with fastconv.algorithm(...)`` around a pass.
+        A `padding_mode` other than "constant" is always exact.
     init : "he", "glorot" or "zeros"
         How `w` is drawn; He suits a ReLU after the layer, Glorot a sigmoid or tanh.
     rng : numpy.random.Generator, int or None

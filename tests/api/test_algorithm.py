@@ -11,6 +11,7 @@ from strategies import integers
 
 import fastconv as fc
 from fastconv import nn, reference
+from fastconv.plans import fourier
 from fastconv.plans.algorithm import chosen
 from fastconv.typing import Algorithm, ConvOptions, ConvTransposeOptions
 
@@ -107,6 +108,46 @@ def test_the_naive_loops_take_it_and_ignore_it(value):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("mode", ["reflect", "symmetric", "edge", "wrap"])
+def test_copies_in_the_padding_are_always_the_exact_way(mode):
+    x, w, dy = operands()
+    same = {"padding": 1, "padding_mode": mode}
+    exact = fc.conv_backward(dy, x, w, **same)
+    plan = fc.plan_conv(SHAPE, KERNEL, algorithm="fast", **same)
+    assert plan.algorithm == "fast"
+    np.testing.assert_array_equal(plan.forward(x, w), fc.conv(x, w, **same))
+    assert plan.workspace_nbytes == fc.plan_conv(SHAPE, KERNEL, **same).workspace_nbytes
+    with fc.algorithm("fast"):
+        found = fc.conv_backward(dy, x, w, **same)
+        np.testing.assert_array_equal(fc.conv_input_grad(dy, w, SHAPE, **same), exact.dx)
+        np.testing.assert_array_equal(fc.conv_kernel_grad(x, dy, KERNEL, **same), exact.dw)
+    for a, b in zip(found, exact, strict=True):
+        np.testing.assert_array_equal(a, b)
+    network = model(padding_mode=mode)
+    y = network.infer(x)
+    np.testing.assert_array_equal(network.plan_inference(SHAPE, algorithm="fast")(x), y)
+    with fc.algorithm("fast"):
+        np.testing.assert_array_equal(network.infer(x), y)
+
+
+def test_large_windows_with_copies_in_the_padding_go_through_no_transform(monkeypatch):
+    for name, value in {"LEAST_NS": 0, "LEAST_TAPS": 0, "direct_ns": lambda *_: 1e9}.items():
+        monkeypatch.setattr(fourier, name, value)
+    x = np.random.default_rng(0).standard_normal((1, 23, 21, 1)).astype("f4")
+    w = np.random.default_rng(1).standard_normal((9, 9, 1, 1)).astype("f4")
+    exact, fast = ({"padding": 4, "algorithm": name} for name in ("exact", "fast"))
+    assert not np.array_equal(fc.conv(x, w, **fast), fc.conv(x, w, **exact))
+    copies = {"padding_mode": "reflect"}
+    y = fc.conv(x, w, **exact, **copies)
+    np.testing.assert_array_equal(fc.conv(x, w, **fast, **copies), y)
+    for a, b in zip(
+        fc.conv_backward(y, x, w, **fast, **copies),
+        fc.conv_backward(y, x, w, **exact, **copies),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_types_name_both():
     assert set(typing.get_args(Algorithm)) == {"exact", "fast"}
     for options in (ConvOptions, ConvTransposeOptions):
@@ -201,18 +242,18 @@ def test_fit_takes_it_and_a_resume_compares_it(tmp_path):
 
 
 def test_a_checkpoint_from_before_algorithms_is_of_the_exact_one(tmp_path, monkeypatch):
-    from fastconv.nn import training
+    from fastconv.nn.keeper import Keeper
 
     whole = fitted(tmp_path / "a", epochs=2)
-    describe = training._Run._describe
-    old = lambda run: {k: v for k, v in describe(run).items() if k != "algorithm"}  # noqa: E731
+    describe = Keeper._describe
+    old = lambda keeper: {k: v for k, v in describe(keeper).items() if k != "algorithm"}  # noqa: E731
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "_describe", old)
+        patch.setattr(Keeper, "_describe", old)
         fitted(tmp_path / "b", epochs=1)
     for a, b in zip(fitted(tmp_path / "b", epochs=2, resume=True), whole, strict=True):
         np.testing.assert_array_equal(a, b)
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "_describe", old)
+        patch.setattr(Keeper, "_describe", old)
         fitted(tmp_path / "c", epochs=1)
     with pytest.raises(ValueError, match="algorithm"):
         fitted(tmp_path / "c", epochs=2, resume=True, algorithm="fast")
