@@ -49,8 +49,9 @@ def algorithm(name: Algorithm) -> Iterator[None]:
         order. "fast" takes 3x3 windows of stride 1 through Winograd's minimal filtering and very
         large windows through the Fourier transform where that is measured to be faster, and is
         the exact way everywhere else, and with a `padding_mode` other than "constant" always. It
-        rounds more: the page on speed has the bound. Tiles, or images, in which an infinity or a NaN of the input has spread are computed directly. In both, bits
-        depend neither on threads, nor on the layout in memory, nor on the rest of the batch.
+        rounds more: the page on speed has the bound. Tiles, or images, in which an infinity or a
+        NaN of the input has spread are computed directly. In both, bits depend neither on threads,
+        nor on the layout in memory, nor on the rest of the batch.
 
     Raises
     ------
