@@ -76,7 +76,7 @@ def plans() -> None:
     with ways:
         assert_type(fc.conv(x, w, algorithm=None), Floats)
         assert_type(fc.conv(x, w, padding=1, padding_mode="edge", algorithm=way), Floats)
-        assert_type(fc.conv_transpose(x, w, algorithm="exact"), Floats)
+        assert_type(fc.conv_transpose(y, w, algorithm="exact"), Floats)
     fc.plan_conv((2, 8, 8, 1), (3, 3, 1, 4), padding_mode="wrap", algorithm=way)
     nn.Conv(4, 2, 3, padding_mode="reflect", algorithm="fast")
     assert_type(
