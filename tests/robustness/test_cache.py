@@ -294,8 +294,8 @@ def test_the_sources_are_all_those_that_machine_code_is_made_from():
     from pathlib import Path
 
     root = Path(cache.__file__).parent
-    # how threads are counted, sizes and where files lie: no machine code contains them
-    plain = ("threads.py", "_version.py", "geometry/")
+    # how threads are counted, operands checked, sizes, where files lie: no machine code has them
+    plain = ("threads.py", "operands.py", "_version.py", "geometry/")
     seen, left = set(), {"engine/entries.py", "engine/loops/col2im.py"}
     while left:
         name = left.pop()
