@@ -9,9 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from fastconv.cli import main
 from fastconv.guide import PAGES, page
@@ -63,7 +61,6 @@ def test_commands_work(tmp_path):
     """In the order of the page, in one folder: the second resumes the first."""
     found = commands(TEXTS["commands"])
     assert len(found) >= 6
-    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "digit.png")
     for line in found:
         words = shlex.split(line)
         result = subprocess.run(
