@@ -9,6 +9,7 @@ Whole networks are compared by ``training.py`` and ``inference.py``.
     python benchmarks/compare.py lenet5_mnist --threads 1
     python benchmarks/compare.py --pool
     python benchmarks/compare.py --deltas
+    python benchmarks/compare.py --fast                   # beside it, algorithm="fast"
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from comparison.cases import (
 )
 from comparison.options import Makers, add_options, build_parser, check_options, installed, makers
 from comparison.peers.fastconv import Fastconv
-from comparison.rows import OURS, Library
+from comparison.rows import FAST, OURS, Library
 from comparison.run import measure_tables, report
 
 from fastconv.cli.output import one_line
@@ -70,6 +71,8 @@ def main(argv: Sequence[str] | None = None, peers: Makers | None = None) -> int:
     selected = _select(parser, args)
     check_options(parser, args)
     libraries: dict[str, Library] = {OURS: Fastconv(args.allocate)}
+    if args.fast:
+        libraries[FAST] = Fastconv(args.allocate, "fast")
     libraries |= installed({name: known[name] for name in args.peers})
     lines = [(table, partial(cases, table, problem, args.products)) for table, problem in selected]
     rows = measure_tables(lines, libraries, args)
@@ -118,6 +121,9 @@ def _parser(peers: Sequence[str]) -> Parser:
         help="default: the table's, which is float32",
     )
     add_options(parser, peers)
+    parser.add_argument(
+        "--fast", action="store_true", help='a column for algorithm="fast", where it rounds more'
+    )
     parser.add_argument(
         "--allocate", action="store_true", help="let fastconv allocate its results, too"
     )

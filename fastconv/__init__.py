@@ -54,6 +54,7 @@ from fastconv.functional import (
     max_pool_backward,
     relu_backward,
 )
+from fastconv.plans.algorithm import algorithm
 from fastconv.plans.conv import ConvPlan, plan_conv
 from fastconv.plans.gradients import ConvGrads
 from fastconv.threads import get_num_threads, num_threads, set_num_threads
@@ -61,6 +62,7 @@ from fastconv.threads import get_num_threads, num_threads, set_num_threads
 __all__ = [
     "ConvGrads",
     "ConvPlan",
+    "algorithm",
     "avg_pool",
     "avg_pool_backward",
     "col2im",

@@ -62,6 +62,7 @@ padding_mode : what stands in the padding: zeros ("constant"), or copies of cell
     makes them: "reflect", "symmetric", "edge", "wrap".
 data_format : "channels_last", or "channels_first" for (m, C, H, W) arrays; w never changes.
 activation : None or "relu", applied to the output; a backward takes dy before the activation.
+algorithm : "exact" or "fast", and ignored here: the loops are what both are measured by.
 need : the gradients that a backward computes, of "x", "w", "b"; the others are None.
 out : array to write the result to (a backward of three: three arrays or None); right shape and
     dtype, no overlap with an input.
@@ -103,6 +104,7 @@ PADDING_MODES = ("constant", "reflect", "symmetric", "edge", "wrap")
 Padding = PaddingName | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
 DataFormat = Literal["channels_last", "channels_first"]
 Operand = Literal["x", "w", "b"]
+Algorithm = Literal["exact", "fast"]
 Sizes = Sequence[SupportsIndex]
 Index = tuple[int, ...]
 Array = NDArray[np.floating[Any]]
@@ -405,7 +407,7 @@ def conv(
     x: Array, w: Array, b: Array | None = None, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
     activation: Literal["relu"] | None = None, padding_mode: PaddingMode = "constant",
-    out: Array | None = None,
+    out: Array | None = None, algorithm: Algorithm | None = None,
 ) -> Array:  # fmt: skip
     """Convolution, equation (1): x (m, H, W, C), w (KH, KW, C/G, F), b (F,) -> y (m, OH, OW, F).
 
@@ -429,6 +431,7 @@ def conv_input_grad(
     dy: Array, w: Array, x_shape: Sizes, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
     padding_mode: PaddingMode = "constant", out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:  # fmt: skip
     """How a layer's delta reaches the layer below: dy (m, OH, OW, F), w -> dx (m, H, W, C).
 
@@ -455,6 +458,7 @@ def conv_kernel_grad(
     x: Array, dy: Array, w_shape: Sizes, *, stride: Ints = 1, padding: Padding = 0,
     dilation: Ints = 1, groups: int = 1, data_format: DataFormat = "channels_last",
     padding_mode: PaddingMode = "constant", out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:  # fmt: skip
     """Equation (11), the input convolved with the delta: x, dy -> dw (KH, KW, C/G, F).
 
@@ -477,6 +481,7 @@ def conv_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0, dilation: Ints = 1,
     groups: int = 1, data_format: DataFormat = "channels_last",
     padding_mode: PaddingMode = "constant", out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array]: ...  # fmt: skip
 
 
@@ -486,6 +491,7 @@ def conv_backward(
     groups: int = 1, data_format: DataFormat = "channels_last",
     padding_mode: PaddingMode = "constant",
     need: Operand | Iterable[Operand], out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]: ...  # fmt: skip
 
 
@@ -495,6 +501,7 @@ def conv_backward(
     groups: int = 1, data_format: DataFormat = "channels_last",
     padding_mode: PaddingMode = "constant",
     need: Operand | Iterable[Operand] = ("x", "w", "b"), out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]:  # fmt: skip
     """All gradients of `conv`; ``db[f]`` is the sum of dy over images and pixels.
 
@@ -519,6 +526,7 @@ def conv_transpose(
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
     data_format: DataFormat = "channels_last", activation: Literal["relu"] | None = None,
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:  # fmt: skip
     """A convolution's input gradient as a layer: x (m, H, W, C), w (KH, KW, F/G, C) -> y.
 
@@ -542,6 +550,7 @@ def conv_transpose_backward(
     dy: Array, x: Array, w: Array, *, stride: Ints = 1, padding: Padding = 0,
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
     data_format: DataFormat = "channels_last", out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array]: ...  # fmt: skip
 
 
@@ -551,6 +560,7 @@ def conv_transpose_backward(
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
     data_format: DataFormat = "channels_last", need: Operand | Iterable[Operand],
     out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]: ...  # fmt: skip
 
 
@@ -560,6 +570,7 @@ def conv_transpose_backward(
     output_padding: Ints = 0, dilation: Ints = 1, groups: int = 1,
     data_format: DataFormat = "channels_last", need: Operand | Iterable[Operand] = ("x", "w", "b"),
     out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]:  # fmt: skip
     """All gradients of `conv_transpose`: those of a convolution, x and dy exchanged.
 

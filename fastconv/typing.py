@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
     "Activation",
+    "Algorithm",
     "Array",
     "ArrayLike",
     "ConvOptions",
@@ -53,6 +54,7 @@ Padding = PaddingName | SupportsIndex | Sequence[SupportsIndex | Sequence[Suppor
 PaddingMode = Literal["constant", "reflect", "symmetric", "edge", "wrap"]
 DataFormat = Literal["channels_last", "channels_first"]
 Activation = Literal["relu"]
+Algorithm = Literal["exact", "fast"]
 # Whose gradient a backward function is asked for.
 Operand = Literal["x", "w", "b"]
 
@@ -66,6 +68,7 @@ class ConvOptions(TypedDict, total=False):
     groups: int
     data_format: DataFormat
     padding_mode: PaddingMode
+    algorithm: Algorithm | None
 
 
 class ConvTransposeOptions(TypedDict, total=False):
@@ -77,6 +80,7 @@ class ConvTransposeOptions(TypedDict, total=False):
     dilation: Int
     groups: int
     data_format: DataFormat
+    algorithm: Algorithm | None
 
 
 class PoolOptions(TypedDict, total=False):

@@ -440,3 +440,18 @@ def test_means_and_worst_row(capsys):
     (whole,) = (line.split() for line in lines if line.startswith("all tables  forward"))
     assert whole[6:] == ["1.82", "1.82", "b", "0.50"]  # the cube root of 6
     assert "worst row: t d (d), kernel, 1 thread, float32: 0.10 x PyTorch; 2 of 4" in lines[-1]
+
+
+def test_a_column_for_fast(capsys, tmp_path):
+    """It is timed where it agrees within the bound, though it is not exact, and never elsewhere."""
+    table = tmp_path / "wide.txt"
+    table.write_text("wide: m1 h12w12c64 f64 k3x3 s1 p1\n")
+    status = compare.main(
+        [str(table), "--fast", "--products", "forward", "--threads", "1", "--seconds", "0.01",
+         "--repeat", "3", "--peers", "numpy", "--csv", str(tmp_path / "out.csv")]
+    )  # fmt: skip
+    assert status == 0
+    assert "fast ms" in capsys.readouterr().out
+    with (tmp_path / "out.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [row["library"] for row in found if row["status"] == "timed"][:2] == ["fastconv", "fast"]

@@ -20,7 +20,7 @@ from comparison.cases import Call, Case, ConvCase, UnsupportedError
 from comparison.networks import AnyCase, NetworkCase
 from fastconv.problems.timing import Peak, Run, in_turn
 
-OURS, BASELINE = "fastconv", "pytorch"
+OURS, FAST, BASELINE = "fastconv", "fast", "pytorch"
 # Median over best. On an idle machine it is below 1.2; where another process takes a core now and
 # then, a barrier of OpenMP waits for it, 4 ms or more, and PyTorch's median goes up to 100-fold.
 NOISY = 1.5
@@ -135,7 +135,7 @@ def measure_case(
         try:
             call = library.prepare(case)
             got = call.answer(call.run())
-            _check(case, got, agreed, libraries)
+            _check(case, got, agreed, libraries, exact=name != FAST)
         except UnsupportedError as reason:
             row.left_out[name] = str(reason)
         except WrongAnswerError as fault:
@@ -152,14 +152,20 @@ def measure_case(
     return row
 
 
-def _check(case: AnyCase, got: Any, agreed: Any, libraries: Mapping[str, Library]) -> None:
-    """Raise WrongAnswerError unless the answer is right, and that of fastconv, `agreed`, if any."""
+def _check(
+    case: AnyCase, got: Any, agreed: Any, libraries: Mapping[str, Library], exact: bool = True
+) -> None:
+    """Raise WrongAnswerError unless the answer is right, and that of fastconv, `agreed`, if any.
+
+    Where sums of integers are not `exact`, being that of fastconv within the bound is enough.
+    """
     if isinstance(case, NetworkCase):
         check_network(got, agreed)
         if agreed is None and case.product == "predict":
             check_network(got[:1], first_prediction(case))
         return
-    check_by_definition(case, got)
+    if exact:
+        check_by_definition(case, got)
     if agreed is not None:
         compare(case, got, agreed, lambda: _magnitude(case, libraries))
 

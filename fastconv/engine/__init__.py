@@ -43,6 +43,7 @@ run       taps that are packed one behind the other; a phase's taps are a piece 
 stretch   pooling: neighbouring pixels whose windows hold the same cells
 part      kernel gradient: the sum over some boxes; parts are added in their order
 unit      kernel gradient: what a thread takes: a part, of some columns and some rows
+point     minimal filtering: a tile's cells, and a window, as numbers whose products are few
 prior     what a sum is added to when it is stored: the bias, or the result so far
 spill     rows stored NR wide though they have fewer columns: what lies behind is stored later
 sweep     the compiled function of a tile: all rows of a panel, one block of K

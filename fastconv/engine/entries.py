@@ -21,7 +21,13 @@ from fastconv.engine.known_finishes import (
     winners_works,
 )
 from fastconv.engine.known_loops import loop_works
-from fastconv.engine.known_plans import pool_works, product_works, program_works, sweep_works
+from fastconv.engine.known_plans import (
+    minimal_works,
+    pool_works,
+    product_works,
+    program_works,
+    sweep_works,
+)
 from fastconv.engine.loops import (
     batch_norm,
     columns,
@@ -37,6 +43,7 @@ from fastconv.engine.loops import (
     program,
     rectifiers,
     winners,
+    winograd,
 )
 from fastconv.engine.loops.bias_grad import bias_grad
 from fastconv.engine.loops.fill import fill_rows
@@ -47,8 +54,8 @@ from fastconv.engine.tables.tiles import Tile, cpu_lanes, dense_tile
 from fastconv.operands import computing_dtype
 from fastconv.threads import building
 
-__all__ = ["control_address", "finish_address", "loop_address", "pool_address", "program_address",
-           "sweep_address"]  # fmt: skip
+__all__ = ["control_address", "finish_address", "loop_address", "minimal_address", "pool_address",
+           "program_address", "sweep_address"]  # fmt: skip
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -194,6 +201,17 @@ def finish_address(name: str, lanes: int, dtype: np.dtype) -> int:
     return _other(f"{name}_{dtype.name}_{lanes}", loop_of, kind, lambda at: proof(at, lanes, dtype))
 
 
+@lru_cache(16)
+def minimal_address(edge: int, dtype: np.dtype) -> int:
+    """Address of the loop of minimal filtering for tiles of ``edge x edge`` results."""
+    kind = ((0,) * cpu_lanes(dtype), dtype.type(0), (0,) * (edge + 2))
+
+    def works(address: int) -> bool:
+        return minimal_works(address, edge, dtype, sweep_address)
+
+    return _other(f"minimal_{edge}_{dtype.name}", winograd.minimal, kind, works)
+
+
 @lru_cache(1)
 def program_address() -> int:
     """Address of the walk over a program's calls."""
@@ -212,7 +230,7 @@ def loop_address(name: str, dtype: np.dtype) -> int:
 
 
 def _other(name: str, loop_of: Any, kind: Any, works: Callable[[int], bool]) -> int:
-    """Address of a loop that calls no other entry, specialised for the type of `kind`."""
+    """Address of a loop, specialised for the type of `kind`."""
     found = _others.get(name)
     if found is None:
 

@@ -9,14 +9,17 @@ import numpy as np
 
 from fastconv.engine import words as s
 from fastconv.engine.emit.kinds import DOT, ELEMENTWISE, PAIR, TWIN
+from fastconv.engine.minimal import MinimalConvolution
 from fastconv.engine.pools import Pools
 from fastconv.engine.products import Convolution, KernelGradient
 from fastconv.engine.tables.conv import forward_choice
 from fastconv.engine.tables.kernel_grad import kernel_choice
-from fastconv.engine.tables.tiles import Tile
+from fastconv.engine.tables.tiles import Tile, cpu_lanes
+from fastconv.engine.tables.winograd import minimal_choice
 from fastconv.geometry.resolve import conv_geometry, pool_geometry
 
-__all__ = ["integers", "pool_works", "product_works", "program_works", "sweep_works"]
+__all__ = ["integers", "minimal_works", "pool_works", "product_works", "program_works",
+           "sweep_works"]  # fmt: skip
 
 # Two images of 2x3 cells; windows of 2x2, stride 1, which gives two windows an image, and the cells
 # of each window.
@@ -99,6 +102,26 @@ def product_works(entry: int, name: str, tile: Tile, sweep_of: Callable[[Tile], 
     Convolution(choice, entry, sweep_of(choice.tile)).run(x, w, b, False, y)
     subscripts = "tmpc,tc->mpc" if depthwise else "tmpc,tcf->mpf"
     return np.array_equal(y, np.einsum(subscripts, taps, w[:, 0] if depthwise else w) + b)
+
+
+def minimal_works(
+    address: int, edge: int, dtype: np.dtype, sweep_of: Callable[[Tile], int]
+) -> bool:
+    """Whether minimal filtering gives a product: whole tiles and parts of some, and an infinity."""
+    width, C, F = edge + 3, cpu_lanes(dtype) + 1, cpu_lanes(dtype)
+    x, w = integers(dtype, 2, width, width, C), 24 * integers(dtype, 3, 3, C, F)
+    b, y = integers(dtype, F), np.full((2, width - 2, width - 2, F), np.nan, dtype)
+    x[1, 0, 0, 0] = np.inf
+    choice = minimal_choice("forward", conv_geometry(x.shape, w.shape), dtype, edge)
+    sweep = sweep_of(choice.tile)
+    MinimalConvolution(choice, address, sweep).run(x, w, b, False, y)
+    right = np.zeros(y.shape) + b
+    with np.errstate(invalid="ignore"):
+        for u, v in np.ndindex(3, 3):
+            cells = x[:, u : u + width - 2, v : v + width - 2]
+            right += cells.astype(float) @ w[u, v].astype(float)
+    near = 64 * np.finfo(dtype).eps * np.abs(right[0]).max()
+    return np.allclose(y, right, rtol=0, atol=near, equal_nan=True)
 
 
 def pool_works(address: int, name: str, lanes: int, spacing: int, dtype: np.dtype) -> bool:

@@ -59,6 +59,7 @@ class Product:
     """
 
     gathered: tuple[bool, ...] = (False,)  # the key of a table that reads nothing in place
+    exact = True  # whether every product of the definition is added, in one order
 
     def __init__(
         self, choice: Choice | KernelChoice, entry: int, sweep: int, shared_nbytes: int

@@ -191,6 +191,26 @@ COLUMN_GROUPS = _words()
 GROUP_PANELS = _words()  # panels of a column group
 ROW_GROUPS = _words()
 GROUP_ROWS = _words()  # rows of a row group
+# ------------------------------------------------------------------------- minimal filtering
+MINIMAL_BLOCK = _words()  # tiles of a block
+MINIMAL_TILES = _words(2)  # tiles of an image along h, w
+MINIMAL_CELL = _words()  # bytes of a source cell; from a point's cells, and sums, to the next's
+MINIMAL_BETWEEN = _words()
+MINIMAL_SUMS = _words()
+MINIMAL_WINDOW = _words()  # packed: bytes from a point to the next, and from a panel
+MINIMAL_PANEL = _words()
+MINIMAL_ZEROS = _words()  # address of a cell of zeros
+MINIMAL_ROWS = _words(3)  # tables of offsets: a tile's cell, its sums, a channel of a cell
+MINIMAL_PIXELS = _words(2)  # and computed directly: a result's first cell, a tap's channel
+# Where in the scratch: addresses of a tile's cells, offsets of its results, a vector of every
+# point, all points of a block's cells, their sums, a gathered run of tiles, the results of a tile.
+AT_ADDRESSES = _words()
+AT_OFFSETS = _words()
+AT_VECTORS = _words()
+AT_POINTS = _words()
+AT_SUMS = _words()
+AT_RUN = _words()
+AT_HELD = _words()
 TABLE_WORDS = _words()
 
 # ------------------------------------------------------------------------- a pooling table

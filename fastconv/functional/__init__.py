@@ -8,6 +8,8 @@ padding_mode : what stands in the padding: "constant" (zeros), or copies of cell
     makes them: "reflect", "symmetric", "edge", "wrap"
 groups : int that divides C and F
 data_format : "channels_last" (m, H, W, C) or "channels_first" (m, C, H, W); w never changes
+algorithm : "exact", "fast" or None: that of :func:`fastconv.algorithm` around the call; with
+    a `padding_mode` other than "constant" both are the exact way
 out : array that takes the result: right shape and dtype, writeable, no overlap with an input
 
 Operands are float32, float64 or float16 (computed in float32), all of one dtype, of any strides

@@ -8,10 +8,12 @@ from typing import Unpack, overload
 import numpy as np  # noqa: F401 - the examples'
 
 from fastconv.operands import bias_operand, operand, same_dtype
+from fastconv.plans.algorithm import chosen
 from fastconv.plans.conv import planned
 from fastconv.plans.gradients import OPERANDS, ConvGrads
 from fastconv.typing import (
     Activation,
+    Algorithm,
     Array,
     ArrayLike,
     ConvOptions,
@@ -39,6 +41,7 @@ def conv(
     activation: Activation | None = None,
     padding_mode: PaddingMode = "constant",
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:
     """Convolution (cross-correlation) of a batch of images, 1-D, 2-D or 3-D.
 
@@ -53,7 +56,7 @@ def conv(
         Kernel, in this order in both data formats.
     b : array (F,), optional
         Bias.
-    stride, padding, dilation, groups, data_format, padding_mode, out
+    stride, padding, dilation, groups, data_format, padding_mode, algorithm, out
         As in :mod:`fastconv.functional`. ``"same"`` gives ``OH = ceil(H / s)``, with an odd cell
         of padding on the high side.
     activation : {None, "relu"}
@@ -92,6 +95,7 @@ def conv(
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        algorithm=chosen(algorithm),
         activation=activation,
         padding_mode=padding_mode,
     )
@@ -112,6 +116,7 @@ def conv_input_grad(
     data_format: DataFormat = "channels_last",
     padding_mode: PaddingMode = "constant",
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:
     """Gradient of the loss with respect to the input of :func:`conv`.
 
@@ -126,7 +131,7 @@ def conv_input_grad(
         Kernel.
     x_shape : sequence of int
         Shape of `x`, in the order of `data_format`.
-    stride, padding, dilation, groups, data_format, padding_mode, out
+    stride, padding, dilation, groups, data_format, padding_mode, algorithm, out
         As in the forward call.
 
     Returns
@@ -156,6 +161,7 @@ def conv_input_grad(
         groups=groups,
         data_format=data_format,
         padding_mode=padding_mode,
+        algorithm=chosen(algorithm),
     )
     return plan.input_grad(dy, w, out=out)
 
@@ -172,6 +178,7 @@ def conv_kernel_grad(
     data_format: DataFormat = "channels_last",
     padding_mode: PaddingMode = "constant",
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:
     """Gradient of the loss with respect to the kernel of :func:`conv`.
 
@@ -186,7 +193,7 @@ def conv_kernel_grad(
         Gradient with respect to the output, before any activation.
     w_shape : sequence of int
         ``(KH, KW, C/G, F)``.
-    stride, padding, dilation, groups, data_format, padding_mode, out
+    stride, padding, dilation, groups, data_format, padding_mode, algorithm, out
         As in the forward call.
 
     Returns
@@ -217,6 +224,7 @@ def conv_kernel_grad(
         groups=groups,
         data_format=data_format,
         padding_mode=padding_mode,
+        algorithm=chosen(algorithm),
     )
     return plan.kernel_grad(x, dy, out=out)
 
@@ -257,6 +265,7 @@ def conv_backward(
     padding_mode: PaddingMode = "constant",
     need: Operand | Iterable[Operand] = OPERANDS,
     out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]:
     """All gradients of :func:`conv`.
 
@@ -266,7 +275,7 @@ def conv_backward(
         Gradient with respect to the output, before any activation.
     x, w : array
         Operands of the forward call.
-    stride, padding, dilation, groups, data_format, padding_mode
+    stride, padding, dilation, groups, data_format, padding_mode, algorithm
         As in the forward call.
     need : {"x", "w", "b"}, or several of them
         The gradients to compute; the others are None.
@@ -302,5 +311,6 @@ def conv_backward(
         groups=groups,
         data_format=data_format,
         padding_mode=padding_mode,
+        algorithm=chosen(algorithm),
     )
     return plan.backward(dy, x, w, need=need, out=out)

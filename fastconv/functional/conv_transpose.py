@@ -8,10 +8,12 @@ from typing import Unpack, overload
 import numpy as np  # noqa: F401 - the examples'
 
 from fastconv.operands import operand, same_dtype
+from fastconv.plans.algorithm import chosen
 from fastconv.plans.conv_transpose import planned
 from fastconv.plans.gradients import OPERANDS, ConvGrads
 from fastconv.typing import (
     Activation,
+    Algorithm,
     Array,
     ArrayLike,
     ConvTransposeOptions,
@@ -37,6 +39,7 @@ def conv_transpose(
     data_format: DataFormat = "channels_last",
     activation: Activation | None = None,
     out: Array | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Array:
     """Transposed convolution: the input gradient of a convolution, used as a forward step.
 
@@ -52,7 +55,7 @@ def conv_transpose(
         What is cut from the ends of the full result. ``"same"`` gives ``OH = H * s``.
     output_padding : int or one per axis
         Added at the high end of the result; smaller than the stride or the dilation.
-    stride, dilation, groups, data_format, activation, out
+    stride, dilation, groups, data_format, activation, algorithm, out
         As for :func:`conv`.
 
     Returns
@@ -82,6 +85,7 @@ def conv_transpose(
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        algorithm=chosen(algorithm),
         activation=activation,
     )
     return plan.forward(x, w, b, out=out)
@@ -123,6 +127,7 @@ def conv_transpose_backward(
     data_format: DataFormat = "channels_last",
     need: Operand | Iterable[Operand] = OPERANDS,
     out: Sequence[Array | None] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> ConvGrads[Array | None]:
     """All gradients of :func:`conv_transpose`.
 
@@ -135,7 +140,7 @@ def conv_transpose_backward(
         Gradient with respect to the output, before any activation.
     x, w : array
         Operands of the forward call.
-    stride, padding, output_padding, dilation, groups, data_format
+    stride, padding, output_padding, dilation, groups, data_format, algorithm
         As in the forward call.
     need, out
         As for :func:`conv_backward`.
@@ -167,5 +172,6 @@ def conv_transpose_backward(
         dilation=dilation,
         groups=groups,
         data_format=data_format,
+        algorithm=chosen(algorithm),
     )
     return plan.backward(dy, x, w, need=need, out=out)

@@ -33,7 +33,7 @@ from fastconv.nn.storage import load_model, save_model
 from fastconv.nn.summary import summary
 from fastconv.nn.weights import load_weights, save_weights
 from fastconv.program.graph import Graph, Value
-from fastconv.typing import DTypeLike
+from fastconv.typing import Algorithm, DTypeLike
 
 
 @register(onnx=onnx.sequential)
@@ -282,7 +282,9 @@ class Sequential(Layer):
         """
         return predict(self, x, batch_size, scale=scale, transform=transform)
 
-    def plan_inference(self, x_shape: Sequence[int]) -> InferencePlan:
+    def plan_inference(
+        self, x_shape: Sequence[int], *, algorithm: Algorithm | None = None
+    ) -> InferencePlan:
         """Prepare `predict` for batches of one shape, with the weights as they are now.
 
         The numbers are those of `predict`, bit for bit; what saves time is that kernels are brought
@@ -292,6 +294,9 @@ class Sequential(Layer):
         ----------
         x_shape : sequence of int
             ``(m, H, W, C)``, of the largest batch.
+        algorithm : {"exact", "fast"}, optional
+            Of its convolutions, unless a layer has one of its own; by default that of the
+            ``with fastconv.algorithm(...)`` around this call.
 
         Returns
         -------
@@ -311,7 +316,7 @@ class Sequential(Layer):
         >>> run(np.ones((1, 8, 8, 1), np.float32)).shape
         (1, 1)
         """
-        return plan_inference(self, x_shape)
+        return plan_inference(self, x_shape, algorithm=algorithm)
 
     # Files and text -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from fastconv.nn.init import Init, initial_weights, parameter_dtype
 from fastconv.nn.lowering import Lowered, like, parameter
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
+from fastconv.plans.algorithm import chosen
 from fastconv.program.finish import (
     can_finish,
     finished_convolution,
@@ -24,7 +25,7 @@ from fastconv.program.finish import (
 )
 from fastconv.program.graph import Graph, Value
 from fastconv.program.layers import Convolution, bias_grad, relu_backward
-from fastconv.typing import Activation, DTypeLike, Int, Padding, PaddingMode
+from fastconv.typing import Activation, Algorithm, DTypeLike, Int, Padding, PaddingMode
 
 AXES = {1: "m, W", 2: "m, H, W", 3: "m, D, H, W"}
 
@@ -33,6 +34,9 @@ class _ConvBase(Layer):
     """What both directions share: arguments, kernel, bias, the mask of a fused ReLU."""
 
     optional_parameters = ("b",)
+    # That of the calls, or None: that of the `with` around them. A layer that was given none has no
+    # such attribute of its own: it describes itself as in older versions.
+    algorithm: Algorithm | None = None
 
     def __init__(
         self,
@@ -73,7 +77,7 @@ class _ConvBase(Layer):
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments as JSON types."""
-        return {
+        found = {
             "channels": self.channels,
             "filters": self.filters,
             "window": self.window,
@@ -83,6 +87,8 @@ class _ConvBase(Layer):
             "activation": self.activation,
             "dtype": self.dtype.name,
         }
+        # older versions know no such argument, and read what does not need it
+        return found if self.algorithm is None else {**found, "algorithm": self.algorithm}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:
@@ -108,8 +114,8 @@ class _ConvBase(Layer):
         """The convolution, as operations."""
         w, b = self._operands(graph)
         transposed = isinstance(self, ConvTranspose)
-        settings = self._settings(graph)
-        return Convolution(graph, x, w, b, relu, transposed, backward_only, **settings)
+        algorithm, settings = self._algorithm(graph), self._settings(graph)
+        return Convolution(graph, x, w, b, relu, transposed, backward_only, algorithm, **settings)
 
     def _operands(self, graph: Graph) -> tuple[Value, Value | None]:
         """Kernel and bias."""
@@ -126,15 +132,22 @@ class _ConvBase(Layer):
         return conv.input_grad(dy) if need else None
 
     def _settings(self, graph: Graph) -> dict[str, Any]:
-        """What the functions take besides arrays."""
+        """What every product takes besides arrays and the algorithm."""
         return {**graph.setting(self, "settings"), "groups": graph.setting(self, "groups")}
+
+    def _algorithm(self, graph: Graph) -> Algorithm:
+        """The layer's own algorithm, or that of the ``with`` around the lowering."""
+        return chosen(graph.setting(self, "algorithm"))
+
+    def _keywords(self) -> dict[str, Any]:
+        """Keyword arguments of the functions; `ops` of one's own need not know an algorithm."""
+        named = {} if self.algorithm is None else {"algorithm": self.algorithm}
+        return {**self.settings, "groups": self.groups, **named}
 
     def _run(self, function: Any, x: Array) -> Array:
         check_input(self, x, AXES[len(self.window)], self.channels, self.dtype)
         b = None if self.b is None else self.b.value
-        y: Array = function(
-            x, self.w.value, b, **self.settings, groups=self.groups, activation=self.activation
-        )
+        y: Array = function(x, self.w.value, b, **self._keywords(), activation=self.activation)
         self._cache = (x, y)
         return y
 
@@ -145,7 +158,7 @@ class _ConvBase(Layer):
             # max(z, 0) passes the error where it passed the value; y > 0 exactly where z > 0.
             dy = self.ops.relu_backward(dy, y)
         need = need if self.b is not None else tuple(name for name in need if name != "b")
-        grads = function(dy, x, self.w.value, **self.settings, groups=self.groups, need=need)
+        grads = function(dy, x, self.w.value, **self._keywords(), need=need)
         self.w.grad[...] = grads.dw
         if self.b is not None:
             self.b.grad[...] = grads.db
@@ -170,6 +183,9 @@ class Conv(_ConvBase):
         Whether to add `b` (F,).
     activation : None or "relu"
         ReLU fused into the convolution.
+    algorithm : "exact", "fast" or None
+        As in `fastconv.conv`; None is that of the ``with fastconv.algorithm(...)`` around a pass.
+        A `padding_mode` other than "constant" is always exact.
     init : "he", "glorot" or "zeros"
         How `w` is drawn; He suits a ReLU after the layer, Glorot a sigmoid or tanh.
     rng : numpy.random.Generator, int or None
@@ -206,6 +222,7 @@ class Conv(_ConvBase):
         padding_mode: PaddingMode = "constant",
         bias: bool = True,
         activation: Activation | None = None,
+        algorithm: Algorithm | None = None,
         init: Init = "he",
         rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float32,
@@ -219,6 +236,8 @@ class Conv(_ConvBase):
         build: dict[str, Any] = {"groups": groups, "bias": bias, "activation": activation}
         build |= {"init": init, "rng": rng, "dtype": dtype}
         super().__init__(channels, filters, window, settings, build)
+        if algorithm is not None:
+            self.algorithm = chosen(algorithm)
 
     def lower(
         self, graph: Graph, x: Value, relu: bool = False, behind: Behind | None = None
@@ -230,11 +249,14 @@ class Conv(_ConvBase):
         if behind is None:
             return self._lowered(graph, x, relu)
         check_input(self, like(x), AXES[len(self.window)], self.channels, self.dtype)
-        settings = self._settings(graph)
+        algorithm, settings = self._algorithm(graph), self._settings(graph)
         result = result_of(x, self.w.shape, **settings)
         relu = relu or graph.setting(self, "activation") == "relu"
         found = behind.find(
-            graph, result, relu, lambda pool: can_finish(x, self.w.shape, pool, **settings)
+            graph,
+            result,
+            relu,
+            lambda pool: can_finish(x, self.w.shape, pool, algorithm, **settings),
         )
         if found.plain:
             return self._lowered(graph, x, found.relu)

@@ -14,8 +14,10 @@ from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, quiet
 from fastconv.nn.lowering import check_images, lowered
 from fastconv.nn.programs import dtype_of, images_shape, kept, new_program, programs, table
+from fastconv.plans.algorithm import algorithm as algorithm_of
+from fastconv.plans.algorithm import chosen
 from fastconv.program.graph import Graph, Value
-from fastconv.typing import DTypeLike
+from fastconv.typing import Algorithm, DTypeLike
 
 if TYPE_CHECKING:
     from fastconv.program.machine import Program
@@ -139,15 +141,19 @@ class InferencePlan:
     x_shape, y_shape : tuple of int
         Of the largest batch; those of fewer images work, too.
     dtype : numpy.dtype
+    algorithm : {"exact", "fast"}
+        The one that it was made with, of the layers that have none of their own.
     """
 
     def __init__(self, model: Layer, x_shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self.x_shape, self.dtype, self._model = x_shape, np.dtype(dtype), model
+        self.algorithm = chosen(None)
         self._make()
 
     def _make(self) -> None:
         self._graph = _Copies()
-        self._forward = Forward(self._model, self._graph, self.x_shape, self.dtype)
+        with algorithm_of(self.algorithm):
+            self._forward = Forward(self._model, self._graph, self.x_shape, self.dtype)
         self.y_shape = self._forward.y.shape
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
@@ -223,12 +229,15 @@ class InferencePlan:
 
 
 @quiet
-def plan_inference(model: Layer, x_shape: Sequence[int]) -> InferencePlan:
+def plan_inference(
+    model: Layer, x_shape: Sequence[int], *, algorithm: Algorithm | None = None
+) -> InferencePlan:
     """Prepare the outputs of a model for batches of one shape: `Sequential.plan_inference`."""
     shape = images_shape(x_shape)
     dtype = dtype_of(model)
-    check_images(model, shape, dtype, Graph(inference=True))
-    return InferencePlan(model, shape, dtype)
+    with algorithm_of(chosen(algorithm)):
+        check_images(model, shape, dtype, Graph(inference=True))
+        return InferencePlan(model, shape, dtype)
 
 
 def forward_of(model: Layer, x: Array) -> Forward | None:
@@ -241,7 +250,7 @@ def forward_of(model: Layer, x: Array) -> Forward | None:
     if any(layer._ops is not None for _, layer in model.walk()):
         return None
     own = programs(model)
-    key = (x.shape, threads.get_num_threads())
+    key = (x.shape, threads.get_num_threads(), chosen(None))
     found: Forward | None = own.forwards.get(key)
     if found is None or found.graph.changed():
         try:

@@ -12,6 +12,7 @@ from fastconv.nn.checkpoint import Checkpoint, capture, load_checkpoint, restore
 from fastconv.nn.checks import LONGEST, Array, cut
 from fastconv.nn.describe import describe
 from fastconv.nn.feed import Batches
+from fastconv.plans.algorithm import chosen
 
 if TYPE_CHECKING:
     from fastconv.nn.run import Run
@@ -56,6 +57,7 @@ class Keeper:
             "batch_size": self.run.batch_size,
             "shuffle": self.run.shuffle,
             "seed": self.run.seed,
+            "algorithm": chosen(None),
             "augment": describe(self.run.augment, model),
             "early_stopping": describe(self.run.stopper.rule, model),
             "callbacks": [describe(callback, model) for callback in self._comparable()],
@@ -113,7 +115,8 @@ class Keeper:
     def load(self) -> None:
         """Put the run where the checkpoint left it; an error if it belongs to another."""
         found = load_checkpoint(self.path)
-        before, now = found.settings, self._as_data_were(found.settings)
+        # older checkpoints know of no algorithm but the exact one
+        before, now = {"algorithm": "exact", **found.settings}, self._as_data_were(found.settings)
         if "form" not in before:
             now = identity.old_form(
                 now, self.run.state, self.run.augment, self.run.stopper.rule, self._comparable()

@@ -23,7 +23,10 @@ from fastconv.nn.loss import Loss, labels_form
 from fastconv.nn.lowering import Labels, check_images, lowered
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.programs import KEPT, dtype_of, images_shape, kept, new_program, programs, table
+from fastconv.plans.algorithm import algorithm as algorithm_of
+from fastconv.plans.algorithm import chosen
 from fastconv.program.graph import Graph, Timing
+from fastconv.typing import Algorithm
 
 __all__ = ["StepPlan", "forget", "plan_step", "step_of"]
 
@@ -87,12 +90,15 @@ class StepPlan:
         ``(m, ...)``; batches of fewer images work, too.
     dtype : numpy.dtype
         Of the images: the model's.
+    algorithm : {"exact", "fast"}
+        The one that it was made with, of the layers that have none of their own.
     """
 
     def __init__(
         self, model: Layer, loss: Loss, optimizer: Optimizer, x_shape: tuple[int, ...]
     ) -> None:
         self.model, self.loss, self.optimizer, self.x_shape = model, loss, optimizer, x_shape
+        self.algorithm = chosen(None)
         self.dtype = dtype_of(model)
         self._batches: OrderedDict[int, _Batch] = OrderedDict()
         self._lock = programs(model).lock
@@ -159,7 +165,8 @@ class StepPlan:
         if found is None or found.graph.changed():
             shape = (m, *self.x_shape[1:])
             labels = given or (None, None)
-            found = _Batch(self.model, self.loss, self.optimizer, shape, self.dtype, *labels)
+            with algorithm_of(self.algorithm):
+                found = _Batch(self.model, self.loss, self.optimizer, shape, self.dtype, *labels)
             self._batches[m] = found
             while len(self._batches) > KEPT:
                 self._batches.popitem(last=False)
@@ -246,7 +253,14 @@ class _Held:
 
 
 @quiet
-def plan_step(model: Layer, loss: Loss, optimizer: Optimizer, x_shape: Sequence[int]) -> StepPlan:
+def plan_step(
+    model: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    x_shape: Sequence[int],
+    *,
+    algorithm: Algorithm | None = None,
+) -> StepPlan:
     """Prepare a training step that will be run many times, as one program.
 
     `fit` and `train_step` do it themselves; by hand it saves their checks. The numbers are those of
@@ -259,6 +273,9 @@ def plan_step(model: Layer, loss: Loss, optimizer: Optimizer, x_shape: Sequence[
         The optimizer holds the model's parameters, which stay the arrays that they are.
     x_shape : sequence of int
         ``(m, H, W, C)``, of the largest batch.
+    algorithm : {"exact", "fast"}, optional
+        Of its convolutions, unless a layer has one of its own; by default that of the
+        ``with fastconv.algorithm(...)`` around this call.
 
     Returns
     -------
@@ -286,8 +303,9 @@ def plan_step(model: Layer, loss: Loss, optimizer: Optimizer, x_shape: Sequence[
     check_loss(loss)
     check_optimizer(optimizer, model)
     shape = images_shape(x_shape)
-    check_images(model, shape, dtype_of(model), Graph())
-    return StepPlan(model, loss, optimizer, shape)
+    with algorithm_of(chosen(algorithm)):
+        check_images(model, shape, dtype_of(model), Graph())
+        return StepPlan(model, loss, optimizer, shape)
 
 
 def step_of(model: Layer, loss: Loss, optimizer: Optimizer, x: Any) -> StepPlan | None:
@@ -300,7 +318,7 @@ def step_of(model: Layer, loss: Loss, optimizer: Optimizer, x: Any) -> StepPlan 
     if any(layer._ops is not None for _, layer in model.walk()):
         return None
     own = programs(model)
-    key = (id(loss), id(optimizer), x.shape, threads.get_num_threads())
+    key = (id(loss), id(optimizer), x.shape, threads.get_num_threads(), chosen(None))
     found = own.steps.get(key)
     if found is None:
         try:

@@ -20,7 +20,7 @@ HEADS = ("layer", "output", "parameters", "multiply-adds", "bytes", "sees")
 class Summary(str):
     """A table as text, and in a notebook as HTML."""
 
-    title = ""
+    heading = ""
     rows: Sequence[tuple[str, ...]] = ()
 
     def __repr__(self) -> str:
@@ -29,7 +29,7 @@ class Summary(str):
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         head, *rows = self.rows
-        return _html.table(self.title, head, rows)
+        return _html.table(self.heading, head, rows)
 
 
 class _Reach(NamedTuple):
@@ -79,7 +79,7 @@ def summary(model: Layer, input_shape: tuple[int, ...] | None) -> Summary:
     sums = (_number(work), _number(memory)) if known else (UNKNOWN, UNKNOWN)
     rows.append((getattr(model, "name", None) or "total", "", str(total), *sums, ""))
     text = Summary(table(rows, left=2))
-    text.title, text.rows = repr(model).strip("<>"), rows
+    text.heading, text.rows = repr(model).strip("<>"), rows
     return text
 
 

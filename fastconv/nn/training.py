@@ -17,6 +17,9 @@ from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.passes import Transform
 from fastconv.nn.run import Run
 from fastconv.nn.sources import Data
+from fastconv.plans.algorithm import algorithm as algorithm_of
+from fastconv.plans.algorithm import chosen
+from fastconv.typing import Algorithm
 
 __all__ = ["fit"]
 
@@ -50,6 +53,7 @@ def fit(
     clip_value: float | None = None,
     validation_fraction: float | None = None,
     best_checkpoint: str | os.PathLike[str] | None = None,
+    algorithm: Algorithm | None = None,
 ) -> History:
     """Train a model.
 
@@ -121,6 +125,9 @@ def fit(
         The model is saved there after every epoch that is better than all before, by val_loss
         (loss without validation data) or the `monitor` of `early_stopping`; `Sequential.load`
         reads it.
+    algorithm : {"exact", "fast"}, optional
+        Of the convolutions, unless a layer has one of its own; by default that of the
+        ``with fastconv.algorithm(...)`` around this call. A resumed run compares it.
 
     Returns
     -------
@@ -152,15 +159,16 @@ def fit(
     arguments.check_model(model)
     options: dict[str, Any] = {"batch_size": batch_size, "shuffle": bool(shuffle), "seed": seed}
     options |= {"scale": scale, "transform": transform}
-    run = Run(model, loss, optimizer, x, y, epochs, options)
-    run.clip(clip_norm, clip_value)
-    run.weigh(class_weight, sample_weight)
-    held: Any = validation
-    if validation_fraction is not None:
-        held = run.hold_out(validation_fraction, validation)
-    run.prepare(held, augment, early_stopping, callbacks)
-    run.watch(verbose, best_checkpoint)
-    try:
-        return run.train(checkpoint, resume)
-    finally:
-        run.close()
+    with algorithm_of(chosen(algorithm)):
+        run = Run(model, loss, optimizer, x, y, epochs, options)
+        run.clip(clip_norm, clip_value)
+        run.weigh(class_weight, sample_weight)
+        held: Any = validation
+        if validation_fraction is not None:
+            held = run.hold_out(validation_fraction, validation)
+        run.prepare(held, augment, early_stopping, callbacks)
+        run.watch(verbose, best_checkpoint)
+        try:
+            return run.train(checkpoint, resume)
+        finally:
+            run.close()

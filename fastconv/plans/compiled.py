@@ -15,6 +15,7 @@ import numpy as np
 from fastconv.geometry import Geometry
 from fastconv.operands import computing_dtype
 from fastconv.threads import building
+from fastconv.typing import Algorithm
 
 if TYPE_CHECKING:
     from fastconv.engine.call import Call
@@ -41,16 +42,24 @@ __all__ = [
 CACHED = 256
 
 
-def new_products(g: Geometry, dtype: np.dtype) -> Products:
+def new_products(g: Geometry, dtype: np.dtype, algorithm: Algorithm = "exact") -> Products:
     """The three products of `g`, computed in `dtype`; nothing is chosen or compiled yet."""
     with building:
         from fastconv.engine import entries
+        from fastconv.engine.minimal import MinimalProducts
         from fastconv.engine.products import Products
 
-    return Products(g, dtype, entries.control_address, entries.sweep_address)
+    if algorithm == "exact":
+        return Products(g, dtype, entries.control_address, entries.sweep_address)
+    return MinimalProducts(
+        g, dtype, entries.control_address, entries.sweep_address, entries.minimal_address
+    )
 
 
-products = lru_cache(CACHED)(new_products)
+@lru_cache(CACHED)
+def products(g: Geometry, dtype: np.dtype, algorithm: Algorithm = "exact") -> Products:
+    """The three products of `g`, kept for the next call."""
+    return new_products(g, dtype, algorithm)
 
 
 @lru_cache(CACHED)

@@ -24,12 +24,14 @@ from fastconv.operands import (
     result,
     user_shape,
 )
-from fastconv.plans.compiled import products
+from fastconv.plans.algorithm import chosen
 from fastconv.plans.deltas import bias_grad
+from fastconv.plans.fast import products_of
 from fastconv.plans.fold import fold
 from fastconv.plans.gradients import OPERANDS, ConvGrads, check_need, grad_results
 from fastconv.typing import (
     Activation,
+    Algorithm,
     Array,
     ArrayLike,
     DataFormat,
@@ -64,10 +66,15 @@ class ConvPlan:
         Of all operands and results.
     flops : int
         Multiplications and additions of one product, ``2 * P * K * F``.
+    algorithm : {"exact", "fast"}
+        The one that it was made with, whatever surrounds its calls.
     """
 
-    def __init__(self, g: Geometry, dtype: np.dtype, data_format: str, relu: bool) -> None:
+    def __init__(
+        self, g: Geometry, dtype: np.dtype, data_format: str, relu: bool, algorithm: Algorithm
+    ) -> None:
         self.geometry = g
+        self.algorithm = algorithm
         self.dtype = dtype
         self.data_format = data_format
         self.x_shape = user_shape(g.x_shape, data_format)
@@ -75,7 +82,7 @@ class ConvPlan:
         self.y_shape = user_shape(g.y_shape, data_format)
         self.flops = g.flops
         self._relu, self._mode = relu, g.padding_mode
-        self._products = products(g, computing_dtype(dtype))
+        self._products = products_of(g, computing_dtype(dtype), algorithm)
 
     def __repr__(self) -> str:
         return (
@@ -213,12 +220,13 @@ def planned(
     *,
     data_format: Any,
     activation: Any = None,
+    algorithm: Any = "exact",
     **options: Any,
 ) -> ConvPlan:
     """Kept plan for these arguments; `names` is what the caller calls the first two, "x w"."""
     x, w = names.split()
     g = conv_geometry(x_shape, w_shape, data_format=data_format, names=(x, w), **options)
-    return ConvPlan(g, dtype, data_format, check_activation(activation))
+    return ConvPlan(g, dtype, data_format, check_activation(activation), algorithm)
 
 
 def plan_conv(
@@ -233,6 +241,7 @@ def plan_conv(
     data_format: DataFormat = "channels_last",
     activation: Activation | None = None,
     padding_mode: PaddingMode = "constant",
+    algorithm: Algorithm | None = None,
 ) -> ConvPlan:
     """Prepare a convolution that will be run many times.
 
@@ -244,7 +253,7 @@ def plan_conv(
         ``(KH, KW, C/G, F)``.
     dtype : dtype
         float32, float64 or float16.
-    stride, padding, dilation, groups, data_format, activation, padding_mode
+    stride, padding, dilation, groups, data_format, activation, padding_mode, algorithm
         As for :func:`fastconv.conv`.
 
     Returns
@@ -279,4 +288,5 @@ def plan_conv(
         data_format=data_format,
         activation=activation,
         padding_mode=padding_mode,
+        algorithm=chosen(algorithm),
     )

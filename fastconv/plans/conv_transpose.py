@@ -24,10 +24,10 @@ from fastconv.operands import (
     result,
     user_shape,
 )
-from fastconv.plans.compiled import products
 from fastconv.plans.deltas import bias_grad
+from fastconv.plans.fast import products_of
 from fastconv.plans.gradients import OPERANDS, ConvGrads, check_need, grad_results
-from fastconv.typing import Operand
+from fastconv.typing import Algorithm, Operand
 
 __all__ = ["ConvTransposePlan", "planned"]
 
@@ -45,6 +45,7 @@ class ConvTransposePlan:
         Of all operands and results.
     data_format : str
     relu : bool
+    algorithm : {"exact", "fast"}
 
     Attributes
     ----------
@@ -53,13 +54,15 @@ class ConvTransposePlan:
         ``(m, OH, OW, F)``.
     """
 
-    def __init__(self, g: Geometry, dtype: np.dtype, data_format: str, relu: bool) -> None:
+    def __init__(
+        self, g: Geometry, dtype: np.dtype, data_format: str, relu: bool, algorithm: Algorithm
+    ) -> None:
         self.geometry, self.dtype, self.data_format = g, dtype, data_format
         self.x_shape = user_shape(g.y_shape, data_format)
         self.w_shape = g.w_shape
         self.y_shape = user_shape(g.x_shape, data_format)
         self._relu = relu
-        self._products = products(g, computing_dtype(dtype))
+        self._products = products_of(g, computing_dtype(dtype), algorithm)
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: Any = None, *, out: np.ndarray | None = None
@@ -106,8 +109,9 @@ def planned(
     *,
     data_format: Any,
     activation: Any = None,
+    algorithm: Any = "exact",
     **options: Any,
 ) -> ConvTransposePlan:
     """Kept plan for these arguments."""
     g = transpose_geometry(x_shape, w_shape, data_format=data_format, names=("x", "w"), **options)
-    return ConvTransposePlan(g, dtype, data_format, check_activation(activation))
+    return ConvTransposePlan(g, dtype, data_format, check_activation(activation), algorithm)

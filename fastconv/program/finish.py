@@ -12,7 +12,9 @@ import numpy as np
 
 from fastconv.geometry.resolve import conv_geometry
 from fastconv.plans.compiled import engine, finished, finished_choice
+from fastconv.plans.fast import is_exact
 from fastconv.program.graph import Graph, Value
+from fastconv.typing import Algorithm
 
 __all__ = ["Normalisation", "can_finish", "finished_convolution", "maxima", "maxima_backward",
            "result_of", "winners_of"]  # fmt: skip
@@ -36,9 +38,17 @@ def result_of(x: Value, w_shape: Sequence[int], **options: Any) -> Value:
     return Value(conv_geometry(x.shape, w_shape, names=("x", "w"), **options).y_shape, x.dtype)
 
 
-def can_finish(x: Value, w_shape: Sequence[int], pool: bool, **options: Any) -> bool:
-    """Whether a convolution of `x` can be followed at once; arguments are right."""
-    return finished_choice(conv_geometry(x.shape, w_shape, **options), x.dtype, pool) is not None
+def can_finish(
+    x: Value, w_shape: Sequence[int], pool: bool, algorithm: Algorithm = "exact", **options: Any
+) -> bool:
+    """Whether a convolution of `x` can be followed at once; arguments are right.
+
+    Only the exact product can: where "fast" takes another way, the layers behind it follow alone.
+    """
+    g = conv_geometry(x.shape, w_shape, **options)
+    return is_exact("forward", g, x.dtype, algorithm) and (
+        finished_choice(g, x.dtype, pool) is not None
+    )
 
 
 def finished_convolution(

@@ -7,16 +7,18 @@ and returns the value they write. Sizes and arguments are checked as there, when
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastconv.geometry import Geometry
 from fastconv.geometry.resolve import conv_geometry, pool_geometry, transpose_geometry
-from fastconv.plans.compiled import engine, pools, products
+from fastconv.plans.compiled import engine, pools
+from fastconv.plans.fast import FastProducts, products_of
 from fastconv.plans.fold import fold
 from fastconv.program.graph import Graph, Value
+from fastconv.typing import Algorithm
 
 __all__ = [
     "BatchNorm",
@@ -50,18 +52,20 @@ class Convolution:
     transposed : bool
     backward_only : bool
         Whether another operation has the result already, or more of it.
+    algorithm : {"exact", "fast"}
     options
         stride, padding, dilation, groups, padding_mode, as of :func:`fastconv.conv`.
     """
 
     def __init__(
         self, graph: Graph, x: Value, w: Value, b: Value | None, relu: bool,
-        transposed: bool = False, backward_only: bool = False, **options: Any,
+        transposed: bool = False, backward_only: bool = False, algorithm: Algorithm = "exact",
+        **options: Any,
     ) -> None:  # fmt: skip
         resolve = transpose_geometry if transposed else conv_geometry
         self.g: Geometry = resolve(x.shape, w.shape, names=("x", "w"), **options)
         self._graph, self._x, self._w, self._transposed = graph, x, w, transposed
-        self._plan = products(self.g, x.dtype)
+        self._plan = products_of(self.g, x.dtype, algorithm)
         self.y = graph.value(self.g.x_shape if transposed else self.g.y_shape, x.dtype)
         kind = "input_grad" if transposed else "forward"
         if not backward_only:
@@ -69,8 +73,13 @@ class Convolution:
 
     def kernel_grad(self, dy: Value, dw: Value) -> None:
         """``dw``, into an array of the caller's."""
-        product, most = self._plan.product("kernel_grad"), self._graph.most
         x, dy = (dy, self._x) if self._transposed else (self._x, dy)
+        transformed = self._transformed("kernel_grad")
+        if transformed is not None:
+            flops = self.g.flops
+            self._graph.python("kernel gradient", transformed, (x, dy), (dw,), flops=flops)
+            return
+        product, most = self._plan.product("kernel_grad"), self._graph.most
 
         def make(scratch: int, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> Sequence[Any]:
             return (product.call(scratch, x, dy, dw),)
@@ -96,10 +105,24 @@ class Convolution:
         self._graph.python("fold", folded, (padded,), (dx,))
         return dx
 
+    def _transformed(self, kind: str) -> Callable[..., None] | None:
+        """What computes a product through Fourier transforms, in the interpreter, if it does."""
+        return self._plan.transformed(kind) if isinstance(self._plan, FastProducts) else None
+
     def _multiply(
         self, label: str, kind: str, source: Value, target: Value, b: Value | None, relu: bool
     ) -> None:
         """The forward product or the input gradient: source (x or dy), kernel, target (y or dx)."""
+        transformed = self._transformed(kind)
+        if transformed is not None:
+
+            def run(source: np.ndarray, w: np.ndarray, *others: np.ndarray) -> None:
+                *bias, target = others
+                transformed(source, w, bias[0] if bias else None, relu, target)
+
+            operands = (source, self._w) if b is None else (source, self._w, b)
+            self._graph.python(label, run, operands, (target,), flops=self.g.flops)
+            return
         product, most = self._plan.product(kind), self._graph.most
         choice = product.choice
         if not choice.complete:

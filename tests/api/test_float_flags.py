@@ -8,7 +8,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastconv as fc
-from fastconv import reference
+from fastconv import nn, reference
+from fastconv.plans import fourier
 
 X, W, Y, POOLED = (2, 6, 7, 4), (3, 2, 4, 6), (2, 4, 6, 6), (2, 3, 3, 4)
 CF = {"data_format": "channels_first"}
@@ -94,6 +95,44 @@ def test_no_operation_raises_or_warns(kind, dtype, order, ops):
                 before = np.geterr()
                 call()
                 assert np.geterr() == before, name
+
+
+# What minimal filtering takes, and (where all costs say so) Fourier transforms.
+FAST = {
+    "minimal": ((1, 9, 9, 32), (3, 3, 32, 32), {"padding": 1}),
+    "transforms": ((1, 12, 11, 2), (5, 5, 2, 3), {}),
+}
+
+
+@pytest.fixture
+def transforms(monkeypatch):
+    values = {"LEAST_NS": 0, "LEAST_TAPS": 10, "direct_ns": lambda *_: 1e9}
+    for name, value in values.items():
+        monkeypatch.setattr(fourier, name, value)
+
+
+@pytest.mark.parametrize("way", FAST)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("kind", ["overflow", "underflow", "invalid"])
+def test_the_fast_ways_neither_raise_nor_warn(kind, dtype, way, transforms):
+    x_shape, w_shape, options = FAST[way]
+    plan = fc.plan_conv(x_shape, w_shape, dtype, algorithm="fast", activation="relu", **options)
+    forward = plan._products.product("forward")
+    assert forward.exact == (plan._products.transformed("forward") is not None)
+    with np.errstate(all="ignore"):
+        x, w, b, dy = (values(kind, dtype, s) for s in (x_shape, w_shape, w_shape[-1:],
+                                                        plan.y_shape))  # fmt: skip
+    model = nn.Sequential(nn.Conv(w_shape[-2], w_shape[-1], w_shape[:2], rng=0, **options))
+    for setting in ("raise", "warn"):
+        with np.errstate(all=setting):
+            before = np.geterr()
+            plan.forward(x, w, b)
+            plan.backward(dy, x, w)
+            fc.conv_transpose(dy, w, algorithm="fast", **options)
+            fc.conv_transpose_backward(x, dy, w, algorithm="fast", **options)
+            if dtype == "float32":
+                model.plan_inference(x_shape, algorithm="fast")(x)
+            assert np.geterr() == before
 
 
 def test_the_cases_do_set_flags():

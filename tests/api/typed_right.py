@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import fastconv as fc
 from fastconv import cache, examples, explain, nn, reference, testing
 from fastconv.adapters import coursera, cs231n
-from fastconv.typing import Array, ConvOptions, DataFormat, Indices, Padding
+from fastconv.typing import Algorithm, Array, ConvOptions, DataFormat, Indices, Padding
 
 Floats = NDArray[np.floating[Any]]
 
@@ -71,6 +71,17 @@ def plans() -> None:
     assert_type(plan.backward(y, x, w, need=["x"]), fc.ConvGrads[Array | None])
     assert_type((plan.workspace_nbytes, plan.flops), tuple[int, int])
     assert_type(plan.x_shape, tuple[int, ...])
+    way: Algorithm = "fast"
+    ways: AbstractContextManager[None] = fc.algorithm(way)
+    with ways:
+        assert_type(fc.conv(x, w, algorithm=None), Floats)
+        assert_type(fc.conv(x, w, padding=1, padding_mode="edge", algorithm=way), Floats)
+        assert_type(fc.conv_transpose(y, w, algorithm="exact"), Floats)
+    fc.plan_conv((2, 8, 8, 1), (3, 3, 1, 4), padding_mode="wrap", algorithm=way)
+    nn.Conv(4, 2, 3, padding_mode="reflect", algorithm="fast")
+    assert_type(
+        fc.conv_backward(np.ones((2, 6, 6, 4), "f4"), x, w, algorithm=way), fc.ConvGrads[Array]
+    )
     held: AbstractContextManager[None] = fc.num_threads(1)
     with held:
         assert_type(fc.get_num_threads(), int)

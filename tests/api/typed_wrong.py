@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     fc.max_pool(x)  # wrong
     fc.plan_conv(x.shape, w.shape, activation="tanh")  # wrong
     fc.num_threads("two")  # wrong
+    fc.algorithm("fats")  # wrong
+    fc.conv(x, w, algorithm="quick")  # wrong
+    fc.conv_transpose(x, w, padding_mode="edge")  # wrong
     reference.conv(x, w, data_format="last")  # wrong
     reference.conv_backward(x, x, w, need="w").dw + 1  # wrong
     testing.assert_conv_equal(fc.conv, x, w, strides=2)  # wrong

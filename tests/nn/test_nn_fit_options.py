@@ -377,6 +377,6 @@ def test_the_summary_counts_work_memory_and_what_is_seen():
     assert rows[-1][0] == "net"
     assert rows[-1][2] == str(16 * 9 * 24 + 16 * 9 * 64 + 512 + 640)
     html = model.summary((8, 8, 3))._repr_html_()
-    assert html.startswith("<table>")
+    assert html.startswith("<div><b>Sequential net: 6 layers, 1,590 parameters</b>\n<table")
     assert html.count("<tr>") == 8
     assert "<script>" not in nn.Sequential(nn.ReLU(), name="<script>").summary()._repr_html_()

@@ -233,6 +233,54 @@ def test_what_lies_between_takes_no_memory():
         assert model.plan_inference(shape).workspace_nbytes < between / 2
 
 
+# ------------------------------------------------------------------------------- algorithm="fast"
+
+FAST = {
+    "pool": lambda: [conv(32, 32, activation="relu"), nn.MaxPool(2)],
+    "all": lambda: [conv(32, 32), nn.BatchNorm(32), nn.ReLU(), nn.MaxPool(2)],
+    "sum": lambda: [nn.Residual(nn.Sequential(conv(32, 32), nn.BatchNorm(32))), nn.ReLU()],
+    "sum with a convolution alone": lambda: [nn.Residual(conv(32, 32)), nn.ReLU()],
+    "the exact way, then not": lambda: [conv(32, 8), nn.MaxPool(2), conv(8, 32), nn.ReLU(),
+                                        conv(32, 32), nn.ReLU(), nn.MaxPool(2)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_behind_minimal_filtering_layers_follow_in_turn(name):
+    """The bits are those of the plain layers, by inference and by steps."""
+    model, shape = numbered(nn.Sequential(*FAST[name]())), (3, 12, 12, 32)
+    x = images(shape, np.float32, 9)
+    exact = model.infer(x)
+    with fc.algorithm("fast"):
+        right = model.infer(x)
+    assert not same_bits(right, exact)
+    run = model.plan_inference(shape, algorithm="fast")
+    assert same_bits(run(x), right)
+    assert same_bits(model.plan_inference(shape)(x), exact)
+    with fc.algorithm("fast"):
+        assert same_bits(model.predict(x), right)
+    model = nn.Sequential(*FAST[name](), nn.GlobalAvgPool())
+    twin, made = copy.deepcopy(model), [nn.MeanSquaredError() for _ in range(2)]
+    optimizers = [nn.SGD(m.parameters(), lr=0.1) for m in (model, twin)]
+    step = nn.plan_step(model, made[0], optimizers[0], shape, algorithm="fast")
+    batches = [(images(shape, np.float32, 0, i), labels(made[0], (3, 32), i)) for i in range(2)]
+    with fc.algorithm("fast"):
+        compare_steps(step, model, made[0], optimizers[0], (twin, made[1], optimizers[1]), batches)
+
+
+def test_fast_layers_that_are_computed_exactly_are_followed_at_once():
+    """Few channels: "fast" is the exact way, and takes the layers behind it over."""
+    model, shape = numbered(nn.Sequential(*TAKEN["all"])), (3, 8, 8, 4)
+    rows = str(model.plan_inference(shape, algorithm="fast")).split("\n")[2:-2]
+    assert rows == rows_of(model, shape)
+    wide = nn.Sequential(*FAST["all"]())
+    fused, plain = (
+        str(wide.plan_inference((3, 12, 12, 32), algorithm=name)).count("forward")
+        for name in ("exact", "fast")
+    )
+    assert (fused, plain) == (1, 3)
+
+
 # ---------------------------------------------------------------------------------------- training
 
 

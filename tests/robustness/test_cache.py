@@ -5,6 +5,7 @@ Each test has a cache of its own with one kernel in it, `col2im_rows`, which com
 
 import compileall
 import ctypes
+import itertools
 import os
 import platform
 import shutil
@@ -271,6 +272,10 @@ def test_the_engine_gives_its_known_plans():
             address = entries.pool_address(name, lanes, spacing, dtype)
             assert known_plans.pool_works(address, name, lanes, spacing, dtype), name
             assert not known_plans.pool_works(nothing, name, lanes, spacing, dtype), name
+    for dtype, edge in itertools.product(map(np.dtype, ("float32", "float64")), (2, 4)):
+        address = entries.minimal_address(edge, dtype)
+        assert known_plans.minimal_works(address, edge, dtype, entries.sweep_address)
+        assert not known_plans.minimal_works(nothing, edge, dtype, entries.sweep_address)
     for name in ("convolve", "kernel_gradient"):
         tile = tiles.dense_tile(8, 16, np.dtype("float32"))
         address = entries.control_address(name)
@@ -289,8 +294,8 @@ def test_the_sources_are_all_those_that_machine_code_is_made_from():
     from pathlib import Path
 
     root = Path(cache.__file__).parent
-    # how threads are counted, sizes, names of dtypes and where files lie: no machine code has them
-    plain = ("threads.py", "_version.py", "geometry/", "operands.py")
+    # how threads are counted, operands checked, sizes, where files lie: no machine code has them
+    plain = ("threads.py", "operands.py", "_version.py", "geometry/")
     seen, left = set(), {"engine/entries.py", "engine/loops/col2im.py"}
     while left:
         name = left.pop()

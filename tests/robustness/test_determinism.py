@@ -34,6 +34,12 @@ def everything(x, w):
             turned = fc.conv_transpose(y, kernel, **options)
             dy, dw, _ = fc.conv_transpose_backward(turned, y, kernel, **options)
             images, sums = [*images, turned, dy], [*sums, dw]
+    wide, kernel = np.concatenate([x] * 4, -1), np.tile(w, (1, 1, 4, 4))
+    large = np.repeat(np.repeat(x[..., :1], 24, 1), 24, 2)  # through transforms
+    window = np.resize(w, (61, 61, 1, 1))
+    with fc.algorithm("fast"):
+        images += [fc.conv(wide, kernel, padding=1), fc.conv(large, window)]
+        images += [fc.conv_input_grad(wide, kernel, wide.shape, padding=1)]
     best, argmax = fc.max_pool(x, 3, stride=2, padding=1, return_argmax=True)
     mean = fc.avg_pool(x, 3, stride=2, padding=1)
     back = {"stride": 2, "padding": 1}
@@ -53,6 +59,15 @@ def digest(change=lambda a: a):
 def expected():
     with fc.num_threads(1):
         return digest(), work.digest()
+
+
+def test_fast_takes_other_ways_here():
+    """Else the digests below would say nothing about them."""
+    wide = fc.plan_conv((1, 13, 11, 64), (3, 3, 64, 64), padding=1, algorithm="fast")
+    for name in ("forward", "input_grad"):
+        assert type(wide._products.product(name)).__name__ == "MinimalConvolution"
+    large = fc.plan_conv((1, 312, 264, 1), (61, 61, 1, 1), algorithm="fast")
+    assert large._products.transformed("forward")
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

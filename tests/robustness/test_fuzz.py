@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -17,6 +18,10 @@ from numpy.testing import assert_array_equal
 from spoilt import spoils
 
 import fastconv as fc
+from fastconv.engine import minimal
+from fastconv.engine.tables import winograd
+from fastconv.plans import fast
+from fastconv.plans.compiled import products
 from fastconv.selfcheck.deep import GRAINS
 from fastconv.selfcheck.deep.layouts import INPUT_LAYOUTS, LAYOUTS, SENTINEL, arranged
 
@@ -114,6 +119,32 @@ def test_drawn_calls(data):
 @LONG
 @given(st.data())
 def test_many_drawn_calls(data):
+    check_call(data)
+
+
+@pytest.fixture
+def fast_everywhere(monkeypatch):
+    """`"fast"` around every call; 3x3 windows of stride 1 by 2x2 results: exact on integers."""
+    monkeypatch.setattr(minimal, "edge_of", two_by_two)
+    for name in ("functional.conv", "functional.conv_transpose", "plans.conv"):
+        module = import_module(f"fastconv.{name}")  # which keep no plan
+        monkeypatch.setattr(module, "planned", module.planned.__wrapped__)
+    for cached in (products, fast._fast):
+        cached.cache_clear()
+    with fc.algorithm("fast"):
+        yield
+    for cached in (products, fast._fast):
+        cached.cache_clear()
+
+
+def two_by_two(name, g, dtype):
+    """R of `engine.tables.winograd.edge_of`, whatever the channels."""
+    return 2 * (name != "kernel_grad" and winograd.is_minimal(g))
+
+
+@settings(QUICK, max_examples=60)
+@given(st.data())
+def test_drawn_calls_by_minimal_filtering(fast_everywhere, data):
     check_call(data)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
-from comparison.cases import Call, ConvCase, DeltaCase, PoolCase
+from comparison.cases import Call, ConvCase, DeltaCase, PoolCase, UnsupportedError
 from comparison.networks import EPOCH_RATE, AnyCase, NetworkCase, Run
 from fastconv import nn
 
@@ -21,10 +21,13 @@ class Fastconv:
     ----------
     allocate : bool
         Give no ``out``: results are allocated at every call, as the other libraries do.
+    algorithm : {"exact", "fast"}
+        Of the convolutions; "fast" computes nothing else.
     """
 
-    def __init__(self, allocate: bool = False) -> None:
+    def __init__(self, allocate: bool = False, algorithm: str = "exact") -> None:
         self._allocate = allocate
+        self._options = {"algorithm": algorithm} if algorithm != "exact" else {}
 
     def threads(self, n: int) -> AbstractContextManager[Any]:
         """Compute with n threads."""
@@ -32,6 +35,8 @@ class Fastconv:
 
     def prepare(self, case: AnyCase) -> Call:
         """How fastconv computes the case."""
+        if self._options and not isinstance(case, ConvCase):
+            raise UnsupportedError("the same by either algorithm")
         if isinstance(case, NetworkCase):
             return _predict(case) if case.product == "predict" else _training(case)
         if isinstance(case, DeltaCase):
@@ -44,7 +49,8 @@ class Fastconv:
 
     def _conv(self, case: ConvCase) -> Call:
         problem, (x, w, _, dy) = case.problem, case.operands
-        plan = fc.plan_conv(problem.x_shape, problem.w_shape, problem.dtype, **problem.kwargs)
+        options = {**problem.kwargs, **self._options}
+        plan = fc.plan_conv(problem.x_shape, problem.w_shape, problem.dtype, **options)
         if case.product == "forward":
             y = self._out(dy.shape, case.dtype)
             return Call(lambda: plan.forward(x, w, out=y), _same)

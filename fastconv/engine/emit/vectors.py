@@ -36,9 +36,11 @@ __all__ = [
     "load_first",
     "magnitude",
     "narrow",
+    "number",
     "plain",
     "root",
     "spread",
+    "step_of",
     "store",
     "store_bytes",
     "store_first",
@@ -226,6 +228,30 @@ def spread(typingctx, value, lanes):
         return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), order)
 
     return kind(value, lanes), codegen
+
+
+@intrinsic
+def number(typingctx, like, above, below):
+    """A vector like `like` of one number, the quotient of two integers (literals), rounded."""
+    if not isinstance(above, types.IntegerLiteral) or not isinstance(below, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, signature, args):
+        kind = context.get_value_type(signature.args[0])
+        return ir.Constant(kind, [above.literal_value / below.literal_value] * kind.count)
+
+    return like(like, above, below), codegen
+
+
+@intrinsic
+def step_of(typingctx, lanes, like):
+    """Bytes of a vector."""
+    nbytes = len(lanes) * like.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(ir.IntType(64), nbytes)
+
+    return types.int64(lanes, like), codegen
 
 
 @intrinsic

@@ -16,7 +16,7 @@ from fastconv.engine.emit.memory import (
 )
 from fastconv.engine.loops.gather import copy_short
 
-__all__ = ["pack"]
+__all__ = ["pack", "pack_rows"]
 
 
 @inner
@@ -65,7 +65,7 @@ def _pack_run(table, run, packed, panel, start, cols):
         elif word(table, s.EVERY) > 1:
             _pack_steps(table, to, start + tap * word(table, s.TAP_STEP), cols)
         else:
-            _pack_rows(table, to, start + tap * word(table, s.TAP_STEP), cols)
+            pack_rows(table, to, start + tap * word(table, s.TAP_STEP), cols)
         to += nbytes
 
 
@@ -85,7 +85,7 @@ def _pack_steps(table, to, at, cols):
 
 
 @inner
-def _pack_rows(table, to, at, cols):
+def pack_rows(table, to, at, cols):
     """A tap for all other tiles: ``[channels][NR]``, zeros for no column."""
     reduce_step, column_step = words(table, s.REDUCE_STEP, 2)
     reduce, line, size = word(table, s.REDUCE), word(table, s.LINE), word(table, s.BYTES)

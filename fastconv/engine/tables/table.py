@@ -95,6 +95,11 @@ class Table:
         self._owned.append(values)
         return int(values.ctypes.data)
 
+    def keep(self, array: np.ndarray) -> int:
+        """Keep an array alive, of elements or bytes, and return its address."""
+        self._owned.append(array)
+        return int(array.ctypes.data)
+
     def set_phases(self, rows: Sequence[Sequence[int]]) -> None:
         """Write the phases; every row must have all words of a phase."""
         self.set(s.PHASES, len(rows), self.own(np.array(rows).reshape(len(rows), s.PHASE_WORDS)))
