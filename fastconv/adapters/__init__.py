@@ -11,6 +11,7 @@ keras     convolution and pooling of Keras's NumPy backend, without JAX
 mygrad    `conv_nd` and `max_pool` with MyGrad's signatures
 numba     `fastconv.conv` and others inside `@njit` functions; nothing to import
 onnx      ``OPS``, the ``new_ops=`` of ONNX's ReferenceEvaluator
+scipy     filters of `scipy.ndimage` and convolutions of `scipy.signal`, and in place of SciPy's own
 ========= ==========================================================================================
 
 `fastconv.sklearn` has the estimators for scikit-learn. A host that is not installed gives an
