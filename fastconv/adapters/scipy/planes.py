@@ -99,7 +99,7 @@ def summed(
     words = [BOUNDARIES[boundary]] * x.ndim
     y = windows.correlated(x.astype(dtype, copy=False), w, pads, words, fillvalue)
     if x.dtype.kind in "iu":
-        return y.astype(np.int64).astype(x.dtype)
+        return np.ascontiguousarray(y.astype(np.int64), x.dtype)
     return np.ascontiguousarray(y, x.dtype) if windows.finite(y) else NotImplemented
 
 
