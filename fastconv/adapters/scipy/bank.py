@@ -23,7 +23,7 @@ def filter_bank(
     Parameters
     ----------
     images : array (..., H, W)
-        float32 is computed in float32; float64, integers and bool in float64.
+        float32 and float16 are computed in float32; float64, integers and bool in float64.
     kernels : sequence of arrays (KH, KW), or array (F, KH, KW)
         Real or complex; their sizes may differ.
     mode : {"reflect", "constant", "nearest", "mirror", "wrap"}
@@ -48,15 +48,20 @@ def filter_bank(
     >>> filter_bank(photographs, [np.ones((3, 3)), np.ones((5, 7))]).shape
     (10, 64, 64, 2)
     """
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:  # type: ignore[redundant-expr]
         raise ValueError(f"mode={mode!r} must be one of {', '.join(map(repr, MODES))}")
     x = as_array("images", images)
     if x.dtype.kind not in "biuf" or x.dtype.itemsize > 8:
         raise TypeError(f"images have dtype {x.dtype}: real numbers are needed")
     if x.ndim < 2 or 0 in x.shape[-2:]:
         raise ValueError(f"images have shape {x.shape}: (..., H, W), with cells, is needed")
-    x = x.astype(np.float32 if x.dtype in (np.float32, np.float16) else np.float64, copy=False)
-    bank = [_kernel(f"kernels[{f}]", kernel) for f, kernel in enumerate(kernels)]  # type: ignore[arg-type]
+    narrow = x.dtype.kind == "f" and x.dtype.itemsize <= 4
+    x = x.astype(np.float32 if narrow else np.float64, copy=False)
+    try:
+        given = list(kernels)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"kernels={kernels!r} must be a sequence of arrays") from None
+    bank = [_kernel(f"kernels[{f}]", kernel) for f, kernel in enumerate(given)]
     has_complex = any(w.dtype.kind == "c" for w in bank)
     dtype = np.result_type(x.dtype, np.complex64) if has_complex else x.dtype
     responses = np.zeros((*x.shape, len(bank)), dtype)

@@ -13,7 +13,7 @@ import scipy.signal
 from fastconv.adapters.scipy import extrema, filters, planes, signal, smoothing
 from fastconv.adapters.scipy.own import NDIMAGE, SIGNAL, SIGNAL_MODULE, own
 
-__all__ = ["install", "uninstall"]
+__all__ = ["functions", "install", "uninstall"]
 
 _lock = threading.Lock()
 
@@ -37,7 +37,7 @@ def install() -> None:
     False
     """
     with _lock:
-        for module, name, ours in _functions():
+        for module, name, ours in functions():
             if getattr(module, name) is own(module, name):
                 setattr(module, name, ours)
 
@@ -53,13 +53,13 @@ def uninstall() -> None:
     >>> uninstall()
     """
     with _lock:
-        for module, name, ours in _functions():
+        for module, name, ours in functions():
             if getattr(module, name) is ours:
                 setattr(module, name, own(module, name))
 
 
-def _functions() -> list[tuple[ModuleType, str, Callable[..., Any]]]:
-    """Where each is put: module, name, function."""
+def functions() -> list[tuple[ModuleType, str, Callable[..., Any]]]:
+    """Where each is put: SciPy's module, the name, fastconv's function."""
     sources = (
         (scipy.ndimage, NDIMAGE, vars(filters) | vars(smoothing) | vars(extrema)),
         (scipy.signal, SIGNAL, vars(planes)),
