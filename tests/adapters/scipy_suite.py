@@ -46,7 +46,7 @@ def pytest_configure():
     from fastconv.adapters.scipy.switch import functions
 
     # Nothing is handed over because it is small: SciPy's tests are.
-    gain.RANGES.update({kind: gain.Range(0, 0, math.inf) for kind in gain.RANGES})
+    gain.RANGES.update({kind: gain.Range(0, 0, 0, math.inf) for kind in gain.RANGES})
     fast.install()
     # What SciPy's tests want to know about each function.
     table = getattr(_array_api, "xp_capabilities_table", None)

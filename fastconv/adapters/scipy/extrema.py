@@ -83,8 +83,6 @@ def _extreme(
         if k == 1:
             continue
         pads = [(start, k - 1 - start) if a == axis else (0, 0) for a in range(x.ndim)]
-        if not windows.padded_alike(x.shape, pads, [word] * x.ndim):
-            return NotImplemented
         y = _lines(windows.padded(y, pads, [word] * x.ndim, edge), axis, k)
     if x.dtype.kind == "f" and not windows.finite(y):
         return NotImplemented  # with a NaN, SciPy's answer depends on the order of the cells

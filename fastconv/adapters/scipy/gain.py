@@ -14,19 +14,22 @@ __all__ = ["gains"]
 
 
 class Range(NamedTuple):
-    """Where fastconv gains: from so many cells, and products, on; to windows so long."""
+    """Where fastconv gains: from so many cells, products and taps on; to windows so long."""
 
     cells: int
     products: int
+    taps: int
     longest: float
 
 
 RANGES = {
-    "window": Range(2**9, 2**16, math.inf),  # sums over several axes at once
-    "line": Range(2**15, 0, math.inf),  # over one axis after the other
-    "uniform": Range(2**16, 0, 32),
-    "extreme": Range(2**15, 0, 64),
-    "signal": Range(2**9, 2**16, 32),  # beyond it, SciPy's own transforms
+    "window": Range(2**9, 2**18, 0, math.inf),  # sums over several axes at once
+    "line": Range(2**16, 0, 0, math.inf),  # over one axis after the other
+    "uniform": Range(2**17, 0, 0, 32),
+    "extreme": Range(2**15, 0, 0, 64),
+    "plane": Range(2**9, 2**16, 0, math.inf),  # where SciPy's `signal` loops
+    "transform": Range(2**12, 2**15, 0, 12),  # where it would take Fourier transforms
+    "sequence": Range(2**13, 2**18, 16, 128),  # signals of one axis
 }
 
 
@@ -36,9 +39,10 @@ def gains(kind: str, cells: int, window: Sequence[int]) -> bool:
     >>> gains("window", 512 * 512, (3, 3)), gains("window", 8 * 8, (3, 3))
     (True, False)
     """
-    least = RANGES[kind]
+    least, taps = RANGES[kind], math.prod(window)
     return (
         cells >= least.cells
-        and cells * math.prod(window) >= least.products
+        and cells * taps >= least.products
+        and taps >= least.taps
         and max(window, default=1) <= least.longest
     )

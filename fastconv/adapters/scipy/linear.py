@@ -31,9 +31,9 @@ def filtered(
     dtype = _dtype(x, [w], cval, target)
     if target is None or dtype is None or not gains(kind, x.size, w.shape):
         return NotImplemented
-    y = _correlated(x.astype(_like(x, dtype), copy=False), w, lo, modes, cval)
-    if y is None:
+    if sum(k > 1 for k in w.shape) > windows.LIMIT:
         return NotImplemented
+    y = _correlated(x.astype(_like(x, dtype), copy=False), w, lo, modes, cval)
     return target.put(y) if x.dtype.kind in "biu" or windows.finite(y) else NotImplemented
 
 
@@ -49,22 +49,14 @@ def passes(x: np.ndarray, steps: Sequence[Any], output: Any, cval: Any, kind: st
     for axis, weights, lo, mode in steps:
         w = np.expand_dims(weights, [a for a in range(x.ndim) if a != axis])
         starts, words = spread([lo], [axis], x.ndim), spread([mode], [axis], x.ndim)
-        result = _correlated(y, w, starts, words, cval)
-        if result is None:
-            return NotImplemented
-        y = result
+        y = _correlated(y, w, starts, words, cval)
     return target.put(y) if x.dtype.kind in "biu" or windows.finite(y) else NotImplemented
 
 
 def _correlated(
     x: np.ndarray, w: np.ndarray, lo: Sequence[int], modes: Sequence[str], cval: Any
-) -> np.ndarray | None:
+) -> np.ndarray:
     pads = [(a, k - 1 - a) for k, a in zip(w.shape, lo, strict=True)]
-    if (
-        not windows.padded_alike(x.shape, pads, modes)
-        or sum(k > 1 for k in w.shape) > windows.LIMIT
-    ):
-        return None
     return windows.correlated(x, w, pads, modes, cval)
 
 

@@ -28,7 +28,7 @@ def convolve2d(
     """`scipy.signal.convolve2d`."""
     if not _planes(in1, in2):
         return NotImplemented
-    return summed(in1, in2[::-1, ::-1], mode, boundary, fillvalue)
+    return summed("plane", in1, in2[::-1, ::-1], mode, boundary, fillvalue)
 
 
 @taking(scipy.signal)
@@ -39,7 +39,7 @@ def correlate2d(
     if not _planes(in1, in2):
         return NotImplemented
     kernel = in2.conj() if in2.dtype.kind == "c" else in2
-    return summed(in1, kernel, mode, boundary, fillvalue, before=True)
+    return summed("plane", in1, kernel, mode, boundary, fillvalue, before=True)
 
 
 @taking(scipy.signal)
@@ -51,7 +51,7 @@ def oaconvolve(in1: Any, in2: Any, mode: Any = "full", axes: Any = None) -> Any:
         return NotImplemented
     if any(n == 1 and k != 1 for n, k in zip(in1.shape, in2.shape, strict=True)):
         return NotImplemented
-    return summed(in1, np.flip(in2), mode)
+    return summed("transform", in1, np.flip(in2), mode)
 
 
 def _planes(in1: Any, in2: Any) -> bool:
@@ -59,6 +59,7 @@ def _planes(in1: Any, in2: Any) -> bool:
 
 
 def summed(
+    kind: str,
     x: np.ndarray,
     w: np.ndarray,
     mode: Any,
@@ -70,6 +71,8 @@ def summed(
 
     Parameters
     ----------
+    kind : {"plane", "transform"}
+        What SciPy would do with two or three axes.
     x, w : array
         Plain arrays of as many axes; the kernel as it lies on the signal.
     mode : {"full", "same", "valid"}
@@ -87,8 +90,8 @@ def summed(
         return NotImplemented
     if any(k > n for n, k in zip(x.shape, w.shape, strict=True)):
         return NotImplemented
-    pads = _pads(w.shape, mode, before)
-    if pads is None or not gains("signal", x.size, w.shape) or not np.isfinite(w).all():
+    pads, kind = _pads(w.shape, mode, before), kind if x.ndim > 1 else "sequence"
+    if pads is None or not gains(kind, x.size, w.shape) or not np.isfinite(w).all():
         return NotImplemented
     if x.dtype.kind in "iu":
         dtype = windows.exact_dtype(x, [w.astype(np.float64)], fillvalue)

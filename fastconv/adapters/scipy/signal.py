@@ -21,8 +21,8 @@ from fastconv.adapters.scipy.planes import summed
 
 __all__ = ["convolve", "correlate"]
 
-# "fft" asks for the transform itself.
-METHODS = ("auto", "direct")
+# What SciPy does, most often; "fft" asks for the transform itself.
+METHODS = {"auto": "transform", "direct": "plane"}
 
 
 @taking(scipy.signal)
@@ -30,7 +30,7 @@ def convolve(in1: Any, in2: Any, mode: Any = "full", method: Any = "auto") -> An
     """Convolution of two arrays, as `scipy.signal.convolve`."""
     if not _taken(in1, in2, method):
         return NotImplemented
-    return summed(in1, np.flip(in2), mode)
+    return summed(METHODS[method], in1, np.flip(in2), mode)
 
 
 @taking(scipy.signal)
@@ -38,7 +38,7 @@ def correlate(in1: Any, in2: Any, mode: Any = "full", method: Any = "auto") -> A
     """Correlation of two arrays, as `scipy.signal.correlate`."""
     if not _taken(in1, in2, method):
         return NotImplemented
-    return summed(in1, in2.conj() if in2.dtype.kind == "c" else in2, mode)
+    return summed(METHODS[method], in1, in2.conj() if in2.dtype.kind == "c" else in2, mode)
 
 
 def _taken(in1: Any, in2: Any, method: Any) -> bool:

@@ -22,7 +22,6 @@ __all__ = [
     "exact_dtype",
     "finite",
     "padded",
-    "padded_alike",
     "rounding",
 ]
 
@@ -41,12 +40,6 @@ def padded(x: np.ndarray, pads: Pads, modes: Sequence[str], cval: Any) -> np.nda
             fill: dict[str, Any] = {"constant_values": cval} if mode == "constant" else {}
             x = np.pad(x, here, mode, **fill)  # type: ignore[call-overload]
     return x
-
-
-def padded_alike(shape: Sequence[int], pads: Pads, modes: Sequence[str]) -> bool:
-    """Whether NumPy pads as SciPy does: a single cell has nothing to be mirrored."""
-    triples = zip(shape, pads, modes, strict=True)
-    return not any(n == 1 and any(pair) and mode == "reflect" for n, pair, mode in triples)
 
 
 def correlated(
