@@ -1,4 +1,4 @@
-"""scikit-image's filters on a photograph, before and after ``fastconv.adapters.scipy.install()``."""
+"""scikit-image's filters on a photograph, before and after `fastconv.adapters.scipy.install`."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
-# Tolerances: float32 everywhere but in autograd and the courses. scikit-image is no test's need.
+# Tolerances: float32 everywhere but in autograd and the courses. scikit-image's cases are checked
+# by the benchmark itself, which alone needs it.
 HOSTS = {
     "autograd": 1e-12,
     "coursera": 1e-12,

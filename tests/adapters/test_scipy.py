@@ -139,7 +139,13 @@ def test_maximum_and_minimum(x, data):
     size = [data.draw(st.integers(1, 9)) for _ in some]
     origin = [data.draw(st.integers(-(k // 2), (k - 1) // 2)) for k in size]
     modes = [data.draw(st.sampled_from(MODES)) for _ in some]
-    options = {"mode": modes, "origin": origin, "axes": tuple(some), "cval": 2}
+    options = {
+        "mode": modes,
+        "origin": origin,
+        "axes": tuple(some),
+        "cval": 2,
+        "taken": max(size) > 1,
+    }
     for function in (fast.maximum_filter, fast.minimum_filter):
         compare(scipy.ndimage, function, x, size, **options)
         footprint = np.ones(size, bool)
@@ -222,6 +228,18 @@ def test_weights_as_small_as_a_rounding_error_are_left_out_as_scipy_does():
     compare(scipy.ndimage, fast.correlate, x, np.array([[1e-20, 1.0, 0.0]]))
 
 
+def test_a_window_of_one_cell_copies():
+    x = np.ones((300, 300))
+    for function, args in [
+        (fast.maximum_filter, 1),
+        (fast.uniform_filter, 1),
+        (fast.correlate, np.ones((1, 1))),
+    ]:
+        y = function(x, args)
+        assert not np.shares_memory(x, y)
+        np.testing.assert_array_equal(x, y)
+
+
 WRONG = [
     ("correlate", ([1.0], [1.0]), {"mode": "wrong"}),
     ("correlate", (np.ones((3, 3)), np.ones(3)), {}),
@@ -237,6 +255,10 @@ WRONG = [
     ("uniform_filter", (np.ones((3, 3)), (3, 3, 3)), {}),
     ("gaussian_filter", (np.ones(3), 1.0), {"order": -1}),
     ("gaussian_filter", (np.ones(3), 1.0), {"radius": 1.5}),
+    ("gaussian_filter", (np.ones(3), np.inf), {}),
+    ("gaussian_filter", (np.ones(3), 1j), {}),
+    ("sobel", (np.ones((3, 3)),), {"mode": "constant", "cval": "1"}),
+    ("correlate", (np.ones((3, 3)), np.ones((3, 3))), {"cval": [1, 2]}),
     ("gaussian_filter", (np.ones((3, 3)), (1.0, 1.0, 1.0)), {}),
     ("gaussian_laplace", (np.ones(3), 1.0), {"size": 3}),
     ("sobel", (np.ones((3, 3)), 2), {}),

@@ -28,7 +28,29 @@ def maximum_filter(
     *,
     axes: Any = None,
 ) -> Any:
-    """`scipy.ndimage.maximum_filter`."""
+    """Largest cell of each window: `scipy.ndimage.maximum_filter`.
+
+    Parameters
+    ----------
+    input : array
+    size, footprint, output, mode, cval, origin, axes
+        SciPy's; a mode for each axis, too.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> maximum_filter(np.eye(300), 3)[1, :4]
+    array([1., 1., 1., 1.])
+    """
     return _extreme(input, size, footprint, output, mode, cval, origin, axes, False)
 
 
@@ -44,7 +66,29 @@ def minimum_filter(
     *,
     axes: Any = None,
 ) -> Any:
-    """`scipy.ndimage.minimum_filter`."""
+    """Smallest cell of each window: `scipy.ndimage.minimum_filter`.
+
+    Parameters
+    ----------
+    input : array
+    size, footprint, output, mode, cval, origin, axes
+        SciPy's; a mode for each axis, too.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> minimum_filter(-np.eye(300), 3)[1, :4]
+    array([-1., -1., -1., -1.])
+    """
     return _extreme(input, size, footprint, output, mode, cval, origin, axes, True)
 
 
@@ -75,7 +119,7 @@ def _extreme(
     if not sizes or not origins or not words or target is None or target.dtype != x.dtype:
         return NotImplemented
     lo = arguments.starts(sizes, origins)
-    if lo is None or not gains("extreme", x.size, sizes):
+    if lo is None or max(sizes) == 1 or not gains("extreme", x.size, sizes):
         return NotImplemented
     y = _opposite(x) if smallest else x
     edge = _opposite(x.dtype.type(cval)) if smallest else cval

@@ -37,7 +37,32 @@ def correlate(
     *,
     axes: Any = None,
 ) -> Any:
-    """`scipy.ndimage.correlate`."""
+    """Correlation with weights over some or all axes: `scipy.ndimage.correlate`.
+
+    Parameters
+    ----------
+    input : array
+    weights : array
+        An axis for each of `axes`, or of `input`.
+    output, mode, cval, origin, axes
+        SciPy's; `mode` is one of reflect, constant, nearest, mirror, wrap.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> correlate(np.ones((300, 300)), np.ones((3, 3)), mode="constant")[:2, :2]
+    array([[4., 6.],
+           [6., 9.]])
+    """
     return _over_axes(input, weights, output, mode, cval, origin, axes, False)
 
 
@@ -52,7 +77,31 @@ def convolve(
     *,
     axes: Any = None,
 ) -> Any:
-    """`scipy.ndimage.convolve`."""
+    """Convolution with weights over some or all axes: `scipy.ndimage.convolve`.
+
+    Parameters
+    ----------
+    input : array
+    weights : array
+        An axis for each of `axes`, or of `input`.
+    output, mode, cval, origin, axes
+        SciPy's; `mode` is one of reflect, constant, nearest, mirror, wrap.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> convolve(np.eye(300), np.array([[1.0, 2.0, 3.0]]))[1, :4]
+    array([1., 2., 3., 0.])
+    """
     return _over_axes(input, weights, output, mode, cval, origin, axes, True)
 
 
@@ -66,7 +115,30 @@ def correlate1d(
     cval: Any = 0.0,
     origin: Any = 0,
 ) -> Any:
-    """`scipy.ndimage.correlate1d`."""
+    """Correlation along one axis: `scipy.ndimage.correlate1d`.
+
+    Parameters
+    ----------
+    input : array
+    weights : array (k,)
+    axis, output, mode, cval, origin
+        SciPy's.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> correlate1d(np.eye(300), [1, 2, 3])[1, :4]
+    array([3., 2., 1., 0.])
+    """
     return _along_axis(input, weights, axis, output, mode, cval, origin, False)
 
 
@@ -80,7 +152,30 @@ def convolve1d(
     cval: Any = 0.0,
     origin: Any = 0,
 ) -> Any:
-    """`scipy.ndimage.convolve1d`."""
+    """Convolution along one axis: `scipy.ndimage.convolve1d`.
+
+    Parameters
+    ----------
+    input : array
+    weights : array (k,)
+    axis, output, mode, cval, origin
+        SciPy's.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> convolve1d(np.eye(300), [1, 2, 3])[1, :4]
+    array([1., 2., 3., 0.])
+    """
     return _along_axis(input, weights, axis, output, mode, cval, origin, True)
 
 
@@ -88,7 +183,29 @@ def convolve1d(
 def sobel(
     input: Any, axis: Any = -1, output: Any = None, mode: Any = "reflect", cval: Any = 0.0
 ) -> Any:
-    """`scipy.ndimage.sobel`."""
+    """Sobel's derivative along one axis: `scipy.ndimage.sobel`.
+
+    Parameters
+    ----------
+    input : array
+    axis, output, mode, cval
+        SciPy's; a mode for each axis, too.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> sobel(np.arange(90000.0).reshape(300, 300))[1, :3]
+    array([4., 8., 8.])
+    """
     return _slope(input, axis, output, mode, cval, [1, 2, 1])
 
 
@@ -96,7 +213,29 @@ def sobel(
 def prewitt(
     input: Any, axis: Any = -1, output: Any = None, mode: Any = "reflect", cval: Any = 0.0
 ) -> Any:
-    """`scipy.ndimage.prewitt`."""
+    """Prewitt's derivative along one axis: `scipy.ndimage.prewitt`.
+
+    Parameters
+    ----------
+    input : array
+    axis, output, mode, cval
+        SciPy's; a mode for each axis, too.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> prewitt(np.arange(90000.0).reshape(300, 300))[1, :3]
+    array([3., 6., 6.])
+    """
     return _slope(input, axis, output, mode, cval, [1, 1, 1])
 
 
@@ -104,7 +243,29 @@ def prewitt(
 def laplace(
     input: Any, output: Any = None, mode: Any = "reflect", cval: Any = 0.0, *, axes: Any = None
 ) -> Any:
-    """`scipy.ndimage.laplace`."""
+    """Sum of second differences: `scipy.ndimage.laplace`.
+
+    Parameters
+    ----------
+    input : array
+    output, mode, cval, axes
+        SciPy's; a mode for each axis, too.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> laplace(np.eye(300))[1, :4]
+    array([ 2., -4.,  2.,  0.])
+    """
     if not arguments.plain(input):
         return NotImplemented
     found = arguments.sorted_axes(axes, input.ndim)
@@ -178,7 +339,9 @@ def _slope(x: Any, axis: Any, output: Any, mode: Any, cval: Any, across: Sequenc
     if not arguments.plain(x) or not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
         return NotImplemented
     words = arguments.modes(mode, x.ndim)
-    if words is None or x.ndim > windows.LIMIT or ("constant" in words and cval != 0):
+    if words is None or x.ndim > windows.LIMIT or not arguments.number(cval):
+        return NotImplemented
+    if "constant" in words and cval != 0:
         return NotImplemented  # what stands beyond the edge is not filtered before the next axis
     w = np.ones((1,) * x.ndim, np.int64)
     for a in range(x.ndim):

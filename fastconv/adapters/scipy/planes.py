@@ -25,7 +25,30 @@ BOUNDARIES = {"fill": "constant", "symm": "symmetric", "wrap": "wrap"}
 def convolve2d(
     in1: Any, in2: Any, mode: Any = "full", boundary: Any = "fill", fillvalue: Any = 0
 ) -> Any:
-    """`scipy.signal.convolve2d`."""
+    """Convolution of two planes: `scipy.signal.convolve2d`.
+
+    Parameters
+    ----------
+    in1, in2 : array (H, W)
+    mode, boundary, fillvalue
+        SciPy's.
+
+    Returns
+    -------
+    y : array
+        Its shape by `mode`.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> convolve2d(np.ones((100, 100)), np.ones((3, 3)))[:2, :3]
+    array([[1., 2., 3.],
+           [2., 4., 6.]])
+    """
     if not _planes(in1, in2):
         return NotImplemented
     return summed("plane", in1, in2[::-1, ::-1], mode, boundary, fillvalue)
@@ -35,7 +58,29 @@ def convolve2d(
 def correlate2d(
     in1: Any, in2: Any, mode: Any = "full", boundary: Any = "fill", fillvalue: Any = 0
 ) -> Any:
-    """`scipy.signal.correlate2d`."""
+    """Correlation of two planes: `scipy.signal.correlate2d`.
+
+    Parameters
+    ----------
+    in1, in2 : array (H, W)
+    mode, boundary, fillvalue
+        SciPy's.
+
+    Returns
+    -------
+    y : array
+        Its shape by `mode`.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> correlate2d(np.eye(100), np.ones((3, 3)), "same")[0, :4]
+    array([2., 2., 1., 0.])
+    """
     if not _planes(in1, in2):
         return NotImplemented
     kernel = in2.conj() if in2.dtype.kind == "c" else in2
@@ -44,7 +89,30 @@ def correlate2d(
 
 @taking(scipy.signal)
 def oaconvolve(in1: Any, in2: Any, mode: Any = "full", axes: Any = None) -> Any:
-    """`scipy.signal.oaconvolve`."""
+    """Convolution with a kernel that is much smaller: `scipy.signal.oaconvolve`.
+
+    Parameters
+    ----------
+    in1, in2 : array
+        Of as many axes.
+    mode, axes
+        SciPy's.
+
+    Returns
+    -------
+    y : array
+        Its shape by `mode`.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> oaconvolve(np.ones((100, 100)), np.ones((3, 3)), "valid").shape
+    (98, 98)
+    """
     if axes is not None or not arguments.plain(in1) or not arguments.plain(in2):
         return NotImplemented
     if in1.dtype.kind in "biu" or in1.ndim != in2.ndim:

@@ -27,7 +27,30 @@ METHODS = {"auto": "transform", "direct": "plane"}
 
 @taking(scipy.signal)
 def convolve(in1: Any, in2: Any, mode: Any = "full", method: Any = "auto") -> Any:
-    """Convolution of two arrays, as `scipy.signal.convolve`."""
+    """Convolution of two arrays: `scipy.signal.convolve`.
+
+    Parameters
+    ----------
+    in1, in2 : array
+        Of as many axes.
+    mode, method
+        SciPy's; what "auto" sums is summed without transforms.
+
+    Returns
+    -------
+    y : array
+        Its shape by `mode`.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> convolve(np.ones((100, 100)), np.ones((3, 3)), "same")[0, :3]
+    array([4., 6., 6.])
+    """
     if not _taken(in1, in2, method):
         return NotImplemented
     return summed(METHODS[method], in1, np.flip(in2), mode)
@@ -35,7 +58,30 @@ def convolve(in1: Any, in2: Any, mode: Any = "full", method: Any = "auto") -> An
 
 @taking(scipy.signal)
 def correlate(in1: Any, in2: Any, mode: Any = "full", method: Any = "auto") -> Any:
-    """Correlation of two arrays, as `scipy.signal.correlate`."""
+    """Correlation of two arrays: `scipy.signal.correlate`.
+
+    Parameters
+    ----------
+    in1, in2 : array
+        Of as many axes.
+    mode, method
+        SciPy's; what "auto" sums is summed without transforms.
+
+    Returns
+    -------
+    y : array
+        Its shape by `mode`.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> correlate(np.ones((100, 100)), np.ones((3, 3)), "same")[0, :3]
+    array([4., 6., 6.])
+    """
     if not _taken(in1, in2, method):
         return NotImplemented
     return summed(METHODS[method], in1, in2.conj() if in2.dtype.kind == "c" else in2, mode)

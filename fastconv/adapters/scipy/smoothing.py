@@ -26,7 +26,29 @@ def uniform_filter(
     *,
     axes: Any = None,
 ) -> Any:
-    """`scipy.ndimage.uniform_filter`."""
+    """Mean of each window: `scipy.ndimage.uniform_filter`.
+
+    Parameters
+    ----------
+    input : array
+    size, output, mode, cval, origin, axes
+        SciPy's; a mode for each axis, too.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> uniform_filter(9 * np.eye(400), 3)[1, :4].round(9)
+    array([3., 3., 2., 1.])
+    """
     if not arguments.plain(input) or input.dtype.kind in "biu":
         return NotImplemented  # SciPy cuts off behind the point after each axis
     found = arguments.sorted_axes(axes, input.ndim)
@@ -63,7 +85,29 @@ def gaussian_filter(
     radius: Any = None,
     axes: Any = None,
 ) -> Any:
-    """`scipy.ndimage.gaussian_filter`."""
+    """Gaussian mean, or its derivative: `scipy.ndimage.gaussian_filter`.
+
+    Parameters
+    ----------
+    input : array
+    sigma, order, output, mode, cval, truncate, radius, axes
+        SciPy's; a mode for each axis, too.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> gaussian_filter(np.eye(300), 1.0, radius=1)[1, :4].round(3)
+    array([0.323, 0.354, 0.248, 0.075])
+    """
     if not arguments.plain(input):
         return NotImplemented
     found = arguments.sorted_axes(axes, input.ndim)
@@ -84,7 +128,29 @@ def gaussian_laplace(
     axes: Any = None,
     **kwargs: Any,
 ) -> Any:
-    """`scipy.ndimage.gaussian_laplace`."""
+    """Sum of second derivatives of a Gaussian mean: `scipy.ndimage.gaussian_laplace`.
+
+    Parameters
+    ----------
+    input : array
+    sigma, output, mode, cval, axes
+        SciPy's; `truncate` and `radius` too, by keyword.
+
+    Returns
+    -------
+    y : array of the shape of `input`
+        `output`, if that is an array.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError
+        SciPy's own, for what SciPy does not take.
+
+    Examples
+    --------
+    >>> gaussian_laplace(np.ones((300, 300)), 1.0).shape
+    (300, 300)
+    """
     if not arguments.plain(input) or input.dtype.kind in "biu" or axes is not None:
         return NotImplemented
     if not set(kwargs) <= {"truncate", "radius"} or not isinstance(mode, str):
@@ -119,11 +185,11 @@ def _gaussian_steps(
     orders, words = arguments.integers(order, count), arguments.modes(mode, count)
     if orders is None or words is None or len(sigmas) != count or len(radii) != count:
         return None
-    if not all(isinstance(s, int | float | np.number) for s in (*sigmas, truncate)):
+    if not all(isinstance(s, int | float | np.integer | np.floating) for s in (*sigmas, truncate)):
         return None
     steps = []
     for axis, s, n, word, r in zip(axes, sigmas, orders, words, radii, strict=True):
-        if s <= 1e-15:
+        if not s > 1e-15:  # NaN too
             continue
         reach = int(truncate * float(s) + 0.5) if r is None else r
         if not isinstance(reach, int) or reach < 0 or n < 0:
