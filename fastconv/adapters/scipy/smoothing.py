@@ -134,7 +134,9 @@ def gaussian_laplace(
     ----------
     input : array
     sigma, output, mode, cval, axes
-        SciPy's; `truncate` and `radius` too, by keyword.
+        SciPy's.
+    **kwargs
+        `truncate` and `radius`, as of :func:`gaussian_filter`.
 
     Returns
     -------
