@@ -15,6 +15,7 @@ HOSTS = {
     "autograd": 1e-12,
     "coursera": 1e-12,
     "cs231n": 1e-12,
+    "dlfs": 1e-12,
     "jax": 1e-4,
     "mygrad": 1e-4,
     "njit": 1e-4,

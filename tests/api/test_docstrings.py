@@ -17,6 +17,7 @@ MODULES = [
     "fastconv.guide",
     "fastconv.adapters.coursera",
     "fastconv.adapters.cs231n",
+    "fastconv.adapters.dlfs",
     "fastconv.adapters.scipy",
     "fastconv.adapters.scipy.signal",
 ]
