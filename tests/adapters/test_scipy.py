@@ -127,6 +127,7 @@ def test_filters_of_several_axes(x, data):
     some = sorted(data.draw(st.sets(st.integers(0, x.ndim - 1), min_size=1)))
     options = {"mode": [modes[a] for a in some], "cval": 0.5, "axes": tuple(some)}
     compare(scipy.ndimage, fast.gaussian_filter, x, sigma, order, **options)
+    compare(scipy.ndimage, fast.gaussian_filter, x, np.full(len(some), sigma), order, **options)
     size = [data.draw(st.integers(2, 9)) for _ in some]
     origin = [data.draw(st.integers(-(k // 2), (k - 1) // 2)) for k in size]
     compare(scipy.ndimage, fast.uniform_filter, x, size, origin=origin, **options)

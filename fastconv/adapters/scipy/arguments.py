@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Target", "integers", "modes", "number", "plain", "sorted_axes", "starts", "target"]
+__all__ = [
+    "Target",
+    "each",
+    "integers",
+    "modes",
+    "number",
+    "plain",
+    "sorted_axes",
+    "starts",
+    "target",
+]
 
 # What SciPy calls them, and what NumPy does.
 MODES = {
@@ -78,9 +88,16 @@ def number(value: Any) -> bool:
     return isinstance(value, int | float | complex | np.number)
 
 
+def each(value: Any, count: int) -> list[Any]:
+    """The values of a sequence, or one for all of `count` axes."""
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
+        return list(value)
+    return [value] * count
+
+
 def integers(value: Any, count: int) -> list[int] | None:
     """`count` integers: one for all, or a sequence of them."""
-    values = list(value) if isinstance(value, list | tuple) else [value] * count
+    values = each(value, count)
     if len(values) != count or not all(isinstance(n, int | np.integer) for n in values):
         return None
     return [int(n) for n in values]
@@ -88,7 +105,7 @@ def integers(value: Any, count: int) -> list[int] | None:
 
 def modes(value: Any, count: int) -> list[str] | None:
     """`count` of NumPy's modes: one for all, or a sequence of SciPy's."""
-    values = list(value) if isinstance(value, list | tuple) else [value] * count
+    values = each(value, count)
     if len(values) != count or not all(isinstance(m, str) and m in MODES for m in values):
         return None
     return [MODES[m] for m in values]

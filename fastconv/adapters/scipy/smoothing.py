@@ -182,8 +182,7 @@ def _gaussian_steps(
     axes: Sequence[int], sigma: Any, order: Any, mode: Any, truncate: Any, radius: Any
 ) -> list[Any] | None:
     count = len(axes)
-    sigmas = list(sigma) if isinstance(sigma, list | tuple) else [sigma] * count
-    radii = list(radius) if isinstance(radius, list | tuple) else [radius] * count
+    sigmas, radii = arguments.each(sigma, count), arguments.each(radius, count)
     orders, words = arguments.integers(order, count), arguments.modes(mode, count)
     if orders is None or words is None or len(sigmas) != count or len(radii) != count:
         return None
