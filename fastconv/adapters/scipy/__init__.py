@@ -20,7 +20,7 @@ Examples
 dtype('float32')
 """
 
-from fastconv.adapters.scipy import signal
+from fastconv.adapters.scipy import signal as signal
 from fastconv.adapters.scipy.bank import filter_bank
 from fastconv.adapters.scipy.extrema import maximum_filter, minimum_filter
 from fastconv.adapters.scipy.filters import (
@@ -52,7 +52,6 @@ __all__ = [
     "minimum_filter",
     "oaconvolve",
     "prewitt",
-    "signal",
     "sobel",
     "uniform_filter",
     "uninstall",
