@@ -17,6 +17,9 @@ MODULES = [
     "fastconv.guide",
     "fastconv.adapters.coursera",
     "fastconv.adapters.cs231n",
+    "fastconv.adapters.dlfs",
+    "fastconv.adapters.scipy",
+    "fastconv.adapters.scipy.signal",
 ]
 HEADINGS = "Parameters|Returns|Attributes|Raises|Notes|Examples|Yields"
 
