@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from onnx_layers import LAYERS, image, settled
 
 from fastconv import nn, reference
 
@@ -358,6 +359,73 @@ def test_what_to_onnx_writes_comes_back(output, tmp_path):
     )
 
 
+# What other layers make of it: the same arithmetic.
+READ_AS = {
+    "adaptive_max": ["MaxPool"],  # where windows do not overlap
+    "adaptive_mean": ["AvgPool"],
+    "conv_full_groups_relu": ["Conv", "ReLU"],
+    "conv_reflect": ["Pad", "Conv"],
+    "conv_symmetric": ["Pad", "Conv"],
+    "conv_wrap": ["Pad", "Conv"],
+    "dropout": ["Identity"],
+    "flatten_rows": ["Identity"],
+    "spatial_dropout": ["Identity"],
+    "transpose_gaps": ["ConvTranspose", "ReLU"],
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_comes_back_to_the_bit(name, tmp_path):
+    layer, shape = LAYERS[name]
+    model, x = settled(nn.Sequential(layer)), image(*shape)
+    model.to_onnx(tmp_path / "a.onnx", input_shape=shape)
+    other = nn.from_onnx(tmp_path / "a.onnx")
+    assert types(other) == READ_AS.get(name, types(model))
+    y = model.predict(x)
+    assert other.predict(x).dtype == y.dtype
+    np.testing.assert_array_equal(other.predict(x), y)
+    other.to_onnx(tmp_path / "b.onnx", input_shape=shape)
+    np.testing.assert_array_equal(nn.from_onnx(tmp_path / "b.onnx").predict(x), y)
+
+
+def mixed(**f8):
+    """Layers of several nodes, one after the other and in branches."""
+    normed = (nn.GroupNorm(2, 4, **f8), nn.GELU(), nn.LayerNorm(4, epsilon=1e-3, **f8), nn.SiLU())
+    return nn.Sequential(
+        nn.LayerNorm(2, **f8), nn.Conv(2, 4, 3, padding=1, rng=0, **f8), nn.InstanceNorm(4, **f8),
+        nn.Residual(nn.Sequential(*normed)),
+        nn.Concat(nn.Sequential(nn.SiLU(), nn.SiLU()), nn.GELU(), nn.ELU(0.3)),
+        nn.Residual(nn.Dropout(0.5)), nn.Pad((1, 2), "symmetric"), nn.Pad(1, "wrap"),
+        nn.AdaptiveMaxPool((5, 3)), nn.AdaptiveAvgPool((3, 2)), nn.Flatten(),
+        nn.LayerNorm(72, **f8), nn.Dense(72, 4, rng=0, **f8), nn.GroupNorm(2, 4, **f8), nn.SiLU(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layers_of_several_nodes_come_back_among_others(dtype, tmp_path):
+    model, x = settled(mixed(dtype=dtype)), X.astype(dtype)
+    model.to_onnx(tmp_path / "a.onnx", input_shape=(8, 4, 2))
+    other = nn.from_onnx(tmp_path / "a.onnx")
+    assert types(other) == [kind.replace("Dropout", "Identity") for kind in types(model)]
+    np.testing.assert_array_equal(other.predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize("window", [(2, 2), (3, 2), (3, 5), (5, 5)], ids=str)
+@pytest.mark.parametrize("padding", [0, 1])
+def test_partial_windows_come_back(window, padding, tmp_path):
+    """They are pads in the file, which let no window start behind the image."""
+    k, stride = window
+    options = {"stride": stride, "padding": padding, "ceil_mode": True}
+    counted = nn.AvgPool(k, **options, count_include_pad=True)
+    for pool in (nn.MaxPool(k, **options), nn.AvgPool(k, **options), counted):
+        model = nn.Sequential(nn.Conv(1, 2, 1, rng=0), pool)
+        model.to_onnx(tmp_path / "a.onnx")
+        other = nn.from_onnx(tmp_path / "a.onnx")
+        for n in range(k, 13):
+            x = image(n, 17 - n, 1)
+            np.testing.assert_array_equal(other.predict(x), model.predict(x))
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_what_pytorch_exports(tmp_path):
     torch, net = pytest.importorskip("torch"), pytorch_net()
@@ -471,6 +539,89 @@ def test_networks_of_other_frameworks(make, tmp_path):
         block = model.layers[2]
         assert isinstance(block, nn.Residual)
         assert block.shortcut is None
+
+
+def vgg():
+    """Conv-ReLU-Conv-ReLU-MaxPool twice, then Flatten and two dense layers, as exporters write."""
+    nodes, constants, x = [], {}, "x"
+    for i, (channels, filters) in enumerate([(2, 4), (4, 4), (4, 6), (6, 6)]):
+        constants[f"w{i}"] = RNG.normal(size=(filters, channels, 3, 3)) / 3
+        constants[f"b{i}"] = RNG.normal(size=filters)
+        nodes += [
+            node("Conv", [x, f"w{i}", f"b{i}"], [f"c{i}"], pads=[1] * 4, strides=[1, 1],
+                 dilations=[1, 1], group=1, kernel_shape=[3, 3]),
+            node("Relu", [f"c{i}"], [x := f"r{i}"]),
+        ]  # fmt: skip
+        if i % 2:
+            pool = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0] * 4, "ceil_mode": 0}
+            nodes.append(node("MaxPool", [x], [f"p{i}"], **pool))
+            x = f"p{i}"
+    constants |= {"w4": RNG.normal(size=(5, 12)), "b4": RNG.normal(size=5), "ratio": np.array(0.5)}
+    constants |= {"w5": RNG.normal(size=(3, 5)), "b5": RNG.normal(size=3), "off": np.array(False)}
+    return [
+        *nodes,
+        node("Flatten", [x], ["f"], axis=1),
+        node("Gemm", ["f", "w4", "b4"], ["d"], transB=1, alpha=1.0, beta=1.0),
+        node("Relu", ["d"], ["e"]),
+        node("Dropout", ["e", "ratio", "off"], ["k"]),
+        node("Gemm", ["k", "w5", "b5"], ["y"], transB=1, alpha=1.0, beta=1.0),
+    ], constants
+
+
+def test_a_network_like_vgg(tmp_path):
+    nodes, constants = vgg()
+    path = graph_file(tmp_path / "a.onnx", nodes, **constants)
+    model = nn.from_onnx(path)
+    half = ["Conv", "ReLU", "Conv", "ReLU", "MaxPool"]
+    assert types(model) == [*half, *half, "Flatten", "Dense", "ReLU", "Dense"]
+    expected = run(path)
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-12, atol=1e-13)
+
+
+def norms():
+    """GELU, SiLU and normalisations as other exporters write them."""
+    c = {f"{k}{n}": RNG.normal(size=n) for k in ("s", "h") for n in (2, 4)}
+    column = {"s": c["s4"].reshape(4, 1, 1), "h": c["h4"].reshape(4, 1, 1)}
+    return [
+        node("InstanceNormalization", ["x", "s2", "h2"], ["a"], epsilon=1e-3),
+        node("Conv", ["a", "w"], ["b"]),
+        node("Div", ["b", "root"], ["g1"]),
+        node("Erf", ["g1"], ["g2"]),
+        node("Add", ["one", "g2"], ["g3"]),
+        node("Mul", ["half", "b"], ["g4"]),
+        node("Mul", ["g4", "g3"], ["g"]),
+        node("Transpose", ["g"], ["last"], perm=[0, 2, 3, 1]),
+        node("LayerNormalization", ["last", "s4"], ["l"], axis=3),
+        node("Transpose", ["l"], ["first"], perm=[0, 3, 1, 2]),
+        node("Shape", ["first"], ["shape"]),
+        node("Reshape", ["first", "groups"], ["n1"]),
+        node("InstanceNormalization", ["n1", "ones", "zeros"], ["n2"]),
+        node("Reshape", ["n2", "shape"], ["n3"]),
+        node("Mul", ["n3", "s"], ["n4"]),
+        node("Add", ["n4", "h"], ["n5"]),
+        node("Sigmoid", ["n5"], ["i"]),
+        node("Mul", ["i", "n5"], ["j"]),
+        node("Add", ["j", "b"], ["y"]),
+    ], c | column | {
+        "w": RNG.normal(size=(4, 2, 1, 1)), "root": np.array(np.sqrt(2)), "one": np.array(1.0),
+        "half": np.array([0.5]), "groups": np.array([0, 2, -1]), "ones": np.ones(2),
+        "zeros": np.zeros(2),
+    }  # fmt: skip
+
+
+def test_layers_of_several_nodes_from_other_exporters(tmp_path):
+    nodes, constants = norms()
+    path = graph_file(tmp_path / "a.onnx", nodes, 4, **constants)
+    model = nn.from_onnx(path)
+    assert types(model) == ["InstanceNorm", "Conv", "GELU", "LayerNorm", "GroupNorm", "SiLU"]
+    np.testing.assert_allclose(
+        model.predict(X), np.moveaxis(run(path), 1, -1), rtol=1e-6, atol=1e-6
+    )
+    constants["one"] = np.array(1.5)  # no GELU
+    graph_file(path, nodes, 4, **constants)
+    with pytest.raises(ValueError, match=r"node 'the Div' \(Div\): no layer stands for it"):
+        nn.from_onnx(path)
 
 
 def test_an_imported_network_trains_on(tmp_path):

@@ -5,145 +5,16 @@ A form takes a node and the state of its input, and returns layers and the state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from fastconv._extras import host
-from fastconv.nn.registry import ENTRIES
+from fastconv.nn.onnx.base import Form, Node, State, Tree, arrays, images, in_our_order
+from fastconv.nn.onnx.norm_nodes import batch_norm, group_norm, instance_norm, layer_norm
 
-__all__ = ["FORMS", "Leaf", "Node", "State", "Tree", "joined_channels", "number_of_axes"]
-
-Tree: TypeAlias = Any  # a Leaf, or the reader's Join
-
-
-@dataclass(frozen=True)
-class State:
-    """What is known of a result.
-
-    Attributes
-    ----------
-    dtype : numpy.dtype
-    rank : int
-        Axes in the file.
-    order : {"first", "last"}
-        Where the file has the channels; "last" of rows.
-    channels : int, or None
-    turned : int
-        Of rows that Flatten made of images with channels first: how many channels those had;
-        1 where the order is ours.
-    pooled : bool
-        Whether ours are rows already where the file's are images of one pixel.
-    ended : bool
-        Whether a softmax, which is left out, has made probabilities of it.
-    """
-
-    dtype: np.dtype[Any]
-    rank: int
-    order: str
-    channels: int | None
-    turned: int = 1
-    pooled: bool = False
-    ended: bool = False
-
-    def check_end(self) -> None:
-        """Raise where our order of the rows could not be that of the file."""
-        if self.turned > 1:
-            raise ValueError("it ends with images that are flattened channels first")
-
-
-@dataclass
-class Leaf:
-    """A layer: its description, and its arrays by the attributes that hold them."""
-
-    description: dict[str, Any]
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def takes_bias(self) -> bool:
-        """Whether it is a product without a bias."""
-        return self.description.get("bias") is False
-
-    def with_bias(self, node: Node, state: State) -> Leaf:
-        """The layer with the constant of an Add as its bias."""
-        b = next(node.constants[name] for name in node.inputs if name in node.constants)
-        if b.size != state.channels or max(b.shape, default=1) != b.size:
-            raise node.error(f"a constant of shape {b.shape} is no bias")
-        return Leaf({**self.description, "bias": True}, {**self.arrays, "b": b.reshape(-1)})
-
-
-class Node:
-    """A node with its attributes and constants."""
-
-    def __init__(
-        self, proto: Any, constants: dict[str, np.ndarray], ranks: dict[str, int | None]
-    ) -> None:
-        onnx = host("onnx", "onnx")
-        self.proto, self.op, self.constants, self.ranks = proto, proto.op_type, constants, ranks
-        self.inputs, self.output = list(proto.input), proto.output[0]
-        self.attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
-
-    def error(self, cause: str) -> ValueError:
-        """A ValueError that names the node."""
-        name = self.proto.name or self.output
-        return ValueError(f"node {name!r} ({self.op}): {cause}")
-
-    def constant(self, i: int) -> np.ndarray:
-        """The i-th input, which must be a constant."""
-        found = self.constant_or_none(i)
-        if found is None:
-            raise self.error(f"input {i} is needed, as a constant")
-        return found
-
-    def constant_or_none(self, i: int) -> np.ndarray | None:
-        """The i-th input, a constant; None if there is none."""
-        if i >= len(self.inputs) or not self.inputs[i]:
-            return None
-        if self.inputs[i] not in self.constants:
-            raise self.error(f"input {i}, {self.inputs[i]!r}, is no constant")
-        return self.constants[self.inputs[i]]
-
-    def fold(self, constants: dict[str, np.ndarray]) -> None:
-        """Compute what depends on constants alone."""
-        if self.op == "Constant":
-            value = next(iter(self.attributes.values()))
-            if hasattr(value, "data_type"):
-                value = host("onnx", "onnx").numpy_helper.to_array(value)
-            constants[self.output] = np.asarray(value)
-        elif self.op == "Identity":
-            constants[self.output] = constants[self.inputs[0]]
-        elif self.op == "Transpose":
-            axes = self.attributes.get("perm")
-            constants[self.output] = constants[self.inputs[0]].transpose(axes)
-        elif self.op == "Reshape":
-            shape = [int(n) for n in constants[self.inputs[1]]]
-            constants[self.output] = constants[self.inputs[0]].reshape(shape)
-        else:
-            raise self.error("it computes with constants only, which is not understood")
-
-    def layer(self, kind: str, **arguments: Any) -> Leaf:
-        """A layer of a class by its name."""
-        if kind not in ENTRIES:
-            raise self.error(f"no layer stands for it: there is no {kind}")
-        return Leaf({"type": kind, **arguments})
-
-
-Form: TypeAlias = Callable[[Node, State], tuple[list[Tree], State]]
-
-
-def number_of_axes(value: Any) -> int | None:
-    """Axes of a value; None where the file does not say."""
-    kind = value.type.tensor_type
-    return len(kind.shape.dim) if kind.HasField("shape") else None
-
-
-def _images(node: Node, state: State) -> int:
-    """Spatial axes of images with channels first."""
-    if state.order != "first" or state.pooled:
-        raise node.error("images with channels first are needed")
-    return state.rank - 2
+__all__ = ["FORMS", "joined_channels"]
 
 
 def _geometry(node: Node, window: tuple[int, ...]) -> dict[str, Any]:
@@ -162,7 +33,7 @@ def _geometry(node: Node, window: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _convolution(node: Node, state: State) -> tuple[list[Tree], State]:
-    n, transposed = _images(node, state), node.op == "ConvTranspose"
+    n, transposed = images(node, state), node.op == "ConvTranspose"
     w, b = node.constant(1), node.constant_or_none(2)
     if w.ndim != n + 2:
         raise node.error(f"a kernel of {n + 2} axes is needed, got shape {w.shape}")
@@ -182,12 +53,8 @@ def _convolution(node: Node, state: State) -> tuple[list[Tree], State]:
         window=w.shape[:n], **arguments, groups=groups, bias=b is not None,
         activation=None, dtype=state.dtype.name,
     )  # fmt: skip
-    leaf.arrays = _arrays(state, w=w, b=b)
+    leaf.arrays = arrays(state, w=w, b=b)
     return [leaf], replace(state, channels=filters)
-
-
-def _arrays(state: State, **arrays: np.ndarray | None) -> dict[str, np.ndarray]:
-    return {k: np.asarray(a, state.dtype) for k, a in arrays.items() if a is not None}
 
 
 def _dense(node: Node, state: State) -> tuple[list[Tree], State]:
@@ -200,41 +67,18 @@ def _dense(node: Node, state: State) -> tuple[list[Tree], State]:
         b = node.constant_or_none(2)
     if w.ndim != 2 or (state.rank != 2 and not state.pooled):
         raise node.error("rows and a matrix of weights are needed")
-    w = _in_our_order(node, w, state.turned)
+    w = in_our_order(node, w, state.turned)
     bias = None if b is None else np.broadcast_to(b, (1, w.shape[1])).reshape(-1)
     leaf = node.layer(
         "Dense", inputs=w.shape[0], outputs=w.shape[1], bias=bias is not None,
         dtype=state.dtype.name,
     )  # fmt: skip
-    leaf.arrays = _arrays(state, w=w, b=bias)
+    leaf.arrays = arrays(state, w=w, b=bias)
     return [leaf], State(state.dtype, 2, "last", w.shape[1])
 
 
-def _in_our_order(node: Node, rows: np.ndarray, channels: int) -> np.ndarray:
-    """Rows that count c, h, w, counted h, w, c."""
-    if len(rows) % channels:
-        raise node.error(f"{len(rows)} weights do not belong to {channels} channels")
-    cells = rows.reshape(channels, -1, *rows.shape[1:])
-    return cells.swapaxes(0, 1).reshape(rows.shape)
-
-
-def _batch_norm(node: Node, state: State) -> tuple[list[Tree], State]:
-    if state.rank > 2 and state.order != "first" and not state.pooled:
-        raise node.error("images with channels first are needed")
-    if node.attributes.get("training_mode", 0):
-        raise node.error("the file is in training mode")
-    found = [_in_our_order(node, node.constant(i), state.turned) for i in range(1, 5)]
-    leaf = node.layer(
-        "BatchNorm", channels=len(found[0]), momentum=0.9,
-        epsilon=float(node.attributes.get("epsilon", 1e-5)), dtype=state.dtype.name,
-    )  # fmt: skip
-    names = ("scale", "shift", "running_mean", "running_variance")
-    leaf.arrays = _arrays(state, **dict(zip(names, found, strict=True)))
-    return [leaf], state
-
-
 def _pool(node: Node, state: State) -> tuple[list[Tree], State]:
-    _images(node, state)
+    images(node, state)
     if len(node.proto.output) > 1 and node.proto.output[1]:
         raise node.error("its second result is not understood")
     window = tuple(map(int, node.attributes["kernel_shape"]))
@@ -242,14 +86,31 @@ def _pool(node: Node, state: State) -> tuple[list[Tree], State]:
     if "dilation" in arguments:
         raise node.error("dilations are not understood")
     arguments["ceil_mode"] = bool(node.attributes.get("ceil_mode", 0))
+    if isinstance(arguments["padding"], tuple):
+        arguments |= _without_overhang(node, window, arguments)
     kind = "MaxPool" if node.op == "MaxPool" else "AvgPool"
     if kind == "AvgPool":
         arguments["count_include_pad"] = bool(node.attributes.get("count_include_pad", 0))
     return [node.layer(kind, window=window, **arguments)], state
 
 
+def _without_overhang(
+    node: Node, window: Sequence[int], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """High ends that let no window start behind the image, as `ceil_mode`: layers pad less."""
+    padding, stride = arguments["padding"], arguments["stride"]
+    if all(hi <= k // 2 for k, (_, hi) in zip(window, padding, strict=True)):
+        return {}
+    rows = list(zip(window, stride, padding, strict=True))
+    pairs = tuple((lo, max(0, hi - s + 1)) for _, s, (lo, hi) in rows)
+    written = [min(hi + s - 1, k - 1) for (k, s, _), (_, hi) in zip(rows, pairs, strict=True)]
+    if arguments["ceil_mode"] or written != [hi for _, hi in padding]:
+        raise node.error(f"the pads {padding} of a window {tuple(window)} are not understood")
+    return {"padding": pairs, "ceil_mode": True}
+
+
 def _global_pool(node: Node, state: State) -> tuple[list[Tree], State]:
-    n = _images(node, state)
+    n = images(node, state)
     kept = True
     if node.op == "ReduceMean":
         axes = node.attributes.get("axes")
@@ -291,7 +152,7 @@ def _transpose(node: Node, state: State) -> tuple[list[Tree], State]:
 
 
 def _pad(node: Node, state: State) -> tuple[list[Tree], State]:
-    n = _images(node, state)
+    n = images(node, state)
     pads = node.attributes.get("pads")
     pads = [int(p) for p in (node.constant(1) if pads is None else pads)]
     mode = node.attributes.get("mode", b"constant").decode()
@@ -317,7 +178,7 @@ def joined_channels(node: Node, states: Sequence[State]) -> State:
 
 
 def _resize(node: Node, state: State) -> tuple[list[Tree], State]:
-    n, given = _images(node, state), node.attributes
+    n, given = images(node, state), node.attributes
     scales, mode = node.constant(2).tolist(), given.get("mode", b"nearest").decode()
     how = given.get("coordinate_transformation_mode", b"half_pixel").decode()
     known = {
@@ -333,7 +194,7 @@ def _resize(node: Node, state: State) -> tuple[list[Tree], State]:
 
 
 def _depth_to_space(node: Node, state: State) -> tuple[list[Tree], State]:
-    _images(node, state)
+    images(node, state)
     factor = int(node.attributes["blocksize"])
     if node.attributes.get("mode", b"DCR") != b"CRD":
         raise node.error("only the mode CRD is understood")
@@ -354,12 +215,29 @@ def _elementwise(kind: str, **attributes: tuple[str, float]) -> Form:
 
     def form(node: Node, state: State) -> tuple[list[Tree], State]:
         found = {
-            name: float(node.attributes.get(theirs, default))
-            for name, (theirs, default) in attributes.items()
+            name: node.number(theirs, default) for name, (theirs, default) in attributes.items()
         }
         return [node.layer(kind, **found)], state
 
     return form
+
+
+def _gelu(node: Node, state: State) -> tuple[list[Tree], State]:
+    if (how := node.attributes.get("approximate", b"none").decode()) != "none":
+        raise node.error(f"the approximation {how} is not understood")
+    return [node.layer("GELU")], state
+
+
+def _swish(node: Node, state: State) -> tuple[list[Tree], State]:
+    if node.number("alpha", 1.0) != 1:
+        raise node.error("another alpha than 1 is not understood")
+    return [node.layer("SiLU")], state
+
+
+def _adaptive(node: Node, state: State) -> tuple[list[Tree], State]:
+    """Of `fastconv.nn.onnx.patterns`: ONNX has no such node."""
+    images(node, state)
+    return [node.layer(node.op, size=tuple(map(int, node.attributes["size"])))], state
 
 
 FORMS: dict[str, Form] = {
@@ -368,7 +246,10 @@ FORMS: dict[str, Form] = {
     "Gemm": _dense,
     "MatMul": _dense,
     "Add": _same,
-    "BatchNormalization": _batch_norm,
+    "BatchNormalization": batch_norm,
+    "LayerNormalization": layer_norm,
+    "InstanceNormalization": instance_norm,
+    "GroupNormalization": group_norm,
     "MaxPool": _pool,
     "AveragePool": _pool,
     "GlobalAveragePool": _global_pool,
@@ -388,7 +269,11 @@ FORMS: dict[str, Form] = {
     "Sigmoid": _elementwise("Sigmoid"),
     "Tanh": _elementwise("Tanh"),
     "LeakyRelu": _elementwise("LeakyReLU", slope=("alpha", 0.01)),
-    "Elu": _elementwise("ELU"),
+    "Elu": _elementwise("ELU", alpha=("alpha", 1.0)),
     "Softplus": _elementwise("Softplus"),
     "HardSwish": _elementwise("Hardswish"),
+    "Gelu": _gelu,
+    "Swish": _swish,
+    "AdaptiveAvgPool": _adaptive,
+    "AdaptiveMaxPool": _adaptive,
 }

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastconv._extras import host
-from fastconv.nn.onnx.nodes import FORMS, Leaf, Node, State, Tree, joined_channels, number_of_axes
+from fastconv.nn.onnx.base import Leaf, Node, State, Tree, number_of_axes
+from fastconv.nn.onnx.nodes import FORMS, joined_channels
+from fastconv.nn.onnx.patterns import fused
 from fastconv.nn.registry import built
 
 if TYPE_CHECKING:
@@ -68,9 +70,9 @@ def from_onnx(path: str | os.PathLike[str]) -> Sequential:
     """
     proto = _loaded(path)
     try:
-        tree = _Reader(proto.graph).read()
-        own = proto.producer_name == "fastconv" and proto.graph.name != "fastconv"
-        return _made(tree, proto.graph.name if own else None)
+        own = proto.producer_name == "fastconv"
+        tree = _Reader(proto.graph, own).read()
+        return _made(tree, proto.graph.name if own and proto.graph.name != "fastconv" else None)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         cause = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{os.fspath(path)}: {cause}") from error
@@ -96,7 +98,7 @@ def _loaded(path: str | os.PathLike[str]) -> Any:
     try:
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
-        inferred = onnx.shape_inference.infer_shapes(proto)
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as error:  # protobuf, onnx and its C++ part have classes of their own
         cause = str(error).strip().partition("\n")[0]
         raise ValueError(
@@ -137,20 +139,37 @@ class Join:
 
 
 class _Reader:
-    """One graph: nodes become layers in the order in which they stand."""
+    """One graph: nodes become layers in the order in which they stand.
 
-    def __init__(self, graph: Any) -> None:
+    `own` tells that `Sequential.to_onnx` wrote it, with images as (m, H, W, C).
+    """
+
+    def __init__(self, graph: Any, own: bool) -> None:
         onnx = host("onnx", "onnx")
-        self.graph = graph
+        self.graph, self.own = graph, own
         self.constants = {
             tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer
         }
         self.states: dict[str, State] = {}
         # The result before each, and the layers between the two.
         self.before: dict[str, tuple[str, list[Tree]]] = {}
-        self.ranks = {
-            value.name: number_of_axes(value) for value in [*graph.value_info, *graph.output]
+        known = [*graph.value_info, *graph.output]
+        self.ranks = {value.name: number_of_axes(value) for value in known}
+        self.nodes = self._fused([*graph.input, *known])
+
+    def _fused(self, known: list[Any]) -> list[Any]:
+        """The nodes, without constants, and with one node for those that are one layer."""
+        rest = []
+        for proto in self.graph.node:
+            if proto.op_type == "Constant":
+                Node(proto, self.constants, self.ranks).fold(self.constants)
+            else:
+                rest.append(proto)
+        shapes = {
+            value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            for value in known
         }
+        return fused(rest, [value.name for value in self.graph.output], self.constants, shapes)
 
     def read(self) -> list[Tree]:
         """The layers between the graph's input and its output."""
@@ -161,7 +180,7 @@ class _Reader:
                 f"{len(self.graph.output)}"
             )
         self.states[inputs[0].name] = self._input_state(inputs[0])
-        for proto in self.graph.node:
+        for proto in self.nodes:
             self._take(proto)
         output = self.graph.output[0].name
         if output not in self.states:
@@ -170,9 +189,9 @@ class _Reader:
         names, layers = self._way(output)
         if names[-1] != inputs[0].name:
             raise ValueError(f"output {output!r} does not depend on the input")
-        if not layers:
+        if not layers and not self.own:
             raise ValueError("it has no layer")
-        return layers
+        return layers or [_identity()]
 
     def _input_state(self, value: Any) -> State:
         dtype = host("onnx", "onnx").helper.tensor_dtype_to_np_dtype(
@@ -183,9 +202,9 @@ class _Reader:
         rank = number_of_axes(value)
         if rank is None or rank < 2:
             raise ValueError(f"input {value.name!r}: its number of axes is not known")
-        readers = [node for node in self.graph.node if value.name in node.input]
+        readers = [node for node in self.nodes if value.name in node.input]
         turned = [node.op_type == "Transpose" and _axes(node)[1] == rank - 1 for node in readers]
-        last = bool(turned) and all(turned)
+        last = self.own or (bool(turned) and all(turned))
         dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
         channels = (dims[-1] if last or rank == 2 else dims[1]) or None
         return State(dtype, rank, "last" if last or rank == 2 else "first", channels)
@@ -235,11 +254,12 @@ class _Reader:
         origin = next(name for name in passed[0] if all(name in others for others in passed))
         ways = [self._between(origin, name) for name in inputs]
         if node.op == "Concat":
-            ways = [way or [node.layer("Identity")] for way in ways]
+            ways = [way or [_identity()] for way in ways]
         else:
             ways.sort(key=len, reverse=True)  # what passes the input on is the shortcut
-            if not ways[0]:
+            if not ways[0] and not self.own:
                 raise node.error("it adds a result to itself")
+            ways[0] = ways[0] or [_identity()]  # a body that does nothing, such as Dropout
         self.before[node.output], self.states[node.output] = (origin, [Join(node.op, ways)]), state
 
     def _way(self, name: str) -> tuple[list[str], list[Tree]]:
@@ -257,6 +277,10 @@ class _Reader:
             name, layers = self.before[name]
             parts.append(layers)
         return [layer for layers in reversed(parts) for layer in layers]
+
+
+def _identity() -> Leaf:
+    return Leaf({"type": "Identity"})
 
 
 def _axes(node: Any) -> list[int]:

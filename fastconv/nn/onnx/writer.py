@@ -117,7 +117,8 @@ class Graph:
         )
         opset = [onnx.helper.make_opsetid("", OPSET)]
         model = onnx.helper.make_model(so_far, opset_imports=opset)
-        inferred = onnx.shape_inference.infer_shapes(model).graph
+        # data_prop: also behind a Reshape to the Shape of another result, as GroupNorm has it
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
         found = next(v for v in (*inferred.value_info, given) if v.name == x.name)
         return [dim.dim_value for dim in found.type.tensor_type.shape.dim[2:]]
 
