@@ -436,6 +436,27 @@ def test_what_pytorch_exports(tmp_path):
     np.testing.assert_allclose(model.predict(X), outputs(net), rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_pytorch_s_activations_and_norms(tmp_path):
+    """Layers of several nodes, and a LayerNorm of rows that count channels first."""
+    torch = pytest.importorskip("torch")
+    L = torch.nn
+    net = L.Sequential(
+        L.Conv2d(2, 4, 1), L.GELU(), L.GroupNorm(2, 4), L.SiLU(), L.InstanceNorm2d(4, affine=True),
+        L.Hardswish(), L.ELU(0.3), L.AdaptiveAvgPool2d(2), L.Flatten(), L.LayerNorm(16),
+        L.Linear(16, 3),
+    ).double().eval()  # fmt: skip
+    for i, p in enumerate(net.parameters()):
+        torch.nn.init.normal_(p, generator=torch.Generator().manual_seed(i))
+    torch.onnx.export(net, (torch.zeros(2, 2, 8, 4, dtype=torch.float64),), tmp_path / "a.onnx",
+                      dynamo=False, opset_version=17, dynamic_axes={"x": {0: "m"}},
+                      input_names=["x"])  # fmt: skip
+    model = nn.from_onnx(tmp_path / "a.onnx")
+    assert types(model) == ["Conv", "GELU", "GroupNorm", "SiLU", "InstanceNorm", "Hardswish", "ELU",
+                            "AvgPool", "Flatten", "LayerNorm", "Dense"]  # fmt: skip
+    np.testing.assert_allclose(model.predict(X), outputs(net), rtol=1e-6, atol=1e-8)
+
+
 def node(op, inputs, outputs, **attributes):
     return onnx.helper.make_node(op, inputs, outputs, name=f"the {op}", **attributes)
 
@@ -651,6 +672,13 @@ def test_an_imported_network_trains_on(tmp_path):
         ([node("Conv", ["x", "x"], ["y"])], "no layer stands for it"),
         ([node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], auto_pad="SAME_LOWER")],
          "auto_pad SAME_LOWER is not understood"),
+        ([node("Constant", [], ["s"], value=onnx.numpy_helper.from_array(np.ones(4))),
+          node("LayerNormalization", ["x", "s"], ["y"])],
+         "images with channels last, or rows, are needed"),
+        ([node("MaxPool", ["x"], ["y"], kernel_shape=[4, 4], pads=[0, 0, 3, 3])],
+         "the pads .* of a window .4, 4. are not understood"),
+        ([node("Sigmoid", ["x"], ["s"]), node("Mul", ["s", "s"], ["y"])],
+         r"node 'the Mul' \(Mul\): no layer stands for it"),
         ([node("Add", ["x", "x"], ["y"])], "it adds a result to itself"),
         ([node("Flatten", ["x"], ["y"])], "it ends with images that are flattened channels first"),
         ([node("Identity", ["x"], ["y"])], "it has no layer"),

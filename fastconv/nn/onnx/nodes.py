@@ -104,7 +104,8 @@ def _without_overhang(
     rows = list(zip(window, stride, padding, strict=True))
     pairs = tuple((lo, max(0, hi - s + 1)) for _, s, (lo, hi) in rows)
     written = [min(hi + s - 1, k - 1) for (k, s, _), (_, hi) in zip(rows, pairs, strict=True)]
-    if arguments["ceil_mode"] or written != [hi for _, hi in padding]:
+    fits = all(hi <= k // 2 for (k, _, _), (_, hi) in zip(rows, pairs, strict=True))
+    if arguments["ceil_mode"] or not fits or written != [hi for _, hi in padding]:
         raise node.error(f"the pads {padding} of a window {tuple(window)} are not understood")
     return {"padding": pairs, "ceil_mode": True}
 
