@@ -96,7 +96,21 @@ def inner(function: Any) -> Any:
     for each, which LLVM does without being asked where it inlines the call.
     """
     require()
+    _say_what_it_is_made_of(function)
     dispatcher: Any = numba.njit(pipeline_class=_LinkOnlyCompiler, **OPTIONS)(function)
     compile_ = dispatcher.compile
     dispatcher.compile = lambda kinds: compile_(tuple(map(unliteral, kinds)))
     return dispatcher
+
+
+def _say_what_it_is_made_of(function: Any) -> None:
+    """Give functions that a decorator makes of others names that tell them apart.
+
+    A symbol in machine code has a function's name and a number that counts functions in the process
+    that compiled it. Where kernels of two processes are loaded, two loops of one name and number
+    are one to the linker: the first is run in place of the second.
+    """
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    parts = [getattr(getattr(c, "py_func", c), "__qualname__", None) or repr(c) for c in cells]
+    if parts:
+        function.__qualname__ += f"[{', '.join(parts)}]"

@@ -288,6 +288,20 @@ def test_the_engine_gives_its_known_plans():
         assert not run._cache.works(run, signature[1:])
 
 
+def test_kernels_of_several_processes_are_loaded_into_one(python, tmp_path):
+    """Loops that a decorator made of others have names of their own, also in machine code."""
+    code = """
+import sys, warnings
+warnings.simplefilter("error")
+import numpy as np
+from fastconv.engine.entries import loop_address
+for name in NAMES:
+    loop_address(name, np.dtype("float32"))
+"""
+    for names in (["sgd"], ["adam"], ["rmsprop"], ["sgd", "adam", "rmsprop"]):
+        python(code.replace("NAMES", repr(names)), FASTCONV_CACHE_DIR=tmp_path)
+
+
 def test_the_sources_are_all_those_that_machine_code_is_made_from():
     """What compiled modules import from the package, and they from each other, is digested."""
     import ast
