@@ -78,6 +78,9 @@ class OnnxRuntime:
     def _session(self, model: bytes) -> Any:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
+        # Its threads wait for the next run with a busy loop, which would take a processor from
+        # whoever has the next turn; within a run they go on doing so.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
