@@ -14,7 +14,7 @@ selfcheck  whether everything is right on this machine: what ``fastconv check`` 
 explain    images through a small network and back, number by number
 sklearn    estimators for scikit-learn
 adapters   fastconv as the backend of other projects, a module for each
-examples   three small networks, their data and their recipes
+examples   four small networks, their data and their recipes
 nn         layers, losses, optimizers, training, files
 testing    checks for an implementation of one's own
 program    a whole network as one table of engine calls
