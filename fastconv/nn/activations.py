@@ -8,6 +8,7 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, positive_int, quiet, unit_interval
+from fastconv.nn.draws import uniform
 from fastconv.nn.lowering import Lowered, trains
 from fastconv.nn.onnx import layers as onnx
 from fastconv.nn.registry import register
@@ -185,6 +186,9 @@ class Dropout(Layer):
     np.float64(6.0)
     """
 
+    # Where several processes share a batch: images of it before this one's, and all of them.
+    _part: tuple[int, int] | None = None
+
     def __init__(self, rate: float, *, seed: int | None = None) -> None:
         super().__init__()
         self.rate = unit_interval("rate", rate)
@@ -215,7 +219,8 @@ class Dropout(Layer):
     def _mask(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """0 with probability `rate`, else ``1 / (1 - rate)``."""
         kind = np.dtype(dtype).type
-        kept = self._generators["rng"].random(self._drawn(shape), dtype=kind) >= self.rate
+        drawn = uniform(self._generators["rng"], self._drawn(shape), kind, self._part)
+        kept = drawn >= self.rate
         return np.broadcast_to(kept * kind(1 / (1 - self.rate)), shape)
 
     @staticmethod

@@ -29,6 +29,7 @@ __all__ = [
 
 Batch: TypeAlias = tuple[Array, Array, Array | None]  # images, labels, their numbers
 Augment: TypeAlias = Callable[..., Any]
+Cut: TypeAlias = Callable[[int], slice]  # which of a batch's images are this process's
 
 
 class Preparation:
@@ -123,9 +124,13 @@ class Feed:
         return None
 
     def epoch(
-        self, number: int, rng: np.random.Generator | None, augment: Augment | None, shuffle: bool
-    ) -> Generator[Batch, None, None]:
-        """The batches of an epoch, which counts from 1. Close it, or take all of them."""
+        self, number: int, rng: np.random.Generator | None, augment: Augment | None, shuffle: bool,
+        cut: Cut | None = None,
+    ) -> Generator[Batch, None, None]:  # fmt: skip
+        """The batches of an epoch, which counts from 1; of each what `cut` says.
+
+        Close it, or take all of them.
+        """
         raise NotImplementedError
 
     def identity(self, sampled: bool | None = None) -> Any:
@@ -162,23 +167,28 @@ class Batches(Feed):
         return None if self.y.stored else self.y.whole()
 
     def epoch(
-        self, number: int, rng: np.random.Generator | None, augment: Augment | None, shuffle: bool
-    ) -> Generator[Batch, None, None]:
+        self, number: int, rng: np.random.Generator | None, augment: Augment | None, shuffle: bool,
+        cut: Cut | None = None,
+    ) -> Generator[Batch, None, None]:  # fmt: skip
         """The batches, made ahead where making them takes time."""
-        batches = self._made(rng, augment, shuffle)
+        batches = self._made(rng, augment, shuffle, cut)
         work = self.x.stored or self.y.stored or self.prepare.active or augment is not None
         return prefetched(batches) if work else batches
 
     def _made(
-        self, rng: np.random.Generator | None, augment: Augment | None, shuffle: bool
-    ) -> Generator[Batch, None, None]:
+        self, rng: np.random.Generator | None, augment: Augment | None, shuffle: bool,
+        cut: Cut | None,
+    ) -> Generator[Batch, None, None]:  # fmt: skip
         m = self.images
         order = rng.permutation(m) if shuffle and rng is not None else np.arange(m)
         for start in range(0, m, self.batch_size):
             chosen = order[start : start + self.batch_size]
+            part = None if cut is None else cut(len(chosen))
+            if part is not None and augment is None:
+                chosen, part = _fewest(chosen, part)
             x = self.prepare(self.x.name, self.x.take(chosen))
             x, y = augmented(augment, x, self.y.take(chosen), rng)
-            yield x, y, chosen
+            yield (x, y, chosen) if part is None else (x[part], y[part], chosen[part])
 
     def identity(self, sampled: bool | None = None) -> Any:
         """A digest; `sampled` chooses its form, by default that which reads few stored rows."""
@@ -247,14 +257,16 @@ class GivenBatches(Feed):
         return self.first
 
     def epoch(
-        self, number: int, rng: np.random.Generator | None, augment: Augment | None, shuffle: bool
-    ) -> Generator[Batch, None, None]:
+        self, number: int, rng: np.random.Generator | None, augment: Augment | None, shuffle: bool,
+        cut: Cut | None = None,
+    ) -> Generator[Batch, None, None]:  # fmt: skip
         """One pass over the iterable, ahead of its use."""
-        return prefetched(self._made(number, rng, augment))
+        return prefetched(self._made(number, rng, augment, cut))
 
     def _made(
-        self, number: int, rng: np.random.Generator | None, augment: Augment | None
-    ) -> Generator[Batch, None, None]:
+        self, number: int, rng: np.random.Generator | None, augment: Augment | None,
+        cut: Cut | None,
+    ) -> Generator[Batch, None, None]:  # fmt: skip
         begun, self._begun = self._begun, None
         if begun is None or (number > 1 and hasattr(self.given, "set_epoch")):
             self._set_epoch(number)
@@ -263,7 +275,8 @@ class GivenBatches(Feed):
         for step, batch in enumerate(begun, 1):
             x, y = augmented(augment, *self._pair(step - 1, batch), rng)
             images += len(x)
-            yield x, y, None
+            part = None if cut is None else cut(len(x))
+            yield (x, y, None) if part is None else (x[part], y[part], None)
         if not step:
             raise ValueError(f"{self.name}: it has no batch in epoch {number}")
         self.images, self.steps = images, step
@@ -278,6 +291,15 @@ class GivenBatches(Feed):
         if callable(settings := getattr(self.given, "settings", None)):
             found["settings"] = settings()
         return found
+
+
+def _fewest(chosen: Array, part: slice) -> tuple[Array, slice]:
+    """The numbers that must be read for a part of a batch, and which of those are the part.
+
+    Of no image at all one is read, for its shape.
+    """
+    wanted = chosen[part]
+    return (wanted, slice(None)) if len(wanted) else (chosen[:1], slice(0))
 
 
 def feed_of(

@@ -16,7 +16,7 @@ from fastconv.nn.registry import registered
 
 # Attributes that every layer, loss and optimizer has: state of the run, or described otherwise.
 OF_LAYERS = {"training", "output_shape", "_ops", "_parameters", "_buffers", "_generators"}
-OF_LAYERS |= {"_unseeded", "_cache", "_programs", "_written"}
+OF_LAYERS |= {"_unseeded", "_cache", "_programs", "_written", "_part", "_gather"}
 OF_LOSSES = {"_dz", "_written"}
 OF_OPTIMIZERS = {"parameters", "groups", "lr", "settings", "steps", "_slots", "_update"}
 SHOWN = 75  # characters of one value in a message

@@ -40,9 +40,9 @@ class Keeper:
 
     def __init__(self, run: Run, path: Any) -> None:
         self.run, self.path = run, path
-        self.settings = {} if path is None else self._describe()
+        self.settings = {} if path is None else self.describe()
 
-    def _describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Everything that must be equal for a resumed run to be the same run."""
         validation, model = self.run.validation, self.run.model
         settings = {
@@ -99,9 +99,14 @@ class Keeper:
         """Write the state, if it has changed since it was written."""
         if not self.due or self.path is None:
             return
+        save_checkpoint(self.path, self.state())
+        self.due = False
+
+    def state(self) -> Checkpoint:
+        """The run as it is now."""
         random: dict[str, Any] = {"fit": self.run.generator.bit_generator.state}
         arrays = capture(self.run.model, self.run.optimizer, random)
-        found = Checkpoint(
+        return Checkpoint(
             epoch=self.run.state.epoch,
             settings=self.settings,
             history=self.run.state.history.epochs,
@@ -109,8 +114,6 @@ class Keeper:
             stopping=self.run.stopper.state(),
             arrays=arrays | self.run.stopper.arrays() | self._callback_arrays(),
         )
-        save_checkpoint(self.path, found)
-        self.due = False
 
     def load(self) -> None:
         """Put the run where the checkpoint left it; an error if it belongs to another."""
@@ -127,6 +130,10 @@ class Keeper:
             name = name if len(name) <= 100 else Path(name).name
             text = f"resume: {name} belongs to another run: " + "; ".join(wrong)
             raise ValueError(cut(text, LONGEST))
+        self.put(found)
+
+    def put(self, found: Checkpoint) -> None:
+        """Put the run where a checkpoint says."""
         restore(found, self.run.model, self.run.optimizer, self.run.generator)
         self.run.stopper.load(found.stopping, found.arrays)
         for prefix, callback in self._with_state().items() if found.epoch else ():

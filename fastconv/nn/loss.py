@@ -80,6 +80,20 @@ class Loss(Watched):
         """
         return None
 
+    def counted(self, z: Array, y: Array, sample_weight: ArrayLike | None = None) -> float:
+        """How much a batch counts beside others of the same run: what its mean divides by.
+
+        By default its images, or the sum of their weights. It is needed where several processes
+        train together, and each has the mean of its own part.
+        """
+        if sample_weight is None:
+            return float(len(z))
+        return float(np.sum(sample_weight, dtype=np.float64))
+
+    def judged(self, z: Array, y: Array) -> float:
+        """Of how many images or labels `correct` tells the share that is right: by default all."""
+        return float(len(z))
+
     def check(self, z: Array, y: Array, name: str = "y") -> None:
         """Raise ValueError or TypeError, naming `name`, if the labels `y` do not fit the outputs.
 

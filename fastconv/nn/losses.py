@@ -179,6 +179,24 @@ class SoftmaxCrossEntropy(Loss):
             counted, right = int(np.count_nonzero(kept)), right & kept
         return len(z) * int(np.count_nonzero(right)) / max(counted, 1)
 
+    def counted(self, z: Array, y: Array, sample_weight: ArrayLike | None = None) -> float:
+        """The sum of the weights of all labels; of soft labels, and of plain ones, the images'."""
+        if is_soft(z.shape, y) or (self.class_weight is None and self.ignore_index is None):
+            return super().counted(z, y, sample_weight)
+        labels = self._checked(z, y, "y").reshape(-1)
+        weights = sample_weights(z.shape, sample_weight)
+        if self.ignore_index is not None:
+            weights = np.where(labels == self.ignore_index, 0.0, weights)
+        labels = np.where(weights > 0, labels, 0)
+        each = one_weight_each(self.class_weight, z.shape[-1])
+        return float((weights * each[labels]).sum())
+
+    def judged(self, z: Array, y: Array) -> float:
+        """All images, or the labels that are not ignored."""
+        if self.ignore_index is None or is_soft(z.shape, y):
+            return float(len(z))
+        return float(np.count_nonzero(as_array("y", y) != self.ignore_index))
+
     def check(self, z: Array, y: Array, name: str = "y") -> None:
         """Raise unless `y` holds an integer class for each row of `z`, or shares of all classes."""
         self._checked(z, y, name)

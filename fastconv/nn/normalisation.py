@@ -25,7 +25,8 @@ from fastconv.program import layers
 from fastconv.program.finish import Normalisation
 from fastconv.program.graph import Graph, Value
 from fastconv.program.naive import batch_norm as naive_batch_norm
-from fastconv.program.ops import batch_norm
+from fastconv.program.ops import batch_norm, shared_batch_norm
+from fastconv.program.ops.shared_batch_norm import Gather, SharedTable
 from fastconv.typing import DTypeLike
 
 
@@ -70,6 +71,8 @@ class BatchNorm(Layer):
     (2, 3, 3, 4)
     """
 
+    # Where several processes share a batch, and normalise it as one: how they exchange numbers.
+    _gather: Gather | None = None
     normalises = True  # so that a convolution before it may do its work (see `nn.fusing`)
 
     def __init__(
@@ -91,7 +94,8 @@ class BatchNorm(Layer):
         self.running_variance = self.add_buffer(
             "running_variance", np.ones(self.channels, self.dtype)
         )
-        self._cache: tuple[Array, Array, bool] | None = None
+        self._cache: tuple[Array, Any, bool] | None = None
+        self._gather = None
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments as JSON types."""
@@ -107,13 +111,19 @@ class BatchNorm(Layer):
         """Normalise `x` (..., C); an empty batch leaves the running statistics alone."""
         self._check(x)
         count = math.prod(x.shape[:-1])
-        if self.training and count == 1:
+        shared = self._gather if self.training else None
+        if self.training and count == 1 and shared is None:
             raise self._one_value(x.shape)
-        use_batch = self.training and count > 0
+        use_batch = self.training and (count > 0 or shared is not None)
         ops = self._pick(batch_norm, naive_batch_norm)
         arrays = (self.scale.value, self.shift.value, self.running_mean, self.running_variance)
         y: Array
-        if use_batch:
+        table: Any
+        if shared is not None:
+            y, x, table = shared_batch_norm.batch_norm(
+                x, *arrays, self.momentum, self.epsilon, shared
+            )
+        elif use_batch:
             y, x, table = ops.batch_norm(x, *arrays, self.momentum, self.epsilon)
         else:
             y, x, table = ops.batch_norm_frozen(x, *arrays, self.epsilon)
@@ -135,6 +145,8 @@ class BatchNorm(Layer):
     def lower(self, graph: Graph, x: Value, relu: bool = False) -> Lowered:
         """Both passes, as operations; `relu`: the next layer is one, and part of this."""
         self._check(like(x))
+        if trains(graph, self) and graph.setting(self, "_gather") is not None:
+            return self._lower_shared(graph, x, relu)
         *channels, epsilon = self.lowered_numbers(graph)
         scale_grad, shift_grad = (parameter(graph, p)[1] for p in (self.scale, self.shift))
         training = trains(graph, self)
@@ -150,6 +162,42 @@ class BatchNorm(Layer):
 
         return norm.y, backward
 
+    def _lower_shared(self, graph: Graph, x: Value, relu: bool) -> Lowered:
+        """Both passes over a batch that several processes share: called back."""
+        *channels, epsilon = self.lowered_numbers(graph)
+        grads = [parameter(graph, p)[1] for p in (self.scale, self.shift)]
+        momentum, gather = graph.setting(self, "momentum"), graph.setting(self, "_gather")
+        y = graph.value(x.shape, x.dtype)
+        found: dict[str, SharedTable] = {}
+
+        def forward(
+            x: Array, scale: Array, shift: Array, mean: Array, variance: Array, out: Array
+        ) -> None:
+            result, _, found["table"] = shared_batch_norm.batch_norm(
+                x, scale, shift, mean, variance, momentum, epsilon, gather, relu
+            )
+            np.copyto(out, result)
+
+        def backward(dy: Value, need: bool) -> Value | None:
+            dx = graph.value(x.shape, x.dtype) if need else None
+
+            def work(
+                dy: Array, x: Array, scale: Array, scale_grad: Array, shift_grad: Array,
+                *out: Array,
+            ) -> None:  # fmt: skip
+                result = shared_batch_norm.batch_norm_backward(
+                    dy, x, found["table"], scale, scale_grad, shift_grad, gather, relu
+                )
+                for array in out:
+                    np.copyto(array, result)
+
+            writes = [*grads, *([] if dx is None else [dx])]
+            graph.python("backward", work, (dy, x, channels[0]), writes)
+            return dx
+
+        graph.python("forward", forward, (x, *channels), (y,))
+        return y, backward
+
     def lowered_numbers(self, graph: Graph) -> Normalisation:
         """The arrays of the channels, as values, and epsilon."""
         scale, shift = (parameter(graph, p)[0] for p in (self.scale, self.shift))
@@ -163,6 +211,11 @@ class BatchNorm(Layer):
         """Return `dx`; write the gradients of scale and shift."""
         x, table, used_batch = self._saved(self._cache)
         self._check_dy(dy, x.shape, self.dtype)
+        if isinstance(table, SharedTable) and self._gather is not None:
+            grads = self.scale.grad, self.shift.grad
+            return shared_batch_norm.batch_norm_backward(
+                dy, x, table, self.scale.value, *grads, self._gather
+            )
         ops = self._pick(batch_norm, naive_batch_norm)
         dx: Array = ops.batch_norm_backward(
             dy, x, table, self.scale.value, self.scale.grad, self.shift.grad, not used_batch

@@ -16,14 +16,14 @@ from fastconv.nn import fit_arguments as arguments
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, positive_int, quiet
 from fastconv.nn.container import Sequential, predict
-from fastconv.nn.feed import Batches, Feed, Preparation, feed_of
+from fastconv.nn.feed import Batches, Cut, Feed, Preparation, feed_of
 from fastconv.nn.loss import Loss, labels_form
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.programs import dtype_of
 from fastconv.nn.sources import Data
 from fastconv.nn.step import step_of
 
-__all__ = ["Transform", "evaluate", "evaluated", "train_step"]
+__all__ = ["Transform", "evaluate", "evaluated", "figures", "shared_outputs", "train_step"]
 
 Transform: TypeAlias = Callable[[Array], Array]
 
@@ -133,16 +133,47 @@ def evaluate(
 
 def evaluated(model: Layer, loss: Loss, feed: Feed) -> tuple[float, float | None]:
     """Loss and accuracy on the images of a feed; see `evaluate`."""
-    z, y = _outputs(model, feed)
+    return figures(loss, *_outputs(model, feed))
+
+
+def figures(loss: Loss, z: Array, y: Array) -> tuple[float, float | None]:
+    """Loss and accuracy of outputs for all images."""
     loss = copy.copy(loss)  # its forward keeps what backward needs: in the copy
     correct = loss.correct(z, y)
     value = loss.forward(z, y)
     return value, None if correct is None else correct / len(z)
 
 
+def shared_outputs(model: Layer, feed: Feed, cut: Cut) -> tuple[Array, Array]:
+    """Outputs for the images that `cut` says of each batch, zeros for all others; all labels."""
+    run = _runner(model)
+    if isinstance(feed, Batches):  # a rank reads its own images only
+        with closing(feed.epoch(1, None, None, False, cut)) as batches:
+            found = [(chosen, run(x)) for x, _, chosen in batches]
+        labels = feed.y.whole()
+    else:
+        found, given, start = [], [], 0
+        with closing(feed.epoch(1, None, None, False)) as batches:
+            for x, y, _ in batches:
+                own = cut(len(x))
+                found.append((np.arange(start, start + len(x))[own], run(x[own])))
+                given.append(y)
+                start += len(x)
+        labels = np.concatenate(given)
+    first = found[0][1]
+    z = np.zeros((len(labels), *first.shape[1:]), first.dtype)
+    for chosen, outputs in found:
+        z[chosen] = outputs
+    return z, labels
+
+
+def _runner(model: Layer) -> Callable[..., Array]:
+    return model.predict if isinstance(model, Sequential) else partial(predict, model)
+
+
 def _outputs(model: Layer, feed: Feed) -> tuple[Array, Array]:
     """The network's outputs for all images of a feed, and their labels."""
-    run = model.predict if isinstance(model, Sequential) else partial(predict, model)
+    run = _runner(model)
     if isinstance(feed, Batches):
         made = feed.prepare
         options = {"scale": made.scale, "transform": made.transform} if made.active else {}

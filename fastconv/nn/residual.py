@@ -107,8 +107,9 @@ class Residual(Layer):
     def forward(self, x: Array) -> Array:
         """Add the body's output and the shortcut's."""
         check_array("x", x, self)
-        y = self._way("body", "forward", x)
+        # first, as in `lower`: processes that share a batch meet in its layers in one order
         side = x if self.shortcut is None else self._way("shortcut", "forward", x)
+        y = self._way("body", "forward", x)
         if y.shape != side.shape or y.dtype != side.dtype:
             raise self._apart(y, side)
         self._cache = (y.shape, y.dtype)

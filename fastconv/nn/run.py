@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -17,7 +17,7 @@ from fastconv.nn.best import BestModel, held_out
 from fastconv.nn.checks import Array, cut, positive_int
 from fastconv.nn.clipping import clipped, limit
 from fastconv.nn.container import Sequential
-from fastconv.nn.feed import Batch, Batches, Feed, Preparation, feed_of, is_batches
+from fastconv.nn.feed import Batch, Batches, Cut, Feed, Preparation, feed_of, is_batches
 from fastconv.nn.history import EarlyStopping, FitState, History
 from fastconv.nn.keeper import Keeper
 from fastconv.nn.loss import Loss
@@ -31,13 +31,17 @@ from fastconv.nn.step import forget
 from fastconv.nn.stopping import Stopper
 from fastconv.nn.weighting import Weights
 
-__all__ = ["Run"]
+__all__ = ["Run", "Seen", "Weighted"]
 
 Augment = Callable[..., Any]
+Weighted = tuple[Array, Array, Array | None]  # images, labels, how much each counts
+Seen = tuple[int, float, float | None]  # images of a step, how much they count, right ones
 
 
 class Run:
     """One call of `fit`."""
+
+    cut: Cut | None = None  # which part of each batch is this process's
 
     def __init__(
         self,
@@ -182,22 +186,16 @@ class Run:
 
     def train(self, checkpoint: Any, resume: bool) -> History:
         """All epochs, with a checkpoint around each."""
-        if resume and checkpoint is None:
-            raise ValueError("resume: needs the checkpoint to resume from, got checkpoint=None")
-        keeper = self.keeper = Keeper(self, checkpoint)
-        if resume:
-            keeper.load()
-        else:
-            self.model.reseed(self.seed)
-            keeper.due = True
+        keeper = self.keeper = self._keeper(checkpoint, resume)
+        self._begin(resume)
         state = self.state
         try:
-            keeper.save_if_due()
+            self._save()
             self._call("on_fit_begin")
             while state.epoch < state.epochs and not (state.stop or self.stopper.exhausted):
                 self._epoch()
                 self._call("on_epoch_end")
-                keeper.save_if_due()
+                self._save()
         except KeyboardInterrupt:
             keeper.save_if_due()
             raise
@@ -213,6 +211,22 @@ class Run:
         self.stopper.finish()
         self._call("on_fit_end")
         return state.history
+
+    def _keeper(self, checkpoint: Any, resume: bool) -> Keeper:
+        if resume and checkpoint is None:
+            raise ValueError("resume: needs the checkpoint to resume from, got checkpoint=None")
+        return Keeper(self, checkpoint)
+
+    def _begin(self, resume: bool) -> None:
+        """Begin where the checkpoint ends, or anew."""
+        if resume:
+            self.keeper.load()
+        else:
+            self.model.reseed(self.seed)
+            self.keeper.due = True
+
+    def _save(self) -> None:
+        self.keeper.save_if_due()
 
     def _epoch(self) -> None:
         state = self.state
@@ -237,15 +251,20 @@ class Run:
     def _judge(self, row: dict[str, Any]) -> None:
         """Validate, and let early stopping and the best model's file see the epoch's figures."""
         if self.validation is not None:
-            found = evaluated(self.model, self.loss, self.validation)
-            row["val_loss"], row["val_accuracy"] = found
+            row["val_loss"], row["val_accuracy"] = self._validate(self.validation)
         self.stopper.update(row)
+        self._keep_best(row)
+
+    def _validate(self, feed: Feed) -> tuple[float, float | None]:
+        return evaluated(self.model, self.loss, feed)
+
+    def _keep_best(self, row: dict[str, Any]) -> None:
         if self.best is not None:
             self.best.update(row, self.state.history.epochs)
 
     def _batches(self) -> None:
         state = self.state
-        made = self.feed.epoch(state.epoch, self.generator, self.augment, self.shuffle)
+        made = self.feed.epoch(state.epoch, self.generator, self.augment, self.shuffle, self.cut)
         with closing(made) as batches:
             self._steps(batches)
         state.images, state.steps_per_epoch = self.feed.images, self.feed.steps
@@ -253,11 +272,8 @@ class Run:
     def _steps(self, batches: Iterable[Batch]) -> None:
         state = self.state
         loss_sum, weight_sum, correct_sum = 0.0, 0.0, 0.0
-        for x, y, chosen in batches:
-            if not self.tried:
-                self._try_augmented(x, y)
-            weights = self.weights.of(y, chosen)
-            value, z = train_step(self.model, self.loss, self.stepper, x, y, weights)
+        for x, y, weights in self._ready(batches):
+            value, found = self._step(x, y, weights)
             state.step += 1
             if not math.isfinite(value):
                 raise FloatingPointError(
@@ -265,16 +281,32 @@ class Run:
                     f"{state.steps_per_epoch}, with {cut(repr(self.optimizer), 120)}: look for NaN "
                     f"or inf in x, or try a smaller lr"
                 )
-            state.images_seen += len(x)
-            weight = float(len(x)) if weights is None else float(weights.sum())
+            images, weight, correct = found()
+            state.images_seen += images
             loss_sum, weight_sum = loss_sum + value * weight, weight_sum + weight
-            correct = self.loss.correct(z, y)
             state.metrics["loss"] = loss_sum / weight_sum if weight_sum else 0.0
             state.metrics["accuracy"] = None
             if correct is not None:
                 correct_sum += correct
                 state.metrics["accuracy"] = correct_sum / state.images_seen
             self._call("on_batch_end")
+
+    def _ready(self, batches: Iterable[Batch]) -> Iterator[Weighted]:
+        """The batches with their weights; the first is tried before, if no image has been yet."""
+        for x, y, chosen in batches:
+            if not self.tried:
+                self._try_augmented(x, y)
+            yield x, y, self.weights.of(y, chosen)
+
+    def _step(self, x: Array, y: Array, weights: Array | None) -> tuple[float, Callable[[], Seen]]:
+        """One step: its loss, and what gives its images, their weight and how many are right."""
+        value, z = train_step(self.model, self.loss, self.stepper, x, y, weights)
+
+        def seen() -> Seen:
+            weight = float(len(x)) if weights is None else float(weights.sum())
+            return len(x), weight, self.loss.correct(z, y)
+
+        return value, seen
 
     def _try_augmented(self, x: Array, y: Array) -> None:
         last = self.state.images % self.batch_size or len(x)

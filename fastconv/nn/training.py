@@ -11,10 +11,12 @@ from numpy.typing import ArrayLike
 from fastconv.nn import fit_arguments as arguments
 from fastconv.nn.checks import Array, quiet
 from fastconv.nn.container import Sequential
+from fastconv.nn.distributed import DistributedRun
 from fastconv.nn.history import EarlyStopping, History
 from fastconv.nn.loss import Loss
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.passes import Transform
+from fastconv.nn.ranks import closing_ranks, ranks_of
 from fastconv.nn.run import Run
 from fastconv.nn.sources import Data
 from fastconv.plans.algorithm import algorithm as algorithm_of
@@ -54,6 +56,8 @@ def fit(
     validation_fraction: float | None = None,
     best_checkpoint: str | os.PathLike[str] | None = None,
     algorithm: Algorithm | None = None,
+    comm: Any = None,
+    sync_batch_norm: bool = False,
 ) -> History:
     """Train a model.
 
@@ -128,6 +132,16 @@ def fit(
     algorithm : {"exact", "fast"}, optional
         Of the convolutions, unless a layer has one of its own; by default that of the
         ``with fastconv.algorithm(...)`` around this call. A resumed run compares it.
+    comm : communicator, optional
+        Of several processes, its ranks, that make this call together, with equal arguments:
+        mpi4py's ``MPI.COMM_WORLD``, or an object with ``rank``, ``size`` and
+        ``allreduce(buffer)``, which replaces an array of float32 or float64 by the sum over all
+        ranks. Each takes its part of every batch of `batch_size`; all end with the same weights.
+        Rank 0 alone writes files, prints and has callbacks without `settings()`. See "Training on
+        several processes" on the page about networks.
+    sync_batch_norm : bool
+        With `comm`, whether a BatchNorm normalises by the images of all ranks. Otherwise each rank
+        does by its own, and the running statistics are the means of the ranks'.
 
     Returns
     -------
@@ -143,6 +157,8 @@ def fit(
         the best epoch. Nothing else raises it, whatever `numpy.seterr` says.
     KeyboardInterrupt
         Passed on, after the state of the last finished epoch is on the disk.
+    RuntimeError
+        With `comm`, where another rank has raised an exception: with its rank, class and message.
 
     Examples
     --------
@@ -156,11 +172,14 @@ def fit(
     >>> history["accuracy"][-1]
     1.0
     """
-    arguments.check_model(model)
     options: dict[str, Any] = {"batch_size": batch_size, "shuffle": bool(shuffle), "seed": seed}
     options |= {"scale": scale, "transform": transform}
-    with algorithm_of(chosen(algorithm)):
-        run = Run(model, loss, optimizer, x, y, epochs, options)
+    ranks = ranks_of(comm)
+
+    def prepared() -> Run:
+        arguments.check_model(model)
+        given = model, loss, optimizer, x, y, epochs, options
+        run = Run(*given) if ranks is None else DistributedRun(ranks, bool(sync_batch_norm), *given)
         run.clip(clip_norm, clip_value)
         run.weigh(class_weight, sample_weight)
         held: Any = validation
@@ -168,6 +187,10 @@ def fit(
             held = run.hold_out(validation_fraction, validation)
         run.prepare(held, augment, early_stopping, callbacks)
         run.watch(verbose, best_checkpoint)
+        return run
+
+    with algorithm_of(chosen(algorithm)), closing_ranks(ranks):
+        run = prepared() if ranks is None else ranks.together(prepared)[0]
         try:
             return run.train(checkpoint, resume)
         finally:

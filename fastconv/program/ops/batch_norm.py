@@ -17,14 +17,15 @@ import numpy as np
 from fastconv.plans import compiled
 from fastconv.program.ops.elementwise import contiguous
 
-__all__ = ["batch_norm", "batch_norm_backward", "batch_norm_frozen"]
+__all__ = ["apply", "batch_norm", "batch_norm_backward", "batch_norm_frozen", "own", "parts_of"]
 
 
-def _parts(x: np.ndarray) -> np.ndarray:
+def parts_of(x: np.ndarray) -> np.ndarray:
+    """Room for the sums of the items of a call, in float64."""
     return np.empty(compiled.engine().channels.norm_parts_nbytes(x.shape, x.dtype) // 8)
 
 
-def _own(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+def own(array: np.ndarray, like: np.ndarray) -> np.ndarray:
     """An array of channels that the engine may read and write: this one, or a copy."""
     flags = array.flags
     if array.dtype == like.dtype and flags.c_contiguous and flags.writeable:
@@ -53,8 +54,8 @@ def batch_norm(
     """
     engine, x = compiled.engine(), contiguous(x)
     table = np.empty(engine.channels.table_shape(x.shape, x.dtype), x.dtype)
-    parts, running = _parts(x), (mean, variance)
-    channels = [_own(array, x) for array in (scale, shift, *running)]
+    parts, running = parts_of(x), (mean, variance)
+    channels = [own(array, x) for array in (scale, shift, *running)]
     entry = engine.loop("norm_statistics", x.dtype)
     engine.perform(engine.channels.norm_statistics_call(
         entry, x, parts.ctypes.data, table, *channels, momentum, epsilon
@@ -62,7 +63,7 @@ def batch_norm(
     for array, written in zip(running, channels[2:], strict=True):
         if written is not array:
             array[...] = written
-    return _apply(x, table, relu)
+    return apply(x, table, relu)
 
 
 def batch_norm_frozen(
@@ -77,15 +78,16 @@ def batch_norm_frozen(
     """Normalise by the running statistics; returned is what `batch_norm` returns."""
     engine, x = compiled.engine(), contiguous(x)
     table = np.empty(engine.channels.table_shape(x.shape, x.dtype), x.dtype)
-    channels = [_own(array, x) for array in (scale, shift, mean, variance)]
+    channels = [own(array, x) for array in (scale, shift, mean, variance)]
     entry = engine.loop("norm_frozen", x.dtype)
     engine.perform(engine.channels.norm_frozen_call(entry, x.shape, table, *channels, epsilon))
-    return _apply(x, table, relu)
+    return apply(x, table, relu)
 
 
-def _apply(
+def apply(
     x: np.ndarray, table: np.ndarray, relu: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normalise by the numbers of a table."""
     engine, y = compiled.engine(), np.empty(x.shape, x.dtype)
     entry = engine.loop("norm_forward_relu" if relu else "norm_forward", x.dtype)
     engine.perform(engine.channels.norm_forward_call(entry, x, table, y))
@@ -116,10 +118,10 @@ def batch_norm_backward(
     relu : bool
     """
     engine, dy = compiled.engine(), contiguous(dy)
-    parts = _parts(x)
+    parts = parts_of(x)
     dx = np.empty(x.shape, x.dtype)
     grads = scale_grad, shift_grad
-    channels = [_own(array, x) for array in (scale, *grads)]
+    channels = [own(array, x) for array in (scale, *grads)]
     entry = engine.loop("norm_sums_relu" if relu else "norm_sums", x.dtype)
     engine.perform(
         engine.channels.norm_sums_call(entry, dy, x, parts.ctypes.data, table, *channels)
