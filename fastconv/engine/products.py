@@ -99,7 +99,9 @@ class Product:
         if found is None:
             table, units = self.build(threads, *key)
             scratch = int(table.words[s.SCRATCH_BYTES])
-            found = self._prepared[whole] = Prepared(table, table.address, units, scratch)
+            made = Prepared(table, table.address, units, scratch)
+            # of two threads' tables one is kept for good: programs know it by its address alone
+            found = self._prepared.setdefault(whole, made)
         return found
 
     def build(self, threads: int, *key: bool) -> tuple[Table, int]:

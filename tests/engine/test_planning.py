@@ -1,5 +1,8 @@
 """Planning takes a moment, whatever the geometry: it counts phases before it makes them."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -64,3 +67,20 @@ def test_boxes_are_cut_for_the_threads_of_each_call(first, monkeypatch):
         with num_threads(threads):
             product.run(x, w, None, False, y)
     assert built == [first, 3 - first]
+
+
+def test_threads_that_prepare_at_once_get_one_table(monkeypatch):
+    """A program knows a table by its address: a second one in its place would free it."""
+    g = conv_geometry((3, 6, 6, 2), (3, 3, 2, 4))
+    product = new_products(g, np.dtype(np.float32)).product("kernel_grad")
+    both, build = threading.Barrier(2, timeout=30), type(product).build
+
+    def build_together(self, threads, *key):
+        both.wait()
+        return build(self, threads, *key)
+
+    monkeypatch.setattr(type(product), "build", build_together)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: product.prepared(True, True), range(2))
+    assert first is second
+    assert product.prepared(True, True) is first
