@@ -177,15 +177,15 @@ class DistributedRun(Run):
         self.shared_loss.share = len(x) / total
         with self.ranks.alone(), self._sharing(int(self._counts[:rank].sum()), total):
             if len(x):
-                loss, stepper = self.shared_loss, self.shared_stepper
+                loss: Any = self.shared_loss
+                stepper: Any = self.shared_stepper
                 value, _ = train_step(self.model, loss, stepper, x, y, weights)
             else:
                 value = self._absent(x)
-        shared = self.shared_loss
 
         def seen() -> Seen:
-            right = shared.share_right
-            return total, shared.weight, None if right is None else total * right
+            right = self.shared_loss.share_right
+            return total, self.shared_loss.weight, None if right is None else total * right
 
         return value, seen
 
