@@ -99,6 +99,11 @@ def add(parser: Parser) -> None:
         metavar="FILE.png",
         help="draw what the model's recipe makes of training images, and train nothing",
     )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="share every batch between the processes of mpiexec -n N; needs mpi4py",
+    )
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -115,28 +120,51 @@ def image_size(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and return the exit status."""
+    if args.show_augmentation:
+        return _show_augmentation(args, args.lr or RECIPES[args.model].lr)
+    if args.distributed:
+        from fastconv.cli.training.distributed import on_ranks
+
+        return on_ranks(lambda comm, ranks: _train(args, comm, ranks))
+    return _train(args)
+
+
+def _train(args: argparse.Namespace, comm: Any = None, ranks: Any = None) -> int:
+    """Train, on one of several ranks if there are any."""
     recipe = RECIPES[args.model]
     epochs = args.epochs or recipe.epochs
     batch_size = args.batch_size or recipe.batch_size
     lr = args.lr or recipe.lr
-    if args.show_augmentation:
-        return _show_augmentation(args, lr)
-    if args.report:
-        _require_for_report("--report")
-    files = Files.under(args.out)
-    resume = _resume_from(files, args.resume, args.overwrite)
-    setup = _prepare(args, lr)
-    if resume:
-        _check_same_run(files, args.model, {"batch_size": batch_size, "lr": lr, "seed": args.seed})
-    files.make_folder()
-    if args.report:
-        make_folder("--report", args.report)
+    first = ranks is None or ranks.first
+    options = {"batch_size": batch_size, "lr": lr, "seed": args.seed}
+
+    def prepared() -> tuple[Files, bool, Setup]:
+        if args.report:
+            _require_for_report("--report")
+        files = Files.under(args.out)
+        resume = first and _resume_from(files, args.resume, args.overwrite)
+        setup = _prepare(args, lr)
+        if resume:
+            _check_same_run(files, args.model, options)
+        if first:
+            files.make_folder()
+        if first and args.report:
+            make_folder("--report", args.report)
+        return files, resume, setup
+
+    if ranks is None:
+        files, resume, setup = prepared()
+    else:  # all go on, or none
+        (files, _, setup), told = ranks.together(prepared, lambda found: [found[1]])
+        resume = bool(told[0, 0])
     settings = {"epochs": epochs, "batch size": batch_size, "learning rate": lr, "seed": args.seed}
     for note in setup.notes():
         print(f"note: {note}", file=sys.stderr)
     print(setup.summary())
     print(", ".join(f"{name} {shown(value)}" for name, value in settings.items()), flush=True)
-    history = _fit(args, setup, files, epochs, batch_size, lr, resume)
+    history = _fit(args, setup, files, epochs, batch_size, lr, resume, comm)
+    if not first:
+        return 0
     _save(setup, files)
     labels, probabilities = _test(setup)
     right = int((probabilities.argmax(axis=1) == labels).sum())
@@ -224,6 +252,7 @@ def _fit(
     batch_size: int,
     lr: float,
     resume: bool,
+    comm: Any,
 ) -> Any:
     from fastconv import nn
 
@@ -243,6 +272,8 @@ def _fit(
             callbacks=[progress, *setup.recipe.callbacks(lr)],
             checkpoint=files.checkpoint,
             resume=resume,
+            comm=comm,
+            sync_batch_norm=comm is not None,
         )
     except KeyboardInterrupt:
         progress.close()
