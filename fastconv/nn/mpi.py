@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MPICommunicator", "is_mpi"]
+__all__ = ["MPICommunicator", "add_in_order", "is_mpi"]
 
 # Elements up to which all ranks get everything and add for themselves: one message, not two.
 SMALL = 2048
+# Elements that are added at once, and stay in the cache.
+BLOCK = 2**13
 
 
 def is_mpi(comm: Any) -> bool:
@@ -55,7 +57,7 @@ class MPICommunicator:
         """Replace a contiguous buffer by the sum of all ranks' buffers, each sum rounded once."""
         flat, size = buffer.reshape(-1), self.size
         if flat.size <= SMALL:
-            flat[...] = _in_order(self.gather(flat))
+            add_in_order(self.gather(flat), flat)
             return
         cuts = np.linspace(0, flat.size, size + 1).astype(np.int64)
         counts, starts, own = np.diff(cuts), cuts[:-1], slice(*cuts[self.rank : self.rank + 2])
@@ -64,7 +66,7 @@ class MPICommunicator:
         kind = self._mpi._typedict[flat.dtype.char]
         received = [n] * size, [n * i for i in range(size)]
         self._comm.Alltoallv([flat, (counts, starts), kind], [parts, received, kind])
-        flat[own] = _in_order(parts)
+        add_in_order(parts, flat[own])
         self._comm.Allgatherv(self._mpi.IN_PLACE, [flat, (counts, starts), kind])
 
     def gather(self, numbers: np.ndarray) -> np.ndarray:
@@ -93,9 +95,11 @@ class MPICommunicator:
         self._comm.Free()
 
 
-def _in_order(rows: np.ndarray) -> np.ndarray:
+def add_in_order(rows: np.ndarray, out: np.ndarray) -> None:
     """The sum of rows, one after the other in float64."""
-    total = rows[0].astype(np.float64)
-    for row in rows[1:]:
-        total += row
-    return total
+    for start in range(0, out.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        total = rows[0, block].astype(np.float64)
+        for row in rows[1:]:
+            total += row[block]
+        out[block] = total
