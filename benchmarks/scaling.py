@@ -277,7 +277,7 @@ def draw(path: Path, studies: Sequence[Study], link: Link) -> None:
     """The efficiency over the ranks: measured points, and the model's lines."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * len(studies), 4.2), layout="constrained")
+    figure = Figure(figsize=(5.4 * len(studies), 4.8), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(studies), sharey=True))
     links = {"the link of these two ranks, fitted": link} | _assumed(link.gamma)
     colours = ("#222222", "#1f5fa8", "#e07b00")
@@ -295,7 +295,8 @@ def draw(path: Path, studies: Sequence[Study], link: Link) -> None:
         ax.set_title(f"{s.name}: {s.batch} images a rank, {s.nbytes / 1024:.0f} KiB of gradients",
                      fontsize=10)  # fmt: skip
     axes[0].set_ylabel("weak-scaling efficiency: step(1) / step(N)")
-    axes[0].legend(fontsize=8, loc="lower left")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(path, dpi=110)
 
 

@@ -118,6 +118,27 @@ def killed(path):
     train(WORLD, callbacks=[Killed()], checkpoint=path)
 
 
+def dies_writing(path):
+    """SIGKILL of rank 0 in place of the third rename of a checkpoint."""
+    rename, calls = os.replace, []
+
+    def counted(*names):
+        calls.append(names)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(*names)
+
+    os.replace = counted
+    train(WORLD, checkpoint=path)
+
+
+def goes_on(path):
+    resumed, _ = train(WORLD, checkpoint=path, resume=True)
+    whole, _ = train(WORLD)
+    if WORLD.rank == 0:
+        print(bits(resumed) == bits(whole))
+
+
 def fails(path):
     train(WORLD, layers=(Fails(),), checkpoint=path)
 

@@ -60,6 +60,14 @@ def test_a_killed_rank_ends_the_job_and_leaves_the_last_checkpoint(tmp_path):
     assert nn.load_checkpoint(path).epoch == 1
 
 
+def test_a_job_that_was_killed_while_it_wrote_goes_on_with_the_same_bits(tmp_path):
+    path = tmp_path / "run.npz"
+    assert mpiexec(2, SCRIPT, "dies_writing", path).returncode != 0
+    assert nn.load_checkpoint(path).epoch in (0, 1)
+    result = mpiexec(2, SCRIPT, "goes_on", path)
+    assert (result.returncode, result.stdout) == (0, "True\n"), result.stderr
+
+
 def test_an_error_in_one_rank_ends_all_with_its_message(tmp_path):
     result = mpiexec(2, SCRIPT, "fails", tmp_path / "run.npz")
     assert result.returncode != 0
