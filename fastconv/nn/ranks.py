@@ -8,8 +8,8 @@ out is to end them (`Ranks.alone`).
 
 from __future__ import annotations
 
-import io
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -29,18 +29,19 @@ PIECE = 2**20
 
 
 class Communicator(Protocol):
-    """What `fit` takes as `comm`.
+    """What `fit` takes as `comm`."""
 
-    Attributes
-    ----------
-    rank, size : int
-        Of this process among all: 0 .. size - 1, and how many there are.
-    """
+    @property
+    def rank(self) -> int:
+        """Number of this process among all: 0 .. size - 1."""
+        ...
 
-    rank: int
-    size: int
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        ...
 
-    def allreduce(self, buffer: Array) -> Any:
+    def allreduce(self, buffer: Array, /) -> Any:
         """Replace a contiguous buffer of float32 or float64 by the sum over all ranks, in place.
 
         All ranks get the same bits.
@@ -128,17 +129,15 @@ class Ranks:
         self, text: dict[str, Any], arrays: dict[str, Array]
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """What rank 0 has: a dictionary of JSON types, and arrays by name."""
-        data = b""
-        if self.first:
-            file = io.BytesIO()
-            names = [f"array{i}" for i in range(len(arrays))]
-            header = np.array(json.dumps([text, list(arrays)]))
-            named: dict[str, Any] = dict(zip(names, arrays.values(), strict=True))
-            np.savez(file, header=header, **named)
-            data = file.getvalue()
-        with np.load(io.BytesIO(self.broadcast_bytes(data)), allow_pickle=False) as found:
-            said, keys = json.loads(str(found["header"]))
-            return said, {key: found[f"array{i}"] for i, key in enumerate(keys)}
+        forms = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
+        said, forms = json.loads(self.broadcast(json.dumps([text, forms])))
+        data = self.broadcast_bytes(b"".join(array.tobytes() for array in arrays.values()))
+        found, at = {}, 0
+        for name, kind, shape in forms:
+            count = math.prod(shape)
+            found[name] = np.frombuffer(data, kind, count, at).reshape(shape).copy()
+            at += found[name].nbytes
+        return said, found
 
     # Staying together ---------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from fastconv.nn.history import EarlyStopping, History
 from fastconv.nn.loss import Loss
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.passes import Transform
-from fastconv.nn.ranks import closing_ranks, ranks_of
+from fastconv.nn.ranks import Communicator, closing_ranks, ranks_of
 from fastconv.nn.run import Run
 from fastconv.nn.sources import Data
 from fastconv.plans.algorithm import algorithm as algorithm_of
@@ -56,7 +56,7 @@ def fit(
     validation_fraction: float | None = None,
     best_checkpoint: str | os.PathLike[str] | None = None,
     algorithm: Algorithm | None = None,
-    comm: Any = None,
+    comm: Communicator | None = None,
     sync_batch_norm: bool = False,
 ) -> History:
     """Train a model.
