@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,16 @@ def is_mpi(comm: Any) -> bool:
     """Whether `comm` is a communicator of mpi4py."""
     module = sys.modules.get("mpi4py.MPI")
     return module is not None and isinstance(comm, module.Comm)
+
+
+class _Shares(NamedTuple):
+    """How a buffer is cut between ranks: counts and starts, and what this one receives and adds."""
+
+    places: tuple[list[int], list[int]]
+    own: slice
+    parts: np.ndarray
+    received: tuple[list[int], list[int]]
+    kind: Any
 
 
 class MPICommunicator:
@@ -52,22 +62,32 @@ class MPICommunicator:
             raise TypeError("comm: an intracommunicator is needed, such as MPI.COMM_WORLD")
         self._comm = comm.Dup()
         self.rank, self.size = int(comm.Get_rank()), int(comm.Get_size())
+        self._shares: dict[Any, _Shares] = {}  # of the buffers so far: few, the gradients'
 
     def allreduce(self, buffer: np.ndarray) -> None:
         """Replace a contiguous buffer by the sum of all ranks' buffers, each sum rounded once."""
-        flat, size = buffer.reshape(-1), self.size
+        flat = buffer.reshape(-1)
         if flat.size <= SMALL:
             add_in_order(self.gather(flat), flat)
             return
-        cuts = np.linspace(0, flat.size, size + 1).astype(np.int64)
-        counts, starts, own = np.diff(cuts), cuts[:-1], slice(*cuts[self.rank : self.rank + 2])
-        n = int(counts[self.rank])
-        parts = np.empty((size, n), flat.dtype)
+        shares = self._shares.get((flat.size, flat.dtype))
+        if shares is None:
+            shares = self._shares[flat.size, flat.dtype] = self._cut(flat)
+        whole = [flat, shares.places, shares.kind]
+        self._comm.Alltoallv(whole, [shares.parts, shares.received, shares.kind])
+        add_in_order(shares.parts, flat[shares.own])
+        self._comm.Allgatherv(self._mpi.IN_PLACE, whole)
+
+    def _cut(self, flat: np.ndarray) -> _Shares:
+        """Which elements of a buffer which rank adds up."""
+        cuts = np.linspace(0, flat.size, self.size + 1).astype(int).tolist()
+        counts, own = np.diff(cuts).tolist(), slice(*cuts[self.rank : self.rank + 2])
+        n = counts[self.rank]
+        received = [n] * self.size, [n * i for i in range(self.size)]
         kind = self._mpi._typedict[flat.dtype.char]
-        received = [n] * size, [n * i for i in range(size)]
-        self._comm.Alltoallv([flat, (counts, starts), kind], [parts, received, kind])
-        add_in_order(parts, flat[own])
-        self._comm.Allgatherv(self._mpi.IN_PLACE, [flat, (counts, starts), kind])
+        return _Shares(
+            (counts, cuts[:-1]), own, np.empty((self.size, n), flat.dtype), received, kind
+        )
 
     def gather(self, numbers: np.ndarray) -> np.ndarray:
         """All ranks' numbers (k,) as rows (size, k)."""
@@ -96,7 +116,10 @@ class MPICommunicator:
 
 
 def add_in_order(rows: np.ndarray, out: np.ndarray) -> None:
-    """The sum of rows, one after the other in float64."""
+    """The sum of rows, one after the other in float64; of two rows in one rounding."""
+    if len(rows) == 2:
+        np.add(*rows, out=out)
+        return
     for start in range(0, out.size, BLOCK):
         block = slice(start, start + BLOCK)
         total = rows[0, block].astype(np.float64)

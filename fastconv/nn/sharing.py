@@ -171,12 +171,7 @@ class SharedOptimizer:
             flat = self._flat.get(dtype)
             if flat is None or flat.size != ends[-1]:
                 flat = self._flat[dtype] = np.empty(ends[-1], dtype)
-            places = [
-                flat[end - grad.size : end].reshape(grad.shape)
-                for grad, end in zip(chosen, ends, strict=True)
-            ]
-            for place, grad in zip(places, chosen, strict=True):
-                place[...] = grad
+            np.concatenate([grad.reshape(-1) for grad in chosen], out=flat)
             self._ranks.sum(flat)
-            for place, grad in zip(places, chosen, strict=True):
-                grad[...] = place
+            for grad, end in zip(chosen, ends, strict=True):
+                grad[...] = flat[end - grad.size : end].reshape(grad.shape)

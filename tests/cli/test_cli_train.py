@@ -514,3 +514,12 @@ def test_figures_per_class_are_scikit_learns(data):
         .texts
     ]
     assert counts == ["2", "1", "1"]
+
+
+def test_ranks_without_mpi4py_are_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    assert main(["train", "--distributed", "--out", str(tmp_path / "run")]) == 1
+    expected = 'error: --distributed: mpi4py.MPI is not installed: pip install "fastconv[mpi]"'
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

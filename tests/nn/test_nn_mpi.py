@@ -24,8 +24,8 @@ SCRIPT = Path(__file__).with_name("mpi_run.py")
 CLOSE = 2e-6  # as in test_nn_distributed.py
 
 
-def mpiexec(size, *words):
-    environment = {**os.environ, "FASTCONV_NUM_THREADS": "1", "COLUMNS": "100"}
+def mpiexec(size, *words, **variables):
+    environment = {**os.environ, "FASTCONV_NUM_THREADS": "1", "COLUMNS": "100", **variables}
     return subprocess.run(
         [MPIEXEC, "-n", str(size), sys.executable, *map(str, words)],
         env=environment, capture_output=True, text=True, timeout=120,
@@ -106,3 +106,12 @@ def test_the_command(tmp_path):
         assert np.abs(a.value - b.value).max() <= 1e-5  # Adam's steps divide by small numbers
     words[-1] = "3"
     assert main([*words[2:], "--out", str(out), "--resume"]) == 0
+
+
+def test_the_launcher_of_another_library_is_found_out(tmp_path):
+    """Each process would be rank 0, and write the same files."""
+    words = ["-m", "fastconv", "train", "--distributed", "--out", tmp_path / "run"]
+    result = mpiexec(1, *words, OMPI_COMM_WORLD_SIZE="2")
+    assert result.returncode == 1
+    assert "2 processes were started, but mpi4py's MPI library sees one" in result.stderr
+    assert not (tmp_path / "run").exists()

@@ -15,6 +15,16 @@ from fastconv.threads import get_num_threads, num_threads
 __all__ = ["on_ranks"]
 
 
+# Where launchers say how many processes they have started: Open MPI, and MPICH with its kin.
+COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
+def _started() -> int:
+    """How many processes a launcher has started, if one says so."""
+    found = [os.environ.get(name, "") for name in COUNTS]
+    return max((int(text) for text in found if text.isdecimal()), default=1)
+
+
 def on_ranks(work: Callable[[Any, Any], int]) -> int:
     """The exit status of ``work(comm, ranks)``, on all ranks; `ranks` is None where there is one.
 
@@ -33,6 +43,12 @@ def on_ranks(work: Callable[[Any, Any], int]) -> int:
     if OURS not in os.environ:
         each = max(1, each // communicator.neighbours())
     ranks = ranks_of(communicator)
+    if ranks is None and (count := _started()) > 1:
+        raise CommandError(
+            f"--distributed: {count} processes were started, but mpi4py's MPI library sees one: the "
+            "mpiexec of another library has started them",
+            status=1,
+        )
     with contextlib.ExitStack() as stack:
         stack.enter_context(num_threads(each))
         stack.enter_context(closing_ranks(ranks))
