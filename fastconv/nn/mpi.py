@@ -118,7 +118,7 @@ class MPICommunicator:
 def add_in_order(rows: np.ndarray, out: np.ndarray) -> None:
     """The sum of rows, one after the other in float64; of two rows in one rounding."""
     if len(rows) == 2:
-        np.add(*rows, out=out)
+        np.add(rows[0], rows[1], out=out)
         return
     for start in range(0, out.size, BLOCK):
         block = slice(start, start + BLOCK)

@@ -45,8 +45,8 @@ def on_ranks(work: Callable[[Any, Any], int]) -> int:
     ranks = ranks_of(communicator)
     if ranks is None and (count := _started()) > 1:
         raise CommandError(
-            f"--distributed: {count} processes were started, but mpi4py's MPI library sees one: the "
-            "mpiexec of another library has started them",
+            f"--distributed: {count} processes were started, but mpi4py's MPI library sees one: "
+            "the mpiexec of another library has started them",
             status=1,
         )
     with contextlib.ExitStack() as stack:
