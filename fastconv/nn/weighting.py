@@ -84,7 +84,8 @@ class Weights:
         """Weights of a batch, by its labels and its images' numbers; None where all are equal."""
         if not self.active:
             return None
-        weights = np.ones(len(y) if y.size == len(y) else y.shape)
+        # one for each label where their classes have weights, else for each image
+        weights = np.ones(y.shape if self.classes is not None and y.size != len(y) else len(y))
         if self.classes is not None:
             self.check(y)
             labels = y.reshape(weights.shape)

@@ -64,6 +64,19 @@ def test_class_weights_are_sample_weights_by_the_label(form):
     assert equal(both, train(sample_weight=np.arange(20.0) * np.where(Y == 1, 3.0, 1.0))[0])
 
 
+@pytest.mark.parametrize("loss", [nn.MeanSquaredError(), nn.SoftmaxCrossEntropy()])
+def test_images_with_several_numbers_as_labels_have_one_weight(loss):
+    """Targets of a regression, and soft labels."""
+    y, weights = np.eye(2, dtype=np.float32)[Y], np.arange(20.0)
+    ours, rows = train(
+        y=y, loss=loss, epochs=1, batch_size=20, shuffle=False, sample_weight=weights
+    )
+    twin = network()
+    value, _ = nn.train_step(twin, loss, nn.Adam(twin.parameters(), 0.01), X, y, weights)
+    assert rows["loss"] == [value]
+    assert equal(ours, twin)
+
+
 def test_ones_change_nothing_but_roundings():
     """Weighted losses have roundings of their own."""
     ours, twin = train(sample_weight=np.ones(20))[0], train()[0]
