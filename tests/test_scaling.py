@@ -30,7 +30,7 @@ def test_the_study_is_told_and_drawn(monkeypatch, capsys, tmp_path):
     """The model goes through the measured point; no process is started."""
     exchange = {
         "seconds": [LINK.allreduce(2, 4 * n) for n in scaling.SIZES],
-        "gamma": LINK.gamma,
+        "gammas": [LINK.gamma, LINK.gamma],
         "small": 3e-6,
         "hidden": 0.0,
     }

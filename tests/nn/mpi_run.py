@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
@@ -16,14 +17,14 @@ from fastconv.nn.ranks import Ranks
 WORLD = MPI.COMM_WORLD
 
 
-def train(comm=None, layers=(), **given):
+def train(comm=None, layers=(), rate=0.1, **given):
     """Three epochs of 26 images; model and history."""
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(26, 6, 6, 1)).astype(np.float32), rng.integers(0, 3, 26)
     rng = np.random.default_rng(0)
     first, last = nn.Conv(1, 4, 3, bias=False, rng=rng), nn.Dense(64, 3, rng=rng)
     model = nn.Sequential(first, *layers, nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), last)
-    optimizer = nn.SGD(model.parameters(), 0.1, 0.9)
+    optimizer = nn.SGD(model.parameters(), rate, 0.9)
     options = {"epochs": 3, "batch_size": 8, "validation": (x[:7], y[:7]), **given}
     history = nn.fit(model, nn.SoftmaxCrossEntropy(), optimizer, x, y, comm=comm, **options)
     return model, history
@@ -118,6 +119,13 @@ class Fails(nn.Layer):
 
 def killed(path):
     train(WORLD, callbacks=[Killed()], checkpoint=path)
+
+
+def for_long(path):
+    """Some minutes, unless it is killed; each rank says which process it is."""
+    Path(f"{path}.{WORLD.rank}").write_text(str(os.getpid()))
+    WORLD.Barrier()
+    train(WORLD, rate=1e-6, epochs=10_000, checkpoint=path)
 
 
 def dies_writing(path):

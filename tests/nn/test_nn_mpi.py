@@ -4,8 +4,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,26 @@ def test_a_job_that_was_killed_while_it_wrote_goes_on_with_the_same_bits(tmp_pat
     assert nn.load_checkpoint(path).epoch in (0, 1)
     result = mpiexec(2, SCRIPT, "goes_on", path)
     assert (result.returncode, result.stdout) == (0, "True\n"), result.stderr
+
+
+@pytest.mark.soak
+def test_any_rank_may_be_killed_at_any_moment(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        path, size = tmp_path / f"{i}.npz", int(rng.integers(2, 4))
+        command = [MPIEXEC, "-n", str(size), sys.executable, str(SCRIPT), "for_long", str(path)]
+        environment = {**os.environ, "FASTCONV_NUM_THREADS": "1"}
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as job:
+            while not path.exists():
+                assert job.poll() is None
+                time.sleep(0.01)
+            time.sleep(rng.random())
+            rank = int(rng.integers(size))
+            os.kill(int(Path(f"{path}.{rank}").read_text()), signal.SIGKILL)
+            assert job.wait(timeout=30) != 0
+        nn.load_checkpoint(path)
 
 
 def test_an_error_in_one_rank_ends_all_with_its_message(tmp_path):
