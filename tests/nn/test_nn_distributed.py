@@ -1,69 +1,25 @@
-"""Training on several ranks, which are threads here: the mathematics, and that nothing waits."""
+"""Training on several ranks, which are threads here: the mathematics, and who does what."""
 
 import threading
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from rank_threads import ThreadRank, Together, on_ranks
+from rank_threads import (
+    LAYERS,
+    IterAgain,
+    arrays,
+    assert_alike,
+    assert_close,
+    images,
+    network,
+    on_ranks,
+    train,
+)
 
 from fastconv import nn, reference
 from fastconv.nn.draws import uniform
 from fastconv.program.ops import shared_batch_norm
-
-# What N ranks may differ by from one process, of weights about 1 after a few steps: the README's.
-CLOSE = 2e-6
-
-
-def images(m=26, seed=1, classes=3):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(m, 6, 6, 1)).astype(np.float32), rng.integers(0, classes, m)
-
-
-def network(*layers, ops=None):
-    rng = np.random.default_rng(0)
-    first = nn.Conv(1, 4, 3, bias=False, rng=rng)
-    last = nn.Dense(64, 3, rng=rng)
-    return nn.Sequential(first, *layers, nn.ReLU(), nn.Flatten(), last, ops=ops)
-
-
-def train(comm=None, layers=lambda: (), data=None, model=None, loss=None, optimizer=None, **given):
-    """A run of two epochs; the model, its optimizer and the history."""
-    model = network(*layers(), ops=given.pop("ops", None)) if model is None else model()
-    x, y = images() if data is None else data
-    optimizer = nn.SGD(model.parameters(), 0.1, 0.9) if optimizer is None else optimizer(model)
-    options = {"epochs": 2, "batch_size": 8, **given}
-    if y is not None:
-        options.setdefault("validation", (x[:7], y[:7]))
-    loss = nn.SoftmaxCrossEntropy() if loss is None else loss
-    history = nn.fit(model, loss, optimizer, x, y, comm=comm, **options)
-    return model, optimizer, history
-
-
-def arrays(model):
-    found = {name: p.value for name, p in model.named_parameters().items()}
-    return found | model.named_buffers()
-
-
-def assert_alike(found):
-    """All ranks have the same bits."""
-    for result in found:
-        if isinstance(result, Exception):
-            raise result
-    for model, _, history in found[1:]:
-        for name, array in arrays(found[0][0]).items():
-            assert_array_equal(array, arrays(model)[name], err_msg=name)
-        for key in ("loss", "accuracy", "val_loss", "val_accuracy", "lr"):
-            assert history[key] == found[0][2][key]
-
-
-def assert_close(found, one, bound=CLOSE):
-    assert_alike(found)
-    for name, array in arrays(one[0]).items():
-        assert np.abs(array - arrays(found[0][0])[name]).max() <= bound, name
-    for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        ours, theirs = (np.array(h[key], float) for h in (found[0][2], one[2]))  # None is NaN
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -93,21 +49,6 @@ def test_small_integers_give_the_bits_of_one_process(size, ops):
         assert_array_equal(array, arrays(found[0][0])[name], err_msg=name)
     assert found[0][2]["loss"] == one[2]["loss"]
     assert np.abs(one[0].layers[0].w.value * 64 % 1).max() > 0  # it has moved, and not by integers
-
-
-LAYERS = {
-    "plain": lambda: (),
-    "dropout": lambda: (nn.Dropout(0.3), nn.SpatialDropout(0.2)),
-    "normalised": lambda: (nn.BatchNorm(4),),
-    "residual": lambda: (
-        nn.Residual(
-            nn.Sequential(nn.Conv(4, 4, 1, rng=0), nn.BatchNorm(4), nn.Dropout(0.1)),
-            nn.Sequential(nn.BatchNorm(4), nn.Conv(4, 4, 1, rng=1)),
-        ),
-        nn.Concat(nn.Sequential(nn.ReLU(), nn.BatchNorm(4)), nn.Conv(4, 2, 1, rng=2)),
-        nn.Conv(6, 4, 1, rng=3),
-    ),
-}
 
 
 @pytest.mark.parametrize("layers", LAYERS)
@@ -310,193 +251,3 @@ def test_batches_of_ones_own_and_data_that_are_read_as_needed(tmp_path):
     given["validation"] = IterAgain(batches)
     one = train(data=(batches, None), **given)
     assert_close(on_ranks(4, lambda comm: train(comm, data=(batches, None), **given)), one)
-
-
-class IterAgain:
-    def __init__(self, items):
-        self.items = items
-
-    def __iter__(self):
-        return iter(self.items)
-
-
-# What goes wrong --------------------------------------------------------------------------------
-
-
-def messages(found):
-    assert all(isinstance(error, Exception) for error in found), found
-    return [f"{type(error).__name__}: {error}" for error in found]
-
-
-def test_a_loss_that_is_not_finite_ends_all_ranks_alike():
-    x, y = images(8)
-    x[7] = np.nan  # of rank 1
-    given = {"data": (x, y), "shuffle": False}
-    for ops, sync in ((None, True), (reference, False), (None, False)):
-        models = [None, None]
-
-        def run(comm, models=models, ops=ops, sync=sync):
-            models[comm.rank] = network(*LAYERS["normalised"](), ops=ops)
-            return train(comm, model=lambda: models[comm.rank], sync_batch_norm=sync, **given)
-
-        found = messages(on_ranks(2, run))
-        assert found[0].startswith("FloatingPointError: loss is nan in epoch 1, step 1 of 1")
-        assert found[0] == found[1]
-        start = network(*LAYERS["normalised"]())
-        for model in models:  # nothing was updated
-            assert_array_equal(model.layers[0].w.value, start.layers[0].w.value)
-
-
-def test_ranks_that_were_not_called_alike_say_so():
-    first, second = messages(on_ranks(2, lambda comm: train(comm, batch_size=8 + comm.rank)))
-    assert second == (
-        "ValueError: comm: rank 1 was not called as rank 0 was: batch_size was 8, is 9"
-    )
-    assert first == f"RankError: rank 1 of 2: {second}"
-    found = messages(on_ranks(2, lambda comm: train(comm, data=images(seed=comm.rank))))
-    assert "rank 0 was: data was" in found[1]
-    found = messages(on_ranks(2, lambda comm: train(comm, epochs=-comm.rank)))
-    assert found[0].startswith("RankError: rank 1 of 2: ValueError: epochs: must be at least 0")
-
-
-class Faulty:
-    def __init__(self, hook):
-        self.hook = hook
-
-    def __getattr__(self, name):
-        if name == self.hook:
-            return self.fail
-        raise AttributeError(name)
-
-    def fail(self, state):
-        if name := getattr(state, "step", 0) == 2 or self.hook != "on_batch_end":
-            raise OSError(f"disk full, {name}")
-
-
-@pytest.mark.parametrize("hook", ["on_fit_begin", "on_epoch_begin", "on_batch_end", "on_fit_end"])
-def test_an_error_in_a_callback_of_rank_0_ends_all(hook):
-    found = messages(on_ranks(3, lambda comm: train(comm, callbacks=[Faulty(hook)])))
-    assert found[0] == "OSError: disk full, True"
-    assert found[1] == found[2] == "RankError: rank 0 of 3: OSError: disk full, True"
-
-
-class Unreadable:
-    def __init__(self, comm):
-        self.comm = comm
-
-    def settings(self):
-        return {}
-
-    def __call__(self, x, rng):
-        if self.comm.rank == 1 and len(x) < 8:
-            raise OSError("no such image")
-        return x
-
-
-def test_an_error_while_a_batch_is_made_ends_all():
-    found = messages(on_ranks(2, lambda comm: train(comm, augment=Unreadable(comm))))
-    assert found == ["RankError: rank 1 of 2: OSError: no such image", "OSError: no such image"]
-
-
-def test_batches_that_one_rank_lacks_end_all():
-    x, y = images()
-
-    def run(comm):
-        batches = IterAgain([(x[:8], y[:8])] * (3 - comm.rank))
-        return train(comm, data=(batches, None))
-
-    first, second = messages(on_ranks(2, run))
-    assert first == second
-    assert first == (
-        "ValueError: x: rank 1 has no batch 2 in epoch 1, but others have: all ranks must be given "
-        "the same batches"
-    )
-
-
-class Broken(nn.Layer):
-    def __init__(self, comm):
-        super().__init__()
-        self.comm = comm.rank if comm else 0
-
-    def forward(self, x):
-        return x
-
-    def backward(self, dy):
-        if self.comm == 1:
-            raise MemoryError("too much")
-        return dy
-
-    def settings(self):
-        return {}
-
-
-def test_an_error_inside_a_step_ends_all_if_the_communicator_can():
-    def run(comm):
-        return train(comm, model=lambda: network(Broken(comm)), validation=None)
-
-    found = messages(on_ranks(2, run))
-    assert found[1].startswith("MemoryError: too much") or "Broken" in found[1]
-    assert found[0].startswith("BrokenBarrierError")
-
-
-def test_ranks_whose_weights_part_are_found_out():
-    class Careless(ThreadRank):
-        def allreduce(self, buffer):
-            super().allreduce(buffer)
-            if buffer.dtype == np.float32 and self.rank:
-                buffer += np.float32(1e-3)
-
-    def run(comm):
-        return train(Careless(comm.together, comm.rank), validation=None)
-
-    found = messages(on_ranks(2, run))
-    assert found[0] == found[1]
-    assert found[0].startswith("RuntimeError: comm: after epoch 1 the model of rank 1 is not that")
-
-
-def test_a_rank_with_one_value_per_channel_is_found_before_the_first_step():
-    x, y = images(6)
-
-    def model():
-        layers = [nn.Flatten(), nn.Dense(36, 4, rng=0), nn.BatchNorm(4), nn.Dense(4, 3, rng=0)]
-        return nn.Sequential(*layers)
-
-    found = messages(on_ranks(2, lambda comm: train(comm, model=model, data=(x, y), batch_size=3)))
-    assert found[0].startswith("ValueError: batch_size: with 3 on 2 ranks, one of them has 1 image")
-    given = {"model": model, "data": (x, y), "batch_size": 3, "sync_batch_norm": True}
-    assert_close(on_ranks(2, lambda comm: train(comm, **given)), train(**given))
-
-
-class Not:
-    rank, size = 0, 2
-
-    def __init__(self, **others):
-        vars(self).update(others)
-
-    def allreduce(self, buffer):
-        return buffer * 2
-
-
-@pytest.mark.parametrize(
-    ("comm", "message"),
-    [
-        (3, "comm: mpi4py's MPI.COMM_WORLD is needed, or an object with rank, size and"),
-        (Not(rank="0"), "comm: rank must be an integer, got '0'"),
-        (Not(rank=2), "comm: rank 2 is not in 0 .. 1"),
-        (Not(), r"comm: allreduce\(buffer\) must replace the buffer by the sum over all ranks"),
-    ],
-)
-def test_communicators_that_are_none(comm, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        train(comm)
-
-
-def test_one_rank_is_one_process():
-    one = train(LonelyRank())
-    for name, array in arrays(train()[0]).items():
-        assert_array_equal(array, arrays(one[0])[name])
-
-
-class LonelyRank(ThreadRank):
-    def __init__(self):
-        super().__init__(Together(1), 0)

@@ -23,7 +23,7 @@ needs_mpi = pytest.mark.skipif(
 pytestmark = needs_mpi
 
 SCRIPT = Path(__file__).with_name("mpi_run.py")
-CLOSE = 2e-6  # as in test_nn_distributed.py
+CLOSE = 2e-6  # as in rank_threads.py
 
 
 def mpiexec(size, *words, **variables):
