@@ -110,6 +110,12 @@ def keras_modules(layers: Mapping[str, Sequence[Tensor]]) -> dict[str, Module]:
     found = {}
     for path, arrays in layers.items():
         axes = len(arrays[0].shape)
+        if _separable(arrays):
+            first = KINDS[1] if arrays[0].shape[-2] > 1 else KINDS[0]
+            found[f"depthwise of {path}"] = Module(first, {"weight": arrays[0]})
+            pointwise = dict(zip(("weight", "bias"), arrays[1:], strict=False))
+            found[path] = Module(KINDS[0], pointwise)
+            continue
         roles = ("weight", "bias", "mean", "variance")[: 4 if axes == 1 else 2]
         if len(arrays) > len(roles):
             raise ValueError(f"{path!r} has {len(arrays)} arrays: no layer takes them")
@@ -121,6 +127,14 @@ def keras_modules(layers: Mapping[str, Sequence[Tensor]]) -> dict[str, Module]:
             kind = "transposed convolution"
         found[path] = Module(kind, named)
     return found
+
+
+def _separable(arrays: Sequence[Tensor]) -> bool:
+    """Whether they are a separable convolution's: windows (..., C, M), then (1, ..., C * M, F)."""
+    if len(arrays) not in (2, 3) or len(arrays[0].shape) < 3:
+        return False
+    *window, channels, multiplier = arrays[0].shape
+    return arrays[1].shape[:-1] == (*(1 for _ in window), channels * multiplier)
 
 
 # Matching ---------------------------------------------------------------------------------------

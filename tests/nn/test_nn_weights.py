@@ -319,6 +319,32 @@ def test_keras_files_are_read(suffix, tmp_path):
     np.testing.assert_array_equal(dense.w.value, arrays["layers/dense"][0])
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_separable_convolutions_of_keras_are_read(channels, bias, tmp_path):
+    sizes, arrays = [(channels, 4), (4, 5)], {}
+    for name, (c, f) in zip(["separable_conv2d", "separable_conv2d_1"], sizes, strict=True):
+        kernels = [RNG.normal(size=(3, 3, c, 2)), RNG.normal(size=(1, 1, 2 * c, f))]
+        arrays[f"layers/{name}"] = kernels + [RNG.normal(size=f)] * bias
+    options = {"multiplier": 2, "bias": bias, "dtype": np.float64}
+    model = nn.Sequential(*(nn.SeparableConv(c, f, 3, **options) for c, f in sizes), ops=reference)
+    model.load_weights(keras_file(tmp_path / "a.weights.h5", arrays))
+    for layer, given in zip(model.layers, arrays.values(), strict=True):
+        depthwise, pointwise = layer.layers
+        # Output c * M + m of the first belongs to channel c.
+        np.testing.assert_array_equal(depthwise.w.value[:, :, 0], given[0].reshape(3, 3, -1))
+        np.testing.assert_array_equal(pointwise.w.value, given[1])
+        if bias:
+            np.testing.assert_array_equal(pointwise.b.value, given[2])
+
+
+def test_two_kernels_that_are_no_separable_convolution_are_refused(tmp_path):
+    kernels = [np.zeros((3, 3, 2, 8)), np.zeros((3, 3, 2, 8)), np.zeros(8)]  # ConvLSTM2D
+    path = keras_file(tmp_path / "a.weights.h5", {"layers/conv_lstm2d": kernels})
+    with pytest.raises(ValueError, match=r"'layers/conv_lstm2d' has 3 arrays: no layer takes them"):
+        nn.Sequential(nn.SeparableConv(2, 8, 3)).load_weights(path)
+
+
 def test_keras_files_lead_nowhere_else(tmp_path):
     secret = keras_file(tmp_path / "secret.h5", {"layers/dense": [np.zeros((32, 3)), np.zeros(3)]})
     for link in (h5py.ExternalLink(str(secret), "/layers/dense"), h5py.SoftLink("/layers/conv2d")):
