@@ -170,7 +170,7 @@ def hidden_share(comm: Any, repeats: int) -> float:
         work()
         request.Wait()
 
-    return 1 - (median(both, repeats) - median(work, repeats)) / alone
+    return max(0.0, 1 - (median(both, repeats) - median(work, repeats)) / alone)
 
 
 def child(words: Sequence[str]) -> None:

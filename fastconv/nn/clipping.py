@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastconv.nn.checks import quiet, real_number
-from fastconv.nn.optimizer import Optimizer
+from fastconv.nn.checks import real_number
+from fastconv.nn.optimizer import BeforeStep
 from fastconv.nn.parameter import Parameter
-from fastconv.program.graph import Graph
 
 __all__ = ["clip_gradients", "clipped", "limit"]
 
@@ -62,31 +60,8 @@ def clipped(optimizer: Any, clip_norm: float | None, clip_value: float | None) -
     """An optimizer that cuts the gradients first, or, without a limit, the optimizer itself."""
     if clip_norm is None and clip_value is None:
         return optimizer
-    return _Clipped(optimizer, clip_norm, clip_value)
 
+    def clip() -> None:
+        clip_gradients(optimizer.parameters, clip_norm, clip_value)
 
-class _Clipped:
-    """What `fit` steps with: the user's optimizer, behind the cutting."""
-
-    def __init__(self, optimizer: Any, clip_norm: float | None, clip_value: float | None) -> None:
-        self.optimizer = optimizer
-        self._clip = partial(clip_gradients, clip_norm=clip_norm, clip_value=clip_value)
-
-    @property
-    def parameters(self) -> list[Parameter]:
-        """Those of the optimizer."""
-        found: list[Parameter] = self.optimizer.parameters
-        return found
-
-    @quiet
-    def step(self) -> None:
-        """Cut, then update."""
-        self._clip(self.parameters)
-        self.optimizer.step()
-
-    def lower(self, graph: Graph) -> None:
-        """The same as operations of a program: the cutting is called back."""
-        graph.setting(self.optimizer, "step")
-        grads = [graph.array(p.grad) for p in graph.setting(self.optimizer, "parameters")]
-        graph.python("clip", lambda *_: self._clip(self.parameters), grads, grads)
-        getattr(self.optimizer, "lower", partial(Optimizer.lower, self.optimizer))(graph)
+    return BeforeStep(optimizer, "clip", clip)

@@ -86,7 +86,7 @@ class DistributedRun(Run):
 
     def _settings(self, resume: bool) -> dict[str, Any]:
         found = self.keeper.settings or self.keeper.describe()
-        own = {"epochs": self.epochs, "resume": resume, "sync_batch_norm": self.sync}
+        own = {"epochs": self.epochs, "resume": resume}
         return identity.as_json({**found, **own})
 
     def _compare(self, settings: dict[str, Any]) -> None:

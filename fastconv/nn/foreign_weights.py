@@ -196,14 +196,14 @@ def _token_key(token: str) -> tuple[int, int, str]:
 
 
 def _refuse_unclear(kind: str, names: Sequence[str], modules: Mapping[str, Module]) -> None:
-    """Raise if two modules of one shape could be exchanged: the alphabet says nothing."""
+    """Raise if two modules of one shape could be exchanged: unknown words say nothing."""
     seen: dict[Any, list[str]] = {}
     for name in names:
         shapes = tuple(sorted((role, t.shape) for role, t in modules[name].arrays.items()))
         for other in seen.setdefault(shapes, []):
             pair = zip(_tokens(other), _tokens(name), strict=False)
             a, b = next(((a, b) for a, b in pair if a != b), ("0", "0"))
-            if _token_key(a)[0] == 2 and _token_key(b)[0] == 2:
+            if 2 in (_token_key(a)[0], _token_key(b)[0]):
                 raise ValueError(
                     f"{other!r} and {name!r} are of one shape, and their names do not tell which "
                     f"{kind} comes first; rename them in the file as the model's paths"

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Keeper"]
 
+# The setting of `fit` that one process does not have.
+SYNC = "sync_batch_norm"
+
 
 class Keeper:
     """Writes and reads the checkpoint of a run.
@@ -61,6 +64,7 @@ class Keeper:
             "augment": describe(self.run.augment, model),
             "early_stopping": describe(self.run.stopper.rule, model),
             "callbacks": [describe(callback, model) for callback in self._comparable()],
+            **({} if self.run.sync is None else {SYNC: self.run.sync}),
             **self.run.limits,
             **self.run.weights.identity(),
         }
@@ -125,6 +129,9 @@ class Keeper:
                 now, self.run.state, self.run.augment, self.run.stopper.rule, self._comparable()
             )
             before = identity.as_old_form(before)
+        if not (SYNC in before and SYNC in now):  # one process has all images: it takes either
+            before.pop(SYNC, None)
+            now.pop(SYNC, None)
         if wrong := identity.differences(before, now):
             name = str(self.path)
             name = name if len(name) <= 100 else Path(name).name

@@ -84,7 +84,7 @@ class MPICommunicator:
         counts, own = np.diff(cuts).tolist(), slice(*cuts[self.rank : self.rank + 2])
         n = counts[self.rank]
         received = [n] * self.size, [n * i for i in range(self.size)]
-        kind = self._mpi._typedict[flat.dtype.char]
+        kind = self._mpi.Datatype.fromcode(flat.dtype.char)
         return _Shares(
             (counts, cuts[:-1]), own, np.empty((self.size, n), flat.dtype), received, kind
         )

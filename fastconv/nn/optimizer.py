@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ from fastconv.nn.lowering import parameter as values_of
 from fastconv.program.graph import Graph
 from fastconv.program.ops.optimizers import Update
 
-__all__ = ["Group", "Optimizer", "Parameters"]
+__all__ = ["BeforeStep", "Group", "Optimizer", "Parameters"]
 
 # What optimizers take: a model's parameters, or groups of them with settings of their own.
 Parameters: TypeAlias = Iterable[Parameter | dict[str, Any]]
@@ -259,3 +260,39 @@ def _check_parameters(found: Sequence[Any]) -> None:
 
 def _calls_of(update: Update) -> Callable[..., Sequence[Any]]:
     return lambda *_: update.calls
+
+
+class BeforeStep:
+    """An optimizer behind something that is done with the gradients before each of its steps.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The user's.
+    name : str
+        What that is called in a program, which calls it back.
+    work : callable
+        Changes the gradients in place.
+    """
+
+    def __init__(self, optimizer: Any, name: str, work: Callable[[], None]) -> None:
+        self.optimizer, self._name, self._work = optimizer, name, work
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """Those of the optimizer."""
+        found: list[Parameter] = self.optimizer.parameters
+        return found
+
+    @quiet
+    def step(self) -> None:
+        """Do it, then update."""
+        self._work()
+        self.optimizer.step()
+
+    def lower(self, graph: Graph) -> None:
+        """The same as operations of a program."""
+        graph.setting(self.optimizer, "step")
+        grads = [graph.array(p.grad) for p in graph.setting(self.optimizer, "parameters")]
+        graph.python(self._name, lambda *_: self._work(), grads, grads)
+        getattr(self.optimizer, "lower", partial(Optimizer.lower, self.optimizer))(graph)

@@ -42,6 +42,7 @@ class Run:
     """One call of `fit`."""
 
     cut: Cut | None = None  # which part of each batch is this process's
+    sync: bool | None = None  # whether a BatchNorm takes all processes' images; None of one process
 
     def __init__(
         self,

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.nn.checks import Array, quiet
+from fastconv.nn.checks import Array
 from fastconv.nn.loss import Loss, labels_form
 from fastconv.nn.lowering import Labels
-from fastconv.nn.optimizer import Optimizer
-from fastconv.nn.parameter import Parameter
+from fastconv.nn.optimizer import BeforeStep
 from fastconv.nn.ranks import Ranks
 from fastconv.program.graph import Graph, Value
 
@@ -129,7 +128,7 @@ class SharedLoss:
         return total / counted if counted else 0.0
 
 
-class SharedOptimizer:
+class SharedOptimizer(BeforeStep):
     """An optimizer that adds up the gradients of all ranks before its step.
 
     Parameters
@@ -140,27 +139,9 @@ class SharedOptimizer:
     """
 
     def __init__(self, optimizer: Any, ranks: Ranks) -> None:
-        self.optimizer, self._ranks = optimizer, ranks
+        super().__init__(optimizer, "allreduce", self._add_up)
+        self._ranks = ranks
         self._flat: dict[Any, Array] = {}
-
-    @property
-    def parameters(self) -> list[Parameter]:
-        """Those of the optimizer."""
-        found: list[Parameter] = self.optimizer.parameters
-        return found
-
-    @quiet
-    def step(self) -> None:
-        """Add up, then update."""
-        self._add_up()
-        self.optimizer.step()
-
-    def lower(self, graph: Graph) -> None:
-        """The same as operations of a program: the adding is called back."""
-        graph.setting(self.optimizer, "step")
-        grads = [graph.array(p.grad) for p in graph.setting(self.optimizer, "parameters")]
-        graph.python("allreduce", lambda *_: self._add_up(), grads, grads)
-        getattr(self.optimizer, "lower", partial(Optimizer.lower, self.optimizer))(graph)
 
     def _add_up(self) -> None:
         """Replace gradients by the sums of all ranks': one buffer, one exchange, for each dtype."""

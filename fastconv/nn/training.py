@@ -141,7 +141,8 @@ def fit(
         several processes" on the page about networks.
     sync_batch_norm : bool
         With `comm`, whether a BatchNorm normalises by the images of all ranks. Otherwise each rank
-        does by its own, and the running statistics are the means of the ranks'.
+        does by its own, and the running statistics are the means of the ranks'. A resume on
+        several ranks compares it.
 
     Returns
     -------

@@ -245,15 +245,15 @@ def test_a_checkpoint_from_before_algorithms_is_of_the_exact_one(tmp_path, monke
     from fastconv.nn.keeper import Keeper
 
     whole = fitted(tmp_path / "a", epochs=2)
-    describe = Keeper._describe
+    describe = Keeper.describe
     old = lambda keeper: {k: v for k, v in describe(keeper).items() if k != "algorithm"}  # noqa: E731
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_describe", old)
+        patch.setattr(Keeper, "describe", old)
         fitted(tmp_path / "b", epochs=1)
     for a, b in zip(fitted(tmp_path / "b", epochs=2, resume=True), whole, strict=True):
         np.testing.assert_array_equal(a, b)
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_describe", old)
+        patch.setattr(Keeper, "describe", old)
         fitted(tmp_path / "c", epochs=1)
     with pytest.raises(ValueError, match="algorithm"):
         fitted(tmp_path / "c", epochs=2, resume=True, algorithm="fast")

@@ -232,6 +232,25 @@ def test_resumes_on_another_number_of_ranks(tmp_path, sync):
     assert_close(found, run(3, tmp_path / "one.npz", False))
 
 
+def test_a_resume_with_other_statistics_is_refused(tmp_path):
+    """One process, which has all images, goes on with either."""
+    path = tmp_path / "run.npz"
+    given = {"layers": LAYERS["normalised"], "checkpoint": path}
+
+    def run(comm, sync, epochs, resume=True):
+        options = {"sync_batch_norm": sync, "epochs": epochs, "resume": resume}
+        return train(comm, **options, **given)
+
+    assert_alike(on_ranks(2, lambda comm: run(comm, True, 1, resume=False)))
+    first, second = on_ranks(2, lambda comm: run(comm, False, 2))
+    assert isinstance(first, ValueError)
+    assert "belongs to another run: sync_batch_norm was True, is False" in str(first)
+    assert "sync_batch_norm was True, is False" in str(second)
+    assert nn.load_checkpoint(path).epoch == 1
+    run(None, False, 2)
+    assert_alike(on_ranks(2, lambda comm: run(comm, False, 3)))
+
+
 def test_layers_with_generators_draw_their_own():
     found = on_ranks(2, lambda comm: train(comm, layers=lambda: (Noise(),)))
     assert_alike(found)

@@ -345,6 +345,19 @@ def test_two_kernels_that_are_no_separable_convolution_are_refused(tmp_path):
         nn.Sequential(nn.SeparableConv(2, 8, 3)).load_weights(path)
 
 
+def test_a_separable_convolution_beside_another_of_its_shape_is_refused(tmp_path):
+    """Keras names layers by their class: nothing says which of the two comes first."""
+    arrays = {
+        "layers/conv2d": [np.ones((1, 1, 4, 4)), np.zeros(4)],
+        "layers/separable_conv2d": [np.ones((3, 3, 4, 1)), np.zeros((1, 1, 4, 4)), np.zeros(4)],
+    }
+    model = nn.Sequential(nn.SeparableConv(4, 4, 3), nn.Conv(4, 4, 1))
+    before = model.layers[1].w.value.copy()
+    with pytest.raises(ValueError, match="are of one shape, and their names do not tell which"):
+        model.load_weights(keras_file(tmp_path / "a.weights.h5", arrays))
+    np.testing.assert_array_equal(model.layers[1].w.value, before)
+
+
 def test_keras_files_lead_nowhere_else(tmp_path):
     secret = keras_file(tmp_path / "secret.h5", {"layers/dense": [np.zeros((32, 3)), np.zeros(3)]})
     for link in (h5py.ExternalLink(str(secret), "/layers/dense"), h5py.SoftLink("/layers/conv2d")):
