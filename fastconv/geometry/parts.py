@@ -7,11 +7,13 @@ with what padding, and how many of the results it then makes come before the wan
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from fastconv.geometry.sizes import effective
+from fastconv.geometry.request import Request
+from fastconv.geometry.sizes import effective, resolved_pads
 
-__all__ = ["Centred", "Part", "Reading", "Repeated", "Spread", "Windows"]
+__all__ = ["Centred", "Part", "Parts", "Reading", "Repeated", "Spread", "Windows", "windows_of"]
 
 
 class Part(NamedTuple):
@@ -28,6 +30,9 @@ class Part(NamedTuple):
     def __or__(self, other: Part) -> Part:  # type: ignore[override]
         """The smallest part that holds both."""
         return Part(min(self.start, other.start), max(self.stop, other.stop))
+
+
+Parts = tuple[Part, ...]  # of each spatial axis
 
 
 class Reading(NamedTuple):
@@ -94,6 +99,44 @@ class Windows(NamedTuple):
         """How many of the last cells, without the outermost, the padding behind them shows."""
         p = max(0, last - n)
         return {"reflect": p, "symmetric": p - 1}.get(self.mode, 0) if p else 0
+
+    def makes(self, reading: Reading) -> int:
+        """How many windows, of those that end in the padding, what was read has."""
+        extent = effective(self.window, self.dilation)
+        return (reading.part.size + sum(reading.padding) - extent) // self.stride + 1
+
+
+def windows_of(
+    sizes: Sequence[int],
+    window: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    padding_mode: str = "constant",
+    **others: Any,
+) -> tuple[Windows, ...]:
+    """The windows of a convolution or pooling on each spatial axis of an image.
+
+    The arguments are the caller's, checked before; what others there are has no part in it.
+
+    >>> windows_of((8, 8), 3, stride=1, padding="same")[0]
+    Windows(window=3, stride=1, dilation=1, lo=1, hi=1, mode='constant')
+    """
+    ask = Request(
+        "channels_last",
+        window=window,
+        stride=window if stride is None else stride,
+        padding=padding,
+        dilation=dilation,
+    )
+    taps = ask.positive("window", len(sizes))
+    strides, dilations, form = ask.steps(len(sizes))
+    pads = resolved_pads(form, sizes, taps, strides, dilations)
+    return tuple(
+        Windows(k, s, d, lo, hi, padding_mode)
+        for k, s, d, (lo, hi) in zip(taps, strides, dilations, pads, strict=True)
+    )
 
 
 class Spread(NamedTuple):

@@ -15,9 +15,18 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastconv.geometry.parts import Centred, Part, Reading, Repeated, Spread, Windows
+from fastconv.geometry.parts import (
+    Centred,
+    Part,
+    Parts,
+    Reading,
+    Repeated,
+    Spread,
+    Windows,
+    windows_of,
+)
 from fastconv.geometry.request import Request
-from fastconv.geometry.sizes import resolved_pads, transposed_pad
+from fastconv.geometry.sizes import transposed_pad
 from fastconv.nn.base import Layer
 from fastconv.nn.branches import Concat, Identity
 from fastconv.nn.checks import Array, layer_error, locate, quiet
@@ -28,10 +37,10 @@ from fastconv.nn.programs import dtype_of, kept
 from fastconv.nn.registry import PASSES, is_pixelwise
 from fastconv.nn.resampling import Pad, PixelShuffle, Upsample
 from fastconv.nn.residual import Residual
+from fastconv.typing import DTypeLike
 
-__all__ = ["Parts", "Tiling"]
+__all__ = ["Tiling"]
 
-Parts: TypeAlias = tuple[Part, ...]  # of each spatial axis
 Key: TypeAlias = tuple[Any, ...]  # what tells networks of two parts apart
 
 
@@ -64,10 +73,13 @@ class Tiling:
         Weights are those of now. Several threads may run parts at once.
     x_shape : tuple of int
         Of one image, (H, W, C); also (W, C) and (D, H, W, C).
+    dtype : dtype, optional
+        Of the images as the model gets them; by default the model's.
 
     Attributes
     ----------
     y_shape : tuple of int
+    dtype : numpy.dtype
         Of one image's result.
 
     Raises
@@ -91,12 +103,14 @@ class Tiling:
     True
     """
 
-    def __init__(self, model: Layer, x_shape: Sequence[int]) -> None:
+    def __init__(
+        self, model: Layer, x_shape: Sequence[int], dtype: DTypeLike | None = None
+    ) -> None:
         modules = {id(part._ops): part._ops for _, part in model.walk()}  # shared, not copied
         self.model: Layer = copy.deepcopy(model, modules)
         self.shapes: dict[int, tuple[int, ...]] = {}  # of one image, by the id of whose input it is
         self.x_shape = tuple(x_shape)
-        y = self._trace(self.model, np.empty((0, *self.x_shape), dtype_of(model)))
+        y = self._trace(self.model, np.empty((0, *self.x_shape), dtype or dtype_of(model)))
         self.y_shape, self.dtype = y.shape[1:], y.dtype
         self._networks: dict[Key, Sequential] = {}
         if y.ndim != len(self.x_shape) + 1:
@@ -194,34 +208,18 @@ def _with(layer: Layer, **attributes: Any) -> Layer:
 def _windows(tiling: Tiling, layer: Any, wanted: Parts) -> Tile:
     """A convolution or pooling, whose padding stays where the image ends."""
     *sizes, _ = tiling.shapes[id(layer)]
-    given = dict(layer.settings)
-    if given["stride"] is None:
-        given["stride"] = layer.window
-    mode = given.get("padding_mode", "constant")
-    named = {name: given.get(name, 1) for name in ("stride", "padding", "dilation")}
-    ask = Request("channels_last", window=layer.window, **named)
-    window = ask.positive("window", len(sizes))
-    strides, dilations, form = ask.steps(len(sizes))
-    pads = resolved_pads(form, sizes, window, strides, dilations)
-    _refuse_wrap(layer, mode, pads)
-    readings = [
-        Windows(k, s, d, lo, hi, mode).read(part, n)
-        for k, s, d, (lo, hi), part, n in zip(
-            window, strides, dilations, pads, wanted, sizes, strict=True
-        )
-    ]
+    windows = windows_of(sizes, layer.window, **layer.settings)
+    _refuse_wrap(layer, windows)
+    readings = [w.read(part, n) for w, part, n in zip(windows, wanted, sizes, strict=True)]
     settings = {**layer.settings, "padding": tuple(r.padding for r in readings)}
-    makes = [
-        (r.part.size + sum(r.padding) - (k - 1) * d - 1) // s + 1
-        for r, k, s, d in zip(readings, window, strides, dilations, strict=True)
-    ]
-    if given.get("ceil_mode"):
+    makes = [w.makes(r) for w, r in zip(windows, readings, strict=True)]
+    if layer.settings.get("ceil_mode"):  # one more, which is wanted: it is the image's last
         makes = [part.size for part in wanted]
     return _tile(_with(layer, settings=settings), readings, wanted, makes)
 
 
-def _refuse_wrap(layer: Layer, mode: str, pads: Any) -> None:
-    if mode == "wrap" and any(map(any, pads)):
+def _refuse_wrap(layer: Layer, windows: Sequence[Windows]) -> None:
+    if any(w.mode == "wrap" and (w.lo or w.hi) for w in windows):
         cause = "x: its padding 'wrap' joins the ends of an axis; one chunk an axis is needed"
         raise layer_error(ValueError, layer, cause)
 
@@ -257,13 +255,10 @@ def _pixel_shuffle(tiling: Tiling, layer: Any, wanted: Parts) -> Tile:
 
 def _pad(tiling: Tiling, layer: Any, wanted: Parts) -> Tile:
     *sizes, _ = tiling.shapes[id(layer)]
-    pads = layer.pairs(len(sizes))
-    _refuse_wrap(layer, layer.mode, pads)
-    readings = [
-        Windows(1, 1, 1, lo, hi, layer.mode).read(part, n)
-        for (lo, hi), part, n in zip(pads, wanted, sizes, strict=True)
-    ]
-    makes = [r.part.size + sum(r.padding) for r in readings]
+    windows = windows_of(sizes, 1, padding=layer.pairs(len(sizes)), padding_mode=layer.mode)
+    _refuse_wrap(layer, windows)
+    readings = [w.read(part, n) for w, part, n in zip(windows, wanted, sizes, strict=True)]
+    makes = [w.makes(r) for w, r in zip(windows, readings, strict=True)]
     return _tile(_with(layer, padding=tuple(r.padding for r in readings)), readings, wanted, makes)
 
 
