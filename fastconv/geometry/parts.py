@@ -27,7 +27,7 @@ class Part(NamedTuple):
         """How many cells."""
         return self.stop - self.start
 
-    def __or__(self, other: Part) -> Part:  # type: ignore[override]
+    def __or__(self, other: Part) -> Part:
         """The smallest part that holds both."""
         return Part(min(self.start, other.start), max(self.stop, other.stop))
 

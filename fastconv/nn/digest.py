@@ -6,7 +6,8 @@ import hashlib
 import json
 
 from fastconv.nn.base import Layer
-from fastconv.nn.identity import model_identity
+from fastconv.nn.describe import OF_LAYERS, describe_object, full_name
+from fastconv.nn.registry import registered
 from fastconv.nn.storage import model_arrays
 
 __all__ = ["digest"]
@@ -24,7 +25,13 @@ def digest(model: Layer) -> str:
     True
     """
     found = hashlib.blake2b(digest_size=16)
-    found.update(json.dumps(model_identity(model, {}), default=repr).encode())
+    for path, layer in model.walk():
+        kind = type(layer)
+        if not (registered(layer) and kind.__module__.startswith("fastconv.")):
+            described = describe_object(layer, model, OF_LAYERS)
+        else:
+            described = {} if layer.children() else layer.config()
+        found.update(json.dumps([path, full_name(kind), described], default=repr).encode())
     for name, array in model_arrays(model).items():
         found.update(f"{name} {array.shape} {array.dtype.str}".encode())
         found.update(array.tobytes())

@@ -188,11 +188,11 @@ def test_what_mixes_all_of_an_image_is_refused_by_name(layer):
 
 def test_a_layer_of_ones_own_can_say_that_it_is_pixelwise():
     @nn.register(pixelwise=True)
-    class Halved(nn.Layer):
+    class HalvedPixels(nn.Layer):
         def forward(self, x):
             return x / 2
 
-    network = nn.Sequential(Halved(), nn.MaxPool(2))
+    network = nn.Sequential(HalvedPixels(), nn.MaxPool(2))
     x = np.arange(36, dtype="float32").reshape(1, 6, 6, 1)
     tiling = Tiling(network, (6, 6, 1))
     part = tiling.run(x[:, 2:4, 0:4].copy(), (Part(1, 2), Part(0, 2)))

@@ -20,6 +20,7 @@ import numpy as np
 import fastconv as fc
 from fastconv._extras import host
 
+host("dask", "dask")
 host("dask.array", "dask")
 
 from fastconv.adapters.dask.chunks import applied, checked  # noqa: E402

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
 from dask.array.overlap import overlap
+from dask.base import tokenize
+from dask.delayed import delayed
 
 from fastconv.adapters.shared.operations import shared_threads, spatial_axes
 from fastconv.geometry.parts import Part
@@ -119,14 +120,14 @@ def applied(operation: Any, x: Any, data_format: str) -> Any:
         chunks=tuple(chunks),
         drop_axis=list(range(operation.y.ndim, x.ndim)),
         meta=np.empty((0,) * operation.y.ndim, operation.y.dtype),
-        name=f"fastconv-{dask.base.tokenize(operation, x, cuts)}",
+        name=f"fastconv-{tokenize(operation, x, cuts)}",
     )
 
 
 def _once(operation: Any) -> Any:
     """The operation as one task of the graph, which all others refer to."""
-    name = f"fastconv-operation-{dask.base.tokenize(operation)}"
-    return dask.delayed(operation, name=name, traverse=False)
+    name = f"fastconv-operation-{tokenize(operation)}"
+    return delayed(operation, name=name, traverse=False)
 
 
 def _cuts(operation: Any, x: Any, axes: range) -> tuple[Cuts, ...]:
