@@ -32,11 +32,11 @@ def product_call(
     """
     if isinstance(product, KernelGradient):
         return _gradient_call(product, *operands)
-    return _convolution_call(product, *operands, relu=relu)
+    return _convolution_call(product, relu, *operands)
 
 
 def _convolution_call(
-    product: Convolution, source: Any, w: Any, b: Any, target: Any, relu: bool
+    product: Convolution, relu: bool, source: Any, w: Any, b: Any, target: Any
 ) -> KeptCall | None:
     choice, dtype = product.choice, product.dtype
     if not _plain(dtype, *(a for a in (w, b) if a is not None)):

@@ -160,14 +160,14 @@ class Pooling:
         if not self.geometry.m:
             return ()
         arrays = (*inputs, *outputs)
-        if plan := self._whole(arrays, in_lines):
+        given: Any = arrays if arrays[-1] is not None else arrays[:-1]
+        if plan := self._whole(given, in_lines):
             return ((plan, arrays),)
         views = [None if a is None else channels_last(a, self.data_format) for a in arrays]
         return self._copied_parts(views[: len(inputs)], views[len(inputs) :])
 
-    def _whole(self, arrays: Sequence[np.ndarray | None], in_lines: bool) -> Any:
-        """The plan that takes arrays where they lie, or None; the last of them may be None."""
-        given: Any = arrays if arrays[-1] is not None else arrays[:-1]
+    def _whole(self, given: Sequence[np.ndarray], in_lines: bool) -> Any:
+        """The plan that takes arrays where they lie, or None."""
         last = self.data_format == "channels_last"
         if in_place(*given):
             if last:
@@ -198,8 +198,7 @@ class Pooling:
         if plan and back and not (plan.apart and (name == "spread" or plan.vectors)):
             plan = None
         if not plan:
-            ordered = arrays if arrays[-1] is not None else given
-            plan = self._whole(ordered, name in ("max", "mean"))
+            plan = self._whole(given, name in ("max", "mean"))
         if plan is None:
             return None
         return pool_kept(plan, name, *arrays)
