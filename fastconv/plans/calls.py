@@ -65,25 +65,30 @@ def keep(key: Sequence[int], name: str, given: Arrays, results: Arrays, own: boo
             shelf().keep(key, call)
 
 
-def _conv_plan(x_shape: Any, w_shape: Any, dtype: np.dtype, names: str, activation: Any = None,
-               **options: Any) -> conv.ConvPlan:  # fmt: skip
-    return conv.planned(
-        x_shape, w_shape, dtype, names, algorithm="exact", activation=activation,
-        padding_mode="constant", **options,
-    )  # fmt: skip
+# Options in the order of the public functions: what those have planned is found by that order too.
 
 
-def _conv(given: Arrays, results: Arrays, **options: Any) -> KeptCall | None:
+def _conv(given: Arrays, results: Arrays, *, activation: Any, **options: Any) -> KeptCall | None:
     x, w, b = given
-    plan = _conv_plan(x.shape, w.shape, native_dtype(x), "x w", **options)
+    plan = conv.planned(
+        x.shape, w.shape, native_dtype(x), "x w", **options, algorithm="exact",
+        activation=activation, padding_mode="constant",
+    )  # fmt: skip
     return plan.kept_call("forward", x, w, b, *results)
+
+
+def _gradient_plan(x_shape: Any, w_shape: Any, dtype: np.dtype, names: str,
+                   options: dict[str, Any]) -> conv.ConvPlan:  # fmt: skip
+    return conv.planned(
+        x_shape, w_shape, dtype, names, **options, padding_mode="constant", algorithm="exact"
+    )
 
 
 def _conv_input_grad(
     given: Arrays, results: Arrays, *, x_shape: Any, **options: Any
 ) -> KeptCall | None:
     dy, w = given
-    plan = _conv_plan(x_shape, w.shape, native_dtype(dy), "x_shape w", **options)
+    plan = _gradient_plan(x_shape, w.shape, native_dtype(dy), "x_shape w", options)
     return plan.kept_call("input_grad", dy, w, None, *results)
 
 
@@ -91,7 +96,7 @@ def _conv_kernel_grad(
     given: Arrays, results: Arrays, *, w_shape: Any, **options: Any
 ) -> KeptCall | None:
     x, dy = given
-    plan = _conv_plan(x.shape, w_shape, native_dtype(x), "x w_shape", **options)
+    plan = _gradient_plan(x.shape, w_shape, native_dtype(x), "x w_shape", options)
     return plan.kept_call("kernel_grad", x, dy, *results)
 
 
@@ -118,7 +123,7 @@ def _avg_pool(
 ) -> KeptCall | None:
     (x,) = given
     pooling = pool.planned(
-        x.shape, window, native_dtype(x), "x", include_pad=count_include_pad, **options
+        x.shape, window, native_dtype(x), "x", **options, include_pad=count_include_pad
     )
     return pooling.kept_call("mean", x, *results, None)
 
@@ -129,7 +134,7 @@ def _avg_pool_backward(
 ) -> KeptCall | None:  # fmt: skip
     (dy,) = given
     pooling = pool.planned(
-        x_shape, window, native_dtype(dy), "x_shape", include_pad=count_include_pad, **options
+        x_shape, window, native_dtype(dy), "x_shape", **options, include_pad=count_include_pad
     )
     return pooling.kept_call("spread", dy, None, *results)
 
