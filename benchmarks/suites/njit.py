@@ -1,4 +1,4 @@
-"""Calls from ``@njit`` code: of a known problem, of one that is new, and in a ``prange``."""
+"""Calls from ``@njit`` code of problems that are known, alone and in a ``prange``."""
 
 import numpy as np
 from numba import njit, prange
@@ -6,11 +6,6 @@ from numba import njit, prange
 import fastconv as fc
 
 from .common import require_equal
-
-
-@njit
-def conv(x, w):
-    return fc.conv(x, w, padding="same")
 
 
 @njit
@@ -27,7 +22,7 @@ def each(x, w):
 
 
 class Njit:
-    params = ["1x4x4x1, 1", "32x12x12x6, 16", "16x32x32x32, 32"]
+    params = ("1x4x4x1, 1", "32x12x12x6, 16", "16x32x32x32, 32")
     param_names = ("images, filters",)
 
     def setup(self, name):
@@ -46,18 +41,3 @@ class Njit:
 
     def time_each(self, name):
         each(self.x, self.w)
-
-
-class New:
-    """Problems that no call has been made for: planned in Python, and kept."""
-
-    number, repeat, warmup_time = 1, 20, 0
-
-    def setup(self):
-        self.w = np.ones((3, 3, 2, 4), np.float32)
-        self.x = np.ones((1, 4, 300, 2), np.float32)
-        conv(self.x, self.w)
-
-    def time_new(self):
-        for width in range(200, 300):
-            conv(self.x[:, :, :width], self.w)
