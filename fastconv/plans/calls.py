@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastconv.operands import native_dtype
+from fastconv.operands import channels_last, computing_dtype, native_dtype
 from fastconv.plans import conv, pool
 from fastconv.plans.algorithm import chosen, fast_blocks
-from fastconv.plans.compiled import new_shelf
+from fastconv.plans.compiled import new_shelf, product_kept, products
 from fastconv.threads import building
 
 if TYPE_CHECKING:
@@ -65,6 +65,19 @@ def keep(key: Sequence[int], name: str, given: Arrays, results: Arrays, own: boo
             shelf().keep(key, call)
 
 
+def _product(
+    plan: conv.ConvPlan, name: str, images: Arrays, others: Arrays, relu: bool = False
+) -> KeptCall | None:
+    """An exact product: of x and y with w and b, of dy and dx with w and None, of x and dy with dw.
+
+    `images` are in the data format of the plan.
+    """
+    product = products(plan.geometry, computing_dtype(plan.dtype)).product(name)
+    first, second = (channels_last(a, plan.data_format) for a in images)
+    operands = (first, second, *others) if name == "kernel_grad" else (first, *others, second)
+    return product_kept(product, *operands, relu=relu)
+
+
 # Options in the order of the public functions: what those have planned is found by that order too.
 
 
@@ -74,7 +87,7 @@ def _conv(given: Arrays, results: Arrays, *, activation: Any, **options: Any) ->
         x.shape, w.shape, native_dtype(x), "x w", **options, algorithm="exact",
         activation=activation, padding_mode="constant",
     )  # fmt: skip
-    return plan.kept_call("forward", x, w, b, *results)
+    return _product(plan, "forward", (x, results[0]), (w, b), activation == "relu")
 
 
 def _gradient_plan(x_shape: Any, w_shape: Any, dtype: np.dtype, names: str,
@@ -89,7 +102,7 @@ def _conv_input_grad(
 ) -> KeptCall | None:
     dy, w = given
     plan = _gradient_plan(x_shape, w.shape, native_dtype(dy), "x_shape w", options)
-    return plan.kept_call("input_grad", dy, w, None, *results)
+    return _product(plan, "input_grad", (dy, results[0]), (w, None))
 
 
 def _conv_kernel_grad(
@@ -97,7 +110,7 @@ def _conv_kernel_grad(
 ) -> KeptCall | None:
     x, dy = given
     plan = _gradient_plan(x.shape, w_shape, native_dtype(x), "x w_shape", options)
-    return plan.kept_call("kernel_grad", x, dy, *results)
+    return _product(plan, "kernel_grad", (x, dy), results)
 
 
 def _max_pool(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from fastconv.operands import (
     user_shape,
 )
 from fastconv.plans.algorithm import chosen
-from fastconv.plans.compiled import product_kept
 from fastconv.plans.deltas import bias_grad
 from fastconv.plans.fast import products_of
 from fastconv.plans.fold import fold
@@ -43,9 +42,6 @@ from fastconv.typing import (
     PaddingMode,
     Shape,
 )
-
-if TYPE_CHECKING:
-    from fastconv.engine.kept import KeptCall
 
 __all__ = ["ConvPlan", "plan_conv", "planned"]
 
@@ -197,19 +193,6 @@ class ConvPlan:
         if db is not None:
             bias_grad(last_dy, db)
         return ConvGrads(dx, dw, db)
-
-    def kept_call(self, name: str, *operands: np.ndarray | None) -> KeptCall | None:
-        """A product of such operands as one call, to be kept; None where it takes more than that.
-
-        Of an exact plan: "forward" of x, w, b and y, "input_grad" of dy, w, None and dx, or
-        "kernel_grad" of x, dy and dw.
-        """
-        views = list(operands)
-        for i in {"forward": (0, 3), "input_grad": (0, 3), "kernel_grad": (0, 1)}[name]:
-            array = views[i]
-            views[i] = None if array is None else self._last(array)
-        relu = self._relu and name == "forward"
-        return product_kept(self._products.product(name), *views, relu=relu)
 
     def _operand(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         if type(value) is np.ndarray and value.dtype is self.dtype and value.shape == shape:

@@ -107,8 +107,10 @@ PRODUCTS = {
 }
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
-@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [*((name, "f") for name in PRODUCTS), ("steps", "d"), ("one filter", "d"), ("parts", "d")],
+)
 def test_products_of_a_known_problem(name, dtype, no_python):
     x_shape, w_shape, *steps = PRODUCTS[name]
     x, w, b = (integers(i, *n, dtype=dtype) for i, n in enumerate([x_shape, w_shape, w_shape[-1:]]))
@@ -142,8 +144,9 @@ POOLS = {
 }
 
 
-@pytest.mark.parametrize("name", POOLS)
-@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "f") for name in POOLS), ("halves", "d"), ("planes", "d")]
+)
 def test_pools_of_a_known_problem(name, dtype, no_python):
     x_shape, *options = POOLS[name]
     x = integers(0, *x_shape, dtype=dtype)
