@@ -13,7 +13,7 @@ the engine's machine code itself, without Python. Either computes on the thread 
 who wants several threads writes the ``prange``. Types that do not fit are a ``TypingError`` when
 the caller is compiled; sizes that do not fit are the ValueError that Python code gets.
 
-How calls are found (`calls`, `request`; `plans.calls`; `engine.loops.kept`):
+How calls are found (`products`, `pools`, `request`; `plans.calls`; `engine.loops.kept`):
 
 - the key is all that a call depends on but addresses and elements: the function, and of every
   argument its form, dtype, shape, steps or value. All its words are compared, not a digest alone;
@@ -39,12 +39,12 @@ host("numba", "numba")
 from numba.extending import overload  # noqa: E402
 
 import fastconv as fc  # noqa: E402
-from fastconv.adapters.numba.calls import IMPLEMENTATIONS  # noqa: E402
+from fastconv.adapters.numba import pools, products  # noqa: E402
 
 __all__ = ["init"]
 
 
 def init() -> None:
     """Tell Numba about the functions; called once by Numba itself."""
-    for function, implementation in IMPLEMENTATIONS.items():
+    for function, implementation in (products.IMPLEMENTATIONS | pools.IMPLEMENTATIONS).items():
         overload(function, prefer_literal=function is fc.max_pool)(implementation)
