@@ -65,9 +65,15 @@ def array_cure(name: str, value: object) -> str:
         return f"{name} is a tensor that requires a gradient: pass {name}.detach().numpy()"
     package = type(value).__module__.partition(".")[0]
     if package == "dask":
-        return f"{name} is of dask, which has no adapter here: compute it first, {name}.compute()"
+        return (
+            f"{name} is of dask: the adapter fastconv.adapters.dask takes it; or compute it first, "
+            f"{name}.compute()"
+        )
     if package == "xarray":
-        return f"{name} is of xarray, which has no adapter here: pass its array, {name}.values"
+        return (
+            f"{name} is of xarray: the adapter fastconv.adapters.xarray takes it; or pass its "
+            f"array, {name}.values"
+        )
     return ""
 
 

@@ -87,7 +87,7 @@ class _Elementwise(Layer):
         return self._gradient(y, dy)
 
 
-@register(onnx=onnx.elementwise("Relu"))
+@register(onnx=onnx.elementwise("Relu"), pixelwise=True)
 class ReLU(_Elementwise):
     """y = max(x, 0). The derivative at 0 is 0; a NaN stays a NaN.
 
@@ -117,7 +117,7 @@ class ReLU(_Elementwise):
         return y, backward
 
 
-@register(onnx=onnx.elementwise("Sigmoid"))
+@register(onnx=onnx.elementwise("Sigmoid"), pixelwise=True)
 class Sigmoid(_Elementwise):
     """y = 1 / (1 + exp(-x)); the derivative is y (1 - y).
 
@@ -138,7 +138,7 @@ class Sigmoid(_Elementwise):
         return dx
 
 
-@register(onnx=onnx.elementwise("Tanh"))
+@register(onnx=onnx.elementwise("Tanh"), pixelwise=True)
 class Tanh(_Elementwise):
     """y = tanh(x); the derivative is 1 - y**2.
 
@@ -159,7 +159,7 @@ class Tanh(_Elementwise):
         return dx
 
 
-@register(onnx=onnx.dropout)
+@register(onnx=onnx.dropout, pixelwise=True)
 class Dropout(Layer):
     """While training, zero each element with probability `rate` and scale the others up.
 
@@ -250,7 +250,7 @@ class Dropout(Layer):
         return dy if mask is None else self._times(dy, mask)
 
 
-@register(onnx=onnx.dropout)
+@register(onnx=onnx.dropout, pixelwise=True)
 class SpatialDropout(Dropout):
     """While training, zero whole channels of each image with probability `rate`.
 

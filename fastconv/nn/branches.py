@@ -23,7 +23,7 @@ from fastconv.typing import Activation, DTypeLike, Int, Padding
 __all__ = ["Concat", "Identity", "SeparableConv"]
 
 
-@register(onnx=onnx.dropout)
+@register(onnx=onnx.dropout, pixelwise=True)
 class Identity(Layer):
     """y = x: a branch of `Concat` that passes the input on.
 

@@ -19,8 +19,8 @@ R = TypeVar("R")
 LONGEST = 280
 # Packages whose arrays compute or lose labels when NumPy converts them: never silently.
 FOREIGN = {
-    "dask": "compute it first: {name}.compute()",
-    "xarray": "take its array: {name}.to_numpy()",
+    "dask": "fastconv.adapters.dask predicts from it; else compute it first: {name}.compute()",
+    "xarray": "fastconv.adapters.xarray predicts from it; else take its array: {name}.to_numpy()",
 }
 
 

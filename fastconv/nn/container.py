@@ -140,6 +140,12 @@ class Sequential(Layer):
         def __getattr__(self, name: str) -> Any:
             raise unknown_method(type(self).__name__, name)
 
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        """What tells the model from others in a graph of dask: layers and weights of now."""
+        from fastconv.nn.digest import digest
+
+        return "fastconv model", digest(self)
+
     def config(self) -> dict[str, Any]:
         """The layers' types and arguments."""
         return {"name": self.name, "layers": [described(layer) for layer in self.layers]}

@@ -41,6 +41,10 @@ SHOWN_ONLY = {
 }
 PYTHON = f"python {sys.version_info[0]}.{sys.version_info[1]}"
 
+# Attributes that every layer has: state of the run, or described otherwise.
+OF_LAYERS = {"training", "output_shape", "_ops", "_parameters", "_buffers", "_generators"}
+OF_LAYERS |= {"_unseeded", "_cache", "_programs", "_written", "_part", "_gather"}
+
 
 def fingerprint(*arrays: Array) -> str:
     """Digest of shapes, dtypes and elements (BLAKE2b, about 1 GB/s).

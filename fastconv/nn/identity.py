@@ -9,14 +9,19 @@ from typing import Any
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import cut
-from fastconv.nn.describe import PYTHON, describe, describe_object, full_name, without_defaults
+from fastconv.nn.describe import (
+    OF_LAYERS,
+    PYTHON,
+    describe,
+    describe_object,
+    full_name,
+    without_defaults,
+)
 from fastconv.nn.history import FitState
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.registry import registered
 
-# Attributes that every layer, loss and optimizer has: state of the run, or described otherwise.
-OF_LAYERS = {"training", "output_shape", "_ops", "_parameters", "_buffers", "_generators"}
-OF_LAYERS |= {"_unseeded", "_cache", "_programs", "_written", "_part", "_gather"}
+# Attributes that every loss and optimizer has: state of the run, or described otherwise.
 OF_LOSSES = {"_dz", "_written"}
 OF_OPTIMIZERS = {"parameters", "groups", "lr", "settings", "steps", "_slots", "_update"}
 SHOWN = 75  # characters of one value in a message

@@ -34,7 +34,7 @@ class OneValueError(ValueError):
     """A normalisation in training has one value per channel: its variance is 0, whatever it is."""
 
 
-@register(onnx=onnx.batch_norm, takes=onnx.channels_of)
+@register(onnx=onnx.batch_norm, takes=onnx.channels_of, pixelwise=True)
 class BatchNorm(Layer):
     """Normalise each channel over the batch and all pixels, then scale and shift.
 

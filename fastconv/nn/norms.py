@@ -77,7 +77,7 @@ class _Norm(Layer):
         return result
 
 
-@register(onnx=onnx.layer_norm, takes=onnx.channels_of)
+@register(onnx=onnx.layer_norm, takes=onnx.channels_of, pixelwise=True)
 class LayerNorm(_Norm):
     """Normalise the channels of each pixel, then scale and shift: Ba et al. 2016.
 

@@ -64,7 +64,7 @@ class _Rectifier(Layer):
         return self._compute(f"{self.function}_backward", dy, x)
 
 
-@register(onnx=onnx.elementwise("LeakyRelu", alpha="slope"))
+@register(onnx=onnx.elementwise("LeakyRelu", alpha="slope"), pixelwise=True)
 class LeakyReLU(_Rectifier):
     """y = x where x > 0, else slope * x: Maas et al. 2013.
 
@@ -91,7 +91,7 @@ class LeakyReLU(_Rectifier):
         self.slope = real_number("slope", slope)
 
 
-@register(onnx=onnx.elementwise("Elu", alpha="alpha"))
+@register(onnx=onnx.elementwise("Elu", alpha="alpha"), pixelwise=True)
 class ELU(_Rectifier):
     """y = x where x > 0, else alpha * (exp(x) - 1): Clevert et al. 2016.
 
@@ -118,7 +118,7 @@ class ELU(_Rectifier):
         self.alpha = real_number("alpha", alpha)
 
 
-@register(onnx=onnx.gelu)
+@register(onnx=onnx.gelu, pixelwise=True)
 class GELU(_Rectifier):
     """y = x Phi(x), with Phi the normal distribution's share below x: Hendrycks and Gimpel 2016.
 
@@ -134,7 +134,7 @@ class GELU(_Rectifier):
     function = "gelu"
 
 
-@register(onnx=onnx.silu)
+@register(onnx=onnx.silu, pixelwise=True)
 class SiLU(_Rectifier):
     """y = x sigmoid(x), also called swish: Elfwing et al. 2018.
 
@@ -148,7 +148,7 @@ class SiLU(_Rectifier):
     function = "silu"
 
 
-@register(onnx=onnx.elementwise("Softplus"))
+@register(onnx=onnx.elementwise("Softplus"), pixelwise=True)
 class Softplus(_Rectifier):
     """y = log(1 + exp(x)), without overflow.
 
@@ -162,7 +162,7 @@ class Softplus(_Rectifier):
     function = "softplus"
 
 
-@register(onnx=onnx.elementwise("HardSwish"))
+@register(onnx=onnx.elementwise("HardSwish"), pixelwise=True)
 class Hardswish(_Rectifier):
     """y = x min(max(x + 3, 0), 6) / 6: Howard et al. 2019.
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import shown
 
-__all__ = ["ENTRIES", "built", "described", "onnx_form", "register", "registered", "taken_shape"]
+__all__ = ["ENTRIES", "PASSES", "built", "described", "is_pixelwise", "onnx_form", "register",
+           "registered", "taken_shape"]  # fmt: skip
 
 # onnx(graph, layer, x, path) -> y: adds the layer's nodes, of a `fastconv.nn.onnx.writer.Graph`.
 OnnxForm: TypeAlias = Callable[[Any, Any, Any, str], Any]
@@ -26,6 +27,7 @@ class Entry(NamedTuple):
     kind: type[Layer]
     onnx: OnnxForm | None = None
     takes: Takes | None = None
+    pixelwise: bool = False
 
 
 ENTRIES: dict[str, Entry] = {}
@@ -35,12 +37,17 @@ ENTRIES: dict[str, Entry] = {}
 def register(kind: Kind, /) -> Kind: ...
 @overload
 def register(
-    *, onnx: OnnxForm | None = None, takes: Takes | None = None
+    *, onnx: OnnxForm | None = None, takes: Takes | None = None, pixelwise: bool = False
 ) -> Callable[[Kind], Kind]: ...
 
 
 def register(
-    kind: Kind | None = None, /, *, onnx: OnnxForm | None = None, takes: Takes | None = None
+    kind: Kind | None = None,
+    /,
+    *,
+    onnx: OnnxForm | None = None,
+    takes: Takes | None = None,
+    pixelwise: bool = False,
 ) -> Kind | Callable[[Kind], Kind]:
     """Enter a class of layers under its name: a class decorator, with or without arguments.
 
@@ -62,6 +69,10 @@ def register(
         ``takes(layer)``: what the layer fixes of its input's shape, for an ONNX file whose input
         has no shape given. ``("m", "H", "W", 3)``, names where sizes are free; ``(..., 3)`` where
         the number of axes is free as well; ``()`` where nothing behind it tells anything.
+    pixelwise : bool
+        Whether in evaluation mode each pixel of the result is made of that pixel of the input
+        alone, so that the layer can run on parts of an image: see `fastconv.adapters.dask`. As for
+        `onnx`, a class derived from this one is so too, unless it has passes of its own.
 
     Returns
     -------
@@ -98,11 +109,11 @@ def register(
     array([0.5, 0.5])
     """
     if kind is None:
-        return lambda kind: _entered(kind, onnx, takes)
-    return _entered(kind, onnx, takes)
+        return lambda kind: _entered(kind, Entry(kind, onnx, takes, pixelwise))
+    return _entered(kind, Entry(kind, onnx, takes, pixelwise))
 
 
-def _entered(kind: Any, onnx: OnnxForm | None, takes: Takes | None) -> Any:
+def _entered(kind: Any, entry: Entry) -> Any:
     if not (isinstance(kind, type) and issubclass(kind, Layer)):
         raise TypeError(f"register: a class derived from fastconv.nn.Layer, got {shown(kind)}")
     there = ENTRIES.get(kind.__name__)
@@ -111,7 +122,7 @@ def _entered(kind: Any, onnx: OnnxForm | None, takes: Takes | None) -> Any:
             f"register: {there.kind.__module__} has a layer {kind.__name__}, by which files name "
             f"it; give the class of {kind.__module__} another name"
         )
-    ENTRIES[kind.__name__] = Entry(kind, onnx, takes)  # a class defined anew takes the place
+    ENTRIES[kind.__name__] = entry  # a class defined anew takes the place
     return kind
 
 
@@ -150,6 +161,24 @@ def taken_shape(layer: Layer) -> Sequence[Any] | None:
         if there is not None and there.takes is not None:
             return there.takes(layer)
     return None
+
+
+def is_pixelwise(layer: Layer) -> bool:
+    """Whether the layer's class, or one that it has its passes of, was registered as `pixelwise`.
+
+    Examples
+    --------
+    >>> from fastconv.nn import Flatten, ReLU
+    >>> is_pixelwise(ReLU()), is_pixelwise(Flatten())
+    (True, False)
+    """
+    for kind in type(layer).__mro__:
+        there = _entry(kind)
+        if there is not None and there.pixelwise:
+            return True
+        if any(name in vars(kind) for name in PASSES):
+            return False
+    return False
 
 
 # Layers as JSON types ---------------------------------------------------------------------------

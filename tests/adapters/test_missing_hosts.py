@@ -12,6 +12,8 @@ from fastconv import nn
 MODEL = nn.Sequential(nn.Flatten(), nn.Dense(2, 2))
 ADAPTERS = {
     "fastconv.adapters.autograd": "autograd",
+    "fastconv.adapters.dask": "dask",
+    "fastconv.adapters.xarray": "xarray",
     "fastconv.adapters.jax": "jax",
     "fastconv.adapters.mygrad": "mygrad",
     "fastconv.sklearn": "sklearn",
