@@ -1,9 +1,13 @@
-"""``@njit``: a plain loop nest, and `fastconv.conv` in its place; alone, and for each image."""
+"""``@njit``: a plain loop nest, and `fastconv.conv` in its place; alone, and for each image.
+
+Then Python's call from ``objmode``, and the same call without: once a problem is known, compiled
+code makes it itself.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, objmode, prange, types
 
 import fastconv as fc
 
@@ -48,6 +52,29 @@ def call_each(x, w):
     return sums
 
 
+IMAGES = types.Array(types.float32, 4, "C")
+
+
+def in_python(x, w):
+    with fc.num_threads(1):
+        return fc.conv(x, w)
+
+
+@njit
+def through_python(x, w):
+    with objmode(y=IMAGES):
+        y = in_python(x, w)
+    return y
+
+
+@njit(parallel=True)
+def through_python_each(x, w):
+    sums = np.zeros(len(x))
+    for n in prange(len(x)):
+        sums[n] = through_python(x[n : n + 1], w).sum()
+    return sums
+
+
 def cases() -> list[Case]:
     rng = np.random.default_rng(0)
     small = tuple(
@@ -69,6 +96,21 @@ def cases() -> list[Case]:
         Case(
             "prange over 16 images, h32w32c32 f32 k3x3",
             lambda: loops_each(*large),
+            lambda: call_each(*large),
+        ),
+        Case(
+            "Python's call, m1 h8w8c3 f8 k3x3",
+            lambda: through_python(*small),
+            lambda: call(*small),
+        ),
+        Case(
+            "Python's call, prange over 32 images, h12w12c6 f16 k5x5",
+            lambda: through_python_each(*layer),
+            lambda: call_each(*layer),
+        ),
+        Case(
+            "Python's call, prange over 16 images, h32w32c32 f32 k3x3",
+            lambda: through_python_each(*large),
             lambda: call_each(*large),
         ),
     ]

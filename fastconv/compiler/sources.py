@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-__all__ = ["NoCodeError", "folder_name", "sources"]
+__all__ = ["NoCodeError", "folder_name", "number_of", "sources"]
 
 # The packages that machine code consists of, and that say how it is compiled: all of them, so
 # that no list has to be kept.
@@ -35,6 +35,21 @@ def folder_name() -> str:
     tag = sys.implementation.cache_tag
     version = f"{_version.__version__}-numba-{numba.__version__}-{tag}"
     return f"fastconv-{version}-{digest.hexdigest()[:16]}"
+
+
+def number_of(*files: str) -> int:
+    """A number, not 0, that changes with `folder_name` and with the modules beside some files.
+
+    Raises
+    ------
+    NoCodeError
+        As `folder_name`.
+    """
+    digest = hashlib.sha256(folder_name().encode())
+    for file in files:
+        for name, spec in sorted(_modules(os.path.dirname(file))):
+            digest.update(name.encode() + _source(name, spec))
+    return int.from_bytes(digest.digest()[:7], "little") | 1
 
 
 def sources() -> dict[str, ModuleSpec]:

@@ -52,6 +52,8 @@ finish    what follows a product, done to a box of results in scratch: normalisa
 entry     a compiled function that is called by its address: a sweep, or a loop
 table     the words of a geometry, written once, and the lists that they point to
 view      an array as seven words: address, steps of n, d, h, w, c in bytes, kind of element
+request   what other people's compiled code asks for: a key, and the operands' addresses
+record    a call that answers all requests of one key; records lie in a shelf
 word      an int64 of a table, a call, a phase or a task, by its name in `words`
 ========  ======================================================================================
 """

@@ -20,6 +20,7 @@ from fastconv.engine.known_finishes import (
     winners_backward_works,
     winners_works,
 )
+from fastconv.engine.known_kept import serve_works
 from fastconv.engine.known_loops import loop_works
 from fastconv.engine.known_plans import (
     minimal_works,
@@ -34,6 +35,7 @@ from fastconv.engine.loops import (
     conv,
     deltas,
     elementwise,
+    kept,
     kernel_grad,
     losses,
     norm_statistics,
@@ -55,7 +57,7 @@ from fastconv.operands import computing_dtype
 from fastconv.threads import building
 
 __all__ = ["control_address", "finish_address", "loop_address", "minimal_address", "pool_address",
-           "program_address", "sweep_address"]  # fmt: skip
+           "program_address", "serve_address", "sweep_address"]  # fmt: skip
 
 _sweeps: dict[Tile, int] = {}
 _controls: dict[str, int] = {}
@@ -216,6 +218,12 @@ def minimal_address(edge: int, dtype: np.dtype) -> int:
 def program_address() -> int:
     """Address of the walk over a program's calls."""
     return _other("program", program.walk, 0.0, program_works)
+
+
+@lru_cache(1)
+def serve_address() -> int:
+    """Address of what finds kept calls and makes them."""
+    return _other("serve", kept.serve, 0.0, serve_works)
 
 
 @lru_cache(128)

@@ -61,7 +61,7 @@ class FinishedConvolution(Convolution):
             target, table=table, added=added, relu=relu_after, pool=self.choice.pool,
             winners=winners,
         )  # fmt: skip
-        prepared = self._for(source, self.share(threads))
+        prepared = self.prepared_for(source, self.share(threads))
         words = self._words(prepared, source, w, b, relu, target, scratch, packed)
         words = (*words[: s.FINISH], self.finish, address_of(memory))
         first = self.choice.panels * self.choice.groups if packed else 0

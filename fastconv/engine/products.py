@@ -157,7 +157,7 @@ class Convolution(Product):
         if b is not None:
             b = plain_array(np.repeat(b, choice.columns) if choice.in_rows else b, dtype)
         count = parts(self.flops, GRAIN)
-        prepared = self._for(source, count)
+        prepared = self.prepared_for(source, count)
         threads = min(count, prepared.units)
         space = workspace()
         scratch = space.scratch(self.shared_nbytes + threads * prepared.scratch_bytes)
@@ -178,12 +178,13 @@ class Convolution(Product):
         column of the tile where the choice is `in_rows`. Cells that meet no tap (see
         `Choice.complete`) are not written.
         """
-        prepared = self._for(source, self.share(threads))
+        prepared = self.prepared_for(source, self.share(threads))
         words = self._words(prepared, source, w, b, relu, target, scratch, packed)
         first = self.choice.panels * self.choice.groups if packed else 0
         return Call(self.entry, words[s.TABLE :], prepared.units, self.flops, GRAIN, first)
 
-    def _for(self, source: np.ndarray, threads: int) -> Prepared:
+    def prepared_for(self, source: np.ndarray, threads: int) -> Prepared:
+        """`prepared`, for such a source."""
         plain = source.dtype == self.dtype and source.flags.c_contiguous
         return self.prepared(self.choice.may_read_in_place and plain, threads=threads)
 
@@ -257,7 +258,7 @@ class KernelGradient(Product):
         dtype = self.dtype
         plain = dw.dtype == dtype and dw.flags.c_contiguous
         result = dw if plain else np.empty(dw.shape, dtype)
-        prepared = self._for(x, dy)
+        prepared = self.prepared_for(x, dy)
         threads = min(parts(self.flops, GRAIN), prepared.units)
         space = workspace()
         scratch = space.scratch(self.shared_nbytes + threads * prepared.scratch_bytes)
@@ -271,11 +272,12 @@ class KernelGradient(Product):
 
         All arrays are contiguous and of the computing dtype.
         """
-        prepared = self._for(x, dy)
+        prepared = self.prepared_for(x, dy)
         words = self._words(prepared, x, dy, dw, scratch)
         return Call(self.entry, words[s.TABLE :], prepared.units, self.flops, GRAIN)
 
-    def _for(self, x: np.ndarray, dy: np.ndarray) -> Prepared:
+    def prepared_for(self, x: np.ndarray, dy: np.ndarray) -> Prepared:
+        """`prepared`, for such operands."""
         x_in_place = self.choice.x_in_place and x.dtype == self.dtype and x.flags.c_contiguous
         dy_in_place = self.choice.dy_in_place and dy.dtype == self.dtype and dy.flags.c_contiguous
         return self.prepared(x_in_place, dy_in_place)

@@ -20,6 +20,7 @@ from fastconv.typing import Algorithm
 if TYPE_CHECKING:
     from fastconv.engine.call import Call
     from fastconv.engine.finished import FinishedConvolution
+    from fastconv.engine.kept import KeptCall, Shelf
     from fastconv.engine.pools import Pools
     from fastconv.engine.products import Products
     from fastconv.engine.tables.finish import FinishedChoice
@@ -34,7 +35,10 @@ __all__ = [
     "finished_choice",
     "halves",
     "new_products",
+    "new_shelf",
+    "pool_kept",
     "pools",
+    "product_kept",
     "products",
 ]
 
@@ -159,6 +163,31 @@ def engine() -> Engine:
         channels, columns, deltas, elementwise, finished, losses, optimizers, loop_address,
         finish_address, perform,
     )  # fmt: skip
+
+
+def new_shelf(blocked: np.ndarray) -> Shelf:
+    """Room for calls that compiled code makes; it finds none while ``blocked[0]`` is not 0."""
+    with building:
+        from fastconv.engine import entries
+        from fastconv.engine.kept import Shelf
+
+        return Shelf(entries.serve_address(), blocked)
+
+
+def product_kept(product: Any, *operands: np.ndarray | None, relu: bool = False) -> KeptCall | None:
+    """A product of such operands as one call; see `engine.kept_calls.product_call`."""
+    with building:
+        from fastconv.engine.kept_calls import product_call
+
+    return product_call(product, *operands, relu=relu)
+
+
+def pool_kept(pools: Pools, name: str, *arrays: np.ndarray | None) -> KeptCall:
+    """A pooling of such arrays as one call; see `engine.kept_calls.pool_call`."""
+    with building:
+        from fastconv.engine.kept_calls import pool_call
+
+    return pool_call(pools, name, *arrays)
 
 
 def col2im_loops() -> tuple[Any, Any]:

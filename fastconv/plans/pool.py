@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache, reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,9 +19,12 @@ from fastconv.geometry.geometry import windows_with_cells
 from fastconv.geometry.memo import remembered
 from fastconv.geometry.resolve import pool_geometry
 from fastconv.operands import channels_last, computing_dtype, put, user_shape
-from fastconv.plans.compiled import halves, pools
+from fastconv.plans.compiled import halves, pool_kept, pools
 from fastconv.plans.layout import blocks, contiguous, in_place, native
 from fastconv.typing import Int
+
+if TYPE_CHECKING:
+    from fastconv.engine.kept import KeptCall
 
 __all__ = ["Pooling", "planned"]
 
@@ -158,16 +161,47 @@ class Pooling:
             return ()
         arrays = (*inputs, *outputs)
         given: Any = arrays if arrays[-1] is not None else arrays[:-1]
+        if plan := self._whole(given, in_lines):
+            return ((plan, arrays),)
+        views = [None if a is None else channels_last(a, self.data_format) for a in arrays]
+        return self._copied_parts(views[: len(inputs)], views[len(inputs) :])
+
+    def _whole(self, given: Sequence[np.ndarray], in_lines: bool) -> Any:
+        """The plan that takes arrays where they lie, or None."""
         last = self.data_format == "channels_last"
         if in_place(*given):
             if last:
-                return ((self._lines if in_lines else self._pixels, arrays),)
-            return ((self._planes, arrays),)
+                return self._lines if in_lines else self._pixels
+            return self._planes
         moved = [np.moveaxis(a, -1, 1) if last else np.moveaxis(a, 1, -1) for a in given]
         if in_place(*moved):
-            return ((self._planes if last else self._pixels, arrays),)
-        views = [None if a is None else channels_last(a, self.data_format) for a in arrays]
-        return self._copied_parts(views[: len(inputs)], views[len(inputs) :])
+            return self._planes if last else self._pixels
+        return None
+
+    def kept_call(self, name: str, *arrays: np.ndarray | None) -> KeptCall | None:
+        """One call, to be kept, that pools such arrays; None where it takes more than that.
+
+        Parameters
+        ----------
+        name : {"max", "argmax", "mean", "scatter", "spread"}
+            Maxima, also with winners, or means; and the errors of maxima, or of means.
+        arrays : ndarray
+            ``(x, y, argmax or None)``; for errors ``(dy, argmax or None, dx)``.
+        """
+        given = [a for a in arrays if a is not None]
+        if not all(a.size for a in given):
+            return None
+        back = name in ("scatter", "spread")
+        if name == "scatter" and self._celled is not None:
+            return None
+        plan = self._of_halves(*given)
+        if plan and back and not (plan.apart and (name == "spread" or plan.vectors)):
+            plan = None
+        if not plan:
+            plan = self._whole(given, name in ("max", "mean"))
+        if plan is None:
+            return None
+        return pool_kept(plan, name, *arrays)
 
     def _copied_parts(
         self, inputs: Sequence[Any], outputs: Sequence[Any]

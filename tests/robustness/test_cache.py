@@ -243,11 +243,13 @@ def test_the_engine_gives_its_known_plans():
     import numba
     import numpy as np
 
-    from fastconv.engine import entries, known_loops, known_plans, launch
+    from fastconv.engine import entries, known_kept, known_loops, known_plans, launch
     from fastconv.engine.tables import tiles
 
     silent = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(lambda call, thread: None)
     nothing = ctypes.cast(silent, ctypes.c_void_p).value
+    assert known_kept.serve_works(entries.serve_address())
+    assert not known_kept.serve_works(nothing)
     for dtype in ("float32", "float64"):
         for tile in tiles.all_tiles(np.dtype(dtype)):
             assert known_plans.sweep_works(entries.sweep_address(tile), tile), tile

@@ -18,10 +18,10 @@ from numba.extending import intrinsic
 from fastconv.engine.emit.values import I64, PTR
 
 __all__ = [
-    "add_elements", "add_one", "call_entry", "call_sweep", "copy_bytes", "load_bits",
-    "load_element", "move_16_bytes", "store_bits", "store_element", "store_word", "store_words",
-    "swap_bytes", "to_bits", "to_float", "wait_for",
-    "wait_until_left", "word", "words", "zero_bytes",
+    "add_elements", "add_one", "call_entry", "call_function", "call_sweep", "copy_bytes",
+    "load_bits", "load_element", "move_16_bytes", "ordered_word", "put_ordered_word", "store_bits",
+    "store_element", "store_word", "store_words", "swap_bytes", "take_one", "to_bits", "to_float",
+    "wait_for", "wait_until_left", "word", "words", "zero_bytes",
 ]  # fmt: skip
 
 
@@ -60,6 +60,37 @@ def add_one(typingctx, table, i):
         return builder.atomic_rmw("add", _at(builder, args[0], args[1], 8), I64(1), "seq_cst")
 
     return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def take_one(typingctx, table, i):
+    """Count the i-th int64 of `table` down; what this thread read before was read before."""
+
+    def codegen(context, builder, signature, args):
+        return builder.atomic_rmw("sub", _at(builder, args[0], args[1], 8), I64(1), "seq_cst")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def ordered_word(typingctx, table, i):
+    """`word`, which other threads may be writing: all agree on the order of such accesses."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(_at(builder, args[0], args[1], 8), "seq_cst", 8, typ=I64)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def put_ordered_word(typingctx, table, i, value):
+    """`store_word`, which other threads may be reading, in the order of `ordered_word`."""
+
+    def codegen(context, builder, signature, args):
+        builder.atomic_rmw("xchg", _at(builder, args[0], args[1], 8), args[2], "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -199,6 +230,17 @@ def call_entry(typingctx, entry, call, thread):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def call_function(typingctx, function, argument):
+    """Call the C function ``int64 function(int64)`` at an address: pointers where they are wide."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(I64, [I64])
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+
+    return types.int64(types.int64, types.int64), codegen
 
 
 @intrinsic
