@@ -110,12 +110,17 @@ class Tiling:
         self.model: Layer = copy.deepcopy(model, modules)
         self.shapes: dict[int, tuple[int, ...]] = {}  # of one image, by the id of whose input it is
         self.x_shape = tuple(x_shape)
-        y = self._trace(self.model, np.empty((0, *self.x_shape), dtype or dtype_of(model)))
+        self._x_dtype = np.dtype(dtype or dtype_of(model))
+        y = self._trace(self.model, np.empty((0, *self.x_shape), self._x_dtype))
         self.y_shape, self.dtype = y.shape[1:], y.dtype
         self._networks: dict[Key, Sequential] = {}
         if y.ndim != len(self.x_shape) + 1:
             raise ValueError(f"model: its results {self.y_shape} are no images")
         self.read(tuple(Part(0, 1) for _ in self.y_shape[:-1]))  # every layer has its say
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Made again elsewhere: `shapes` knows the layers of this process alone."""
+        return Tiling, (self.model, self.x_shape, self._x_dtype)
 
     @quiet
     def _trace(self, layer: Layer, x: Array) -> Array:

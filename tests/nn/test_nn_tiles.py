@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -148,6 +150,16 @@ def test_no_more_is_read_than_the_receptive_field():
     tiling = Tiling(network, (1000, 1000, 1))
     # 5 pooled pixels are 10, and the first convolution sees one more on each side
     assert tiling.read((Part(100, 101), Part(0, 1))) == (Part(195, 207), Part(0, 7))
+
+
+def test_in_another_process_it_is_the_same():
+    """Its layers are other objects there."""
+    model = nn.Sequential(nn.Conv(1, 2, 3, padding="same", rng=0), nn.MaxPool(2))
+    tiling = pickle.loads(pickle.dumps(Tiling(model, (8, 8, 1))))
+    x = np.arange(64, dtype=np.float32).reshape(1, 8, 8, 1)
+    wanted = (Part(1, 3), Part(0, 2))
+    part = tiling.run(x[:, *(slice(p.start, p.stop) for p in tiling.read(wanted))], wanted)
+    assert np.array_equal(part, model.predict(x)[:, 1:3, 0:2])
 
 
 def test_the_weights_are_those_of_then():
