@@ -15,6 +15,7 @@ numba     `fastconv.conv` and others inside `@njit` functions; nothing to import
 onnx      ``OPS``, the ``new_ops=`` of ONNX's ReferenceEvaluator
 scipy     filters of `scipy.ndimage` and convolutions of `scipy.signal`, and in place of SciPy's own
 xarray    `conv` and `predict` on `DataArray`: names, coordinates and attributes stay
+zarr      `predict` of stored images into a zarr array, in bounded memory, and restartable
 ========= ==========================================================================================
 
 `fastconv.sklearn` has the estimators for scikit-learn. A host that is not installed gives an

@@ -12,12 +12,10 @@ import numpy as np
 
 import fastconv as fc
 from fastconv._extras import host
-from fastconv.adapters.shared.operations import Whole, Windowed, shared_threads
+from fastconv.adapters.shared.operations import Windowed, of_model, shared_threads
 from fastconv.geometry.parts import Part
 from fastconv.nn.base import Layer
-from fastconv.nn.checks import positive_int, shown
-from fastconv.nn.feed import Preparation
-from fastconv.nn.programs import dtype_of
+from fastconv.nn.checks import shown
 from fastconv.operands import operand
 from fastconv.plans.algorithm import chosen
 from fastconv.typing import Activation, Algorithm, Int, Padding, PaddingMode
@@ -134,14 +132,9 @@ def predict(
     >>> predict(binary_cnn(), x).sizes
     Frozen({'run': 2, 'time': 3, 'c': 1})
     """
-    if not isinstance(model, Layer):
-        raise TypeError(f"model: a fastconv.nn model is needed, got {shown(model)}")
-    batch_size = positive_int("batch_size", batch_size)
     names = _image_dims(x, dims, 3)
-    prepare = Preparation(scale, None, dtype_of(model))
-    prepare.check("x", x.dtype)
     images = np.empty((0, *(x.sizes[name] for name in names)), x.dtype)
-    return _applied(Whole(model, prepare("x", images), batch_size, scale), x, names)
+    return _applied(of_model(model, images, batch_size, scale), x, names)
 
 
 def _image_dims(x: Any, dims: Any, count: int) -> tuple[Hashable, ...]:

@@ -14,6 +14,7 @@ ADAPTERS = {
     "fastconv.adapters.autograd": "autograd",
     "fastconv.adapters.dask": "dask",
     "fastconv.adapters.xarray": "xarray",
+    "fastconv.adapters.zarr": "zarr",
     "fastconv.adapters.jax": "jax",
     "fastconv.adapters.mygrad": "mygrad",
     "fastconv.sklearn": "sklearn",

@@ -81,6 +81,83 @@ def test_a_zarr_array(trained, tmp_path, capsys):
     assert [line.split(" ")[1] for line in lines] == ["dark", "light"]
 
 
+@pytest.fixture
+def shades(tmp_path):
+    """Nine images, dark and light in turn, in a zarr array."""
+    zarr = pytest.importorskip("zarr")
+    x = np.zeros((9, 4, 6, 1), np.uint8)
+    x[1::2] = 255
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(2, 4, 6, 1))
+    return x
+
+
+def test_results_of_an_array_are_kept(trained, model, shades, tmp_path, capsys):
+    import zarr
+
+    out = tmp_path / "y.zarr"
+    words = ["predict", str(trained), str(tmp_path / "x.zarr"), "--out", str(out)]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"{out}: 2 of 2 chunks are there\n"
+    y = zarr.open_array(str(out), mode="r")
+    expected = nn.SoftmaxCrossEntropy().predict(model.predict(shades, scale=1 / 255))
+    np.testing.assert_array_equal(y[:], expected)
+    assert y.attrs["class_names"] == ["dark", "light"]
+    assert main(words) == 0
+    assert f"{out}: 2 of 2 chunks were there" in capsys.readouterr().err
+    np.save(tmp_path / "x.npy", shades.astype(np.uint16))
+    words[2] = str(tmp_path / "x.npy")
+    assert main(words) == 2
+    assert f"{out} holds results of another image" in capsys.readouterr().err
+    words[4] = str(tmp_path / "z.zarr")
+    assert main(words) == 0
+    assert "uint16 divided by 255" in capsys.readouterr().err
+    np.testing.assert_array_equal(zarr.open_array(words[4], mode="r")[:], expected)
+
+
+def test_a_stopped_command_says_how_to_go_on(trained, shades, tmp_path, capsys, monkeypatch):
+    from fastconv.adapters import zarr as stored
+
+    monkeypatch.setattr(stored, "LARGEST", 300)
+    run, calls = stored._Task.run, []
+
+    def stopped(self, x, index):
+        calls.append(index)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return run(self, x, index)
+
+    monkeypatch.setattr(stored._Task, "run", stopped)
+    words = ["predict", str(trained), str(tmp_path / "x.zarr"), "--out", str(tmp_path / "y.zarr")]
+    assert main(words) == 130
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1].endswith(" ".join(words))
+    assert main(words) == 0
+    assert "2 of 5 chunks were there" in capsys.readouterr().err
+    assert len(calls) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["a.png", "--out", "y.zarr"], "--out: the results of one zarr array or .npy file"),
+        (["x.zarr", "x.zarr", "--out", "y.zarr"], "--out: the results of one zarr array"),
+        (["x.zarr", "--out", "x.zarr"], "where the images are"),
+        (["x.zarr", "--out", "a.png"], "a.png is no folder"),
+        (["x.zarr", "--out", "y.zarr", "--top", "2"], "not allowed with"),
+    ],
+)
+def test_what_cannot_be_kept(words, says, trained, shades, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "a.png", 255)
+    assert main(["predict", str(trained), *words]) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "y.zarr").exists()
+
+
 def test_older_files_have_numbers_and_one_output_is_two_classes(model, tmp_path, capsys):
     old = nn.Sequential(nn.GlobalAvgPool(), nn.Dense(1, 1, init="zeros"))
     old.layers[1].w = np.array([[20]], np.float32)

@@ -22,3 +22,15 @@ def test_a_zarr_is_trained_on_in_the_memory_of_a_few_batches(tmp_path):
     assert found["data"] > 149e6
     assert found["peak"] - found["before"] < 100e6
     assert found["val_accuracy"] > 0.9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's peak")
+def test_two_workers_predict_a_zarr_larger_than_their_memory(tmp_path):
+    """Images in chunks, with halos that come from other workers."""
+    script = SCRIPT.with_name("cluster_run.py")
+    command = [sys.executable, str(script), str(tmp_path), "--megabytes", "800", "--limit", "700"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["data"] > 700e6 > max(found["peaks"])
+    assert len(found["peaks"]) == 2
+    assert found["same"]

@@ -24,11 +24,8 @@ host("dask", "dask")
 host("dask.array", "dask")
 
 from fastconv.adapters.dask.chunks import applied, checked  # noqa: E402
-from fastconv.adapters.shared.operations import Network, Whole, Windowed  # noqa: E402
+from fastconv.adapters.shared.operations import Windowed, of_model  # noqa: E402
 from fastconv.nn.base import Layer  # noqa: E402
-from fastconv.nn.checks import positive_int, shown  # noqa: E402
-from fastconv.nn.feed import Preparation  # noqa: E402
-from fastconv.nn.programs import dtype_of  # noqa: E402
 from fastconv.operands import operand  # noqa: E402
 from fastconv.plans.algorithm import chosen  # noqa: E402
 from fastconv.typing import (  # noqa: E402
@@ -240,13 +237,7 @@ def predict(model: Layer, x: Any, batch_size: int = 256, *, scale: float | None 
     >>> np.array_equal(y.compute(), model.predict(x))
     True
     """
-    if not isinstance(model, Layer):
-        raise TypeError(f"model: a fastconv.nn model is needed, got {shown(model)}")
-    batch_size = positive_int("batch_size", batch_size)
     checked("x", x)
-    prepare = Preparation(scale, None, dtype_of(model))
-    prepare.check("x", x.dtype)
-    images = prepare("x", np.empty((0, *x.shape[1:]), x.dtype))
     several = any(len(sizes) > 1 for sizes in x.chunks[1:-1])
-    kind = Network if several else Whole
-    return applied(kind(model, images, batch_size, scale), x, "channels_last")
+    images = np.empty((0, *x.shape[1:]), x.dtype)
+    return applied(of_model(model, images, batch_size, scale, several), x, "channels_last")

@@ -18,13 +18,15 @@ import numpy as np
 from fastconv import threads
 from fastconv.geometry.parts import Part, Parts, windows_of
 from fastconv.nn.base import Layer
-from fastconv.nn.checks import quiet
+from fastconv.nn.checks import positive_int, quiet, shown
 from fastconv.nn.container import predict
 from fastconv.nn.digest import digest
+from fastconv.nn.feed import Preparation
+from fastconv.nn.programs import dtype_of
 from fastconv.nn.tiles import Tiling
 from fastconv.plans.algorithm import algorithm, chosen
 
-__all__ = ["Network", "Whole", "Windowed", "shared_threads", "spatial_axes"]
+__all__ = ["Network", "Whole", "Windowed", "of_model", "shared_threads", "spatial_axes"]
 
 
 def spatial_axes(ndim: int, data_format: str) -> range:
@@ -158,6 +160,24 @@ class Network(Whole):
             sizes = tuple(part.size for part in wanted)
             return np.empty((0, *sizes, self.y.shape[-1]), self.y.dtype)
         return self.tiling.run(x, wanted, self._predict)
+
+
+def of_model(
+    model: Any, images: np.ndarray, batch_size: int, scale: float | None, in_parts: bool = False
+) -> Whole | Network:
+    """The operation of a model on images, whole or in parts; `images` (0, ...) tell their kind.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, and the layer where the images do not fit.
+    """
+    if not isinstance(model, Layer):
+        raise TypeError(f"model: a fastconv.nn model is needed, got {shown(model)}")
+    batch_size = positive_int("batch_size", batch_size)
+    prepare = Preparation(scale, None, dtype_of(model))
+    prepare.check("x", images.dtype)
+    return (Network if in_parts else Whole)(model, prepare("x", images), batch_size, scale)
 
 
 @contextmanager

@@ -1,25 +1,33 @@
-"""``fastconv predict``: classes and probabilities of images by a trained model."""
+"""``fastconv predict``: classes and probabilities of images by a trained model.
+
+Printed, a line an image; or with ``--out`` kept in an array.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastconv.cli.output import CommandError, one_line
+from fastconv.cli.output import CommandError, command_line, one_line
 from fastconv.cli.parser import Parser, positive_int
 from fastconv.cli.training.setup import Files
 
 IMAGES = (".png", ".jpg", ".jpeg")
+LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
 def add(parser: Parser) -> None:
     """Add the command's options."""
     parser.description = (
         "Print the most probable classes of images, a line each. Images of another size than the "
-        "model's are resized; bytes are scaled as those were that the model was trained on."
+        "model's are resized; bytes are scaled as those were that the model was trained on. With "
+        "--out, keep the probabilities (of a model that makes images: its outputs) of an array's "
+        "images in a zarr array. That takes bounded memory, and the same command goes on where it "
+        "was stopped."
     )
     parser.add_argument(
         "model",
@@ -34,8 +42,15 @@ def add(parser: Parser) -> None:
         metavar="IMAGES",
         help="PNG or JPEG files, folders of them, .npy files (H,W[,C]) or (m,H,W[,C]), zarr arrays",
     )
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         "--top", type=positive_int, default=3, metavar="N", help="classes a line (default 3)"
+    )
+    how.add_argument(
+        "--out",
+        type=Path,
+        metavar="RESULT.zarr",
+        help="print nothing, and keep the results of one zarr array or .npy file here",
     )
 
 
@@ -53,19 +68,97 @@ def run(args: argparse.Namespace) -> int:
         model, about = nn.Sequential.load(source), read_about(source)
     except (OSError, ValueError) as error:
         raise CommandError(one_line(error)) from error
+    if args.out is not None:
+        _keep(args, model, about)
+        return 0
     for path in args.images:
         try:
             for names, x, scale in _images(path, about):
                 probabilities = _probabilities(model.predict(x, scale=scale))
                 for name, row in zip(names, probabilities, strict=True):
                     print(f"{name}: {_found(row, about.class_names, args.top)}", flush=True)
-        except ImportError as error:
-            raise CommandError(one_line(error), status=1) from error
-        except (OSError, ValueError, TypeError) as error:
-            text = one_line(error)
-            text = text if str(path) in text else f"{path}: {text}"
-            raise CommandError(text) from error
+        except (ImportError, OSError, ValueError, TypeError) as error:
+            raise _command_error(error, path) from error
     return 0
+
+
+def _command_error(error: Exception, path: Path) -> CommandError:
+    text = one_line(error)
+    if isinstance(error, ImportError):
+        return CommandError(text, status=1)
+    return CommandError(text if str(path) in text else f"{path}: {text}")
+
+
+def _keep(args: argparse.Namespace, model: Any, about: Any) -> None:
+    """Results of one array, in an array."""
+    (path, *more) = args.images
+    if more or not (_is_numpy(path) or _is_zarr(path)):
+        got = " ".join(map(str, args.images))
+        raise CommandError(f"--out: the results of one zarr array or .npy file, got {got}")
+    progress = _Chunks(args.out)
+    try:
+        x = _array(path) if _is_numpy(path) else _zarr(path)
+        _check_numbers(path, x)
+        from fastconv.adapters import zarr
+
+        zarr.predict(
+            model,
+            x,
+            args.out,
+            scale=_scale(path, x, about),
+            head=_values,
+            attributes={"class_names": list(about.class_names)},
+            progress=progress,
+        )
+    except (ImportError, OSError, ValueError, TypeError) as error:
+        raise _command_error(error, path) from error
+    except KeyboardInterrupt:
+        progress.close()
+        print(f"\ninterrupted; go on with\n    {command_line(args.argv)}", file=sys.stderr)
+        raise SystemExit(130) from None
+    finally:
+        progress.close()
+
+
+class _Chunks:
+    """Progress of a result on standard error: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, out: Path) -> None:
+        from fastconv.nn.progress import new_bar
+
+        self.out, self.bar, self.told = out, new_bar(), 0.0
+
+    def __call__(self, now: Any) -> None:
+        """Show how far the result is."""
+        if not self.told:
+            self.told = time.monotonic()
+            if now.spoilt:
+                self._line(f"{now.spoilt} chunks were not whole, and are computed again")
+            if now.found:
+                self._line(f"{now.found} of {now.of} chunks were there")
+            if self.bar is not None:
+                self.bar.start("chunk", now.of)
+        if self.bar is not None:
+            self.bar.move(now.chunks, "")
+        if now.chunks == now.of:
+            self.close()
+            self._line(f"{now.of} of {now.of} chunks are there")
+        elif self.bar is None and time.monotonic() - self.told > LINE_SECONDS:
+            self.told = time.monotonic()
+            self._line(f"{now.chunks} of {now.of} chunks")
+
+    def _line(self, text: str) -> None:
+        print(f"{self.out}: {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _values(z: Any) -> Any:
+    """What is kept of outputs: probabilities, or those of a model that makes images."""
+    return _probabilities(z) if z.ndim == 2 else z
 
 
 def _probabilities(z: Any) -> Any:
@@ -90,9 +183,9 @@ def _found(row: Any, class_names: tuple[str, ...], top: int) -> str:
 
 def _images(path: Path, about: Any) -> Iterator[tuple[list[str], Any, float | None]]:
     """Names, images and what `predict` scales them by, of one of the command's words."""
-    if path.suffix.lower() == ".npy":
+    if _is_numpy(path):
         yield _numbered(path, _array(path), about)
-    elif path.is_dir() and ((path / ".zarray").exists() or (path / "zarr.json").exists()):
+    elif _is_zarr(path):
         yield _numbered(path, _zarr(path), about)
     elif path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
@@ -115,6 +208,14 @@ def _files(paths: list[Path], about: Any) -> tuple[list[str], Any, float | None]
     return [str(path) for path in paths], images, about.scale
 
 
+def _is_numpy(path: Path) -> bool:
+    return path.suffix.lower() == ".npy"
+
+
+def _is_zarr(path: Path) -> bool:
+    return path.joinpath(".zarray").exists() or path.joinpath("zarr.json").exists()
+
+
 def _array(path: Path) -> Any:
     import numpy as np
 
@@ -127,7 +228,7 @@ def _array(path: Path) -> Any:
 def _zarr(path: Path) -> Any:
     from fastconv._extras import host
 
-    return host("zarr", "examples").open_array(str(path), mode="r")
+    return host("zarr", "zarr").open_array(str(path), mode="r")
 
 
 def _numbered(path: Path, x: Any, about: Any) -> tuple[list[str], Any, float | None]:
@@ -135,8 +236,7 @@ def _numbered(path: Path, x: Any, about: Any) -> tuple[list[str], Any, float | N
     import numpy as np
 
     shape = about.image_shape
-    if x.dtype.kind not in "biuf":
-        raise TypeError(f"{path}: numbers (images) are needed, got {x.dtype}")
+    _check_numbers(path, x)
     if x.ndim in (2, 3) and (x.ndim == 2 or x.shape == shape):
         x = np.asarray(x)[None]
     elif x.ndim not in (3, 4):
@@ -145,11 +245,27 @@ def _numbered(path: Path, x: Any, about: Any) -> tuple[list[str], Any, float | N
         x = np.asarray(x)[..., None]
     if shape is not None and tuple(x.shape[1:]) != tuple(shape):
         raise ValueError(f"{path}: the model takes images of {shape}, got {tuple(x.shape[1:])}")
-    scale: float | None = about.scale if x.dtype.kind in "iu" else 1.0
-    if x.dtype.kind in "iu" and x.dtype != np.uint8:
-        from fastconv.examples.pixels import pixel_scale
+    return [f"{path}[{i}]" for i in range(x.shape[0])], x, _scale(path, x, about)
 
-        x = np.asarray(x)
-        scale = 1 / pixel_scale(x, [x])
-        print(f"{path}: {x.dtype} divided by {1 / scale:g}", file=sys.stderr)
-    return [f"{path}[{i}]" for i in range(x.shape[0])], x, scale
+
+def _check_numbers(path: Path, x: Any) -> None:
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{path}: numbers (images) are needed, got {x.dtype}")
+
+
+def _scale(path: Path, x: Any, about: Any) -> float:
+    """What `predict` scales the images of an array by."""
+    import numpy as np
+
+    from fastconv.examples.pixels import pixel_scale
+
+    if x.dtype.kind not in "iu":
+        return 1.0
+    if x.dtype == np.uint8:
+        scale: float = about.scale
+        return scale
+    rows = max(1, 2**26 // max(1, x[:1].nbytes))  # so many images at a time
+    parts = (np.asarray(x[i : i + rows]) for i in range(0, x.shape[0], rows))
+    largest = max((pixel_scale(part, []) for part in parts), default=1.0)
+    print(f"{path}: {x.dtype} divided by {largest:g}", file=sys.stderr)
+    return 1 / largest
