@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 
+import fastconv
 from fastconv import nn, reference
 
 X = np.random.default_rng(0).normal(size=(20, 6, 6, 1)).astype(np.float32)
@@ -189,6 +190,16 @@ CALLBACKS = [
     (["on_epoch_end"], "'on_epoch_end'"),
     ([None], "None"),
     ([nn.ExponentialDecay], r"class ExponentialDecay; write ExponentialDecay\(\)"),
+    ([nn.EarlyStopping(3)], "EarlyStopping.*; it goes to early_stopping=$"),
+    ([nn.SoftmaxCrossEntropy()], "SoftmaxCrossEntropy.*; it goes to loss=$"),
+    ([nn.SGD(network().parameters())], "got SGD.*; it goes to optimizer=$"),
+    ([network()], "got an object of Sequential; it goes to model=$"),
+    ([nn.History()], "History"),
+    ([Named("begin")], "got an object of Mine$"),
+    ([object()], "got an object of object$"),
+    ([np], "module"),
+    ([np.random.default_rng(0)], "Generator"),
+    ([frozenset()], "frozenset"),
     ([Named("on_epoch_ends")], "has on_epoch_ends, .*did you mean on_epoch_end"),
     ([Named("onEpochEnd")], "did you mean on_epoch_end"),
     ([Named("on_epoch_start")], "did you mean on_epoch"),
@@ -222,7 +233,7 @@ def test_callbacks_that_are_right():
         def begin(self):
             pass
 
-    fit(callbacks=(Both(), object()))
+    fit(callbacks=(Both(), Both()))
     fit(callbacks=iter([Both()]))
 
 
@@ -249,6 +260,36 @@ def test_models_of_another_kind(model):
     loss, optimizer = nn.SoftmaxCrossEntropy(), nn.SGD(network().parameters())
     refused(TypeError, "^model: ", lambda: nn.fit(model, loss, optimizer, X, Y))
     refused(TypeError, "^model: ", lambda: nn.evaluate(model, loss, X, Y))
+
+
+@pytest.mark.parametrize("ops", [None, reference])
+@pytest.mark.parametrize(
+    ("wrong", "pattern"),
+    [
+        ({"model": nn.Sequential}, "^model: .*class Sequential"),
+        ({"model": "digits_cnn"}, "^model: .*'digits_cnn'"),
+        ({"model": [nn.ReLU()]}, r"^model: .*nn\.Sequential\(\.\.\.\)$"),
+        ({"loss": nn.SoftmaxCrossEntropy}, r"^loss: .*write SoftmaxCrossEntropy\(\)"),
+        ({"loss": nn.Adam}, r"^loss: .*nn\.SoftmaxCrossEntropy\(\) is needed, got the class Adam"),
+        ({"loss": "mse"}, "^loss: .*'mse'"),
+        ({"loss": None}, "^loss: .*None"),
+        ({"loss": nn.SGD(network().parameters())}, "^loss: .*got SGD"),
+        ({"optimizer": nn.Adam}, r"^optimizer: .*write Adam\(model\.parameters\(\)\)"),
+        ({"optimizer": "adam"}, r"^optimizer: .*nn\.Adam\(model\.parameters\(\)\).*'adam'"),
+        ({"optimizer": None}, "^optimizer: .*None"),
+        ({"optimizer": nn.MeanSquaredError}, "^optimizer: .*such as nn.Adam.*MeanSquaredError"),
+        ({"optimizer": nn.MeanSquaredError()}, "^optimizer: .*MeanSquaredError"),
+    ],
+)
+def test_a_step_of_other_objects(wrong, pattern, ops):
+    model = network()
+    model.ops = ops or fastconv
+    optimizer = nn.SGD(model.parameters())
+    given = {"model": model, "loss": nn.SoftmaxCrossEntropy(), "optimizer": optimizer} | wrong
+    refused(TypeError, pattern, lambda: nn.train_step(**given, x=X, y=Y))
+    refused(TypeError, pattern, lambda: nn.train_step(**given, x=X.tolist(), y=Y))
+    refused(TypeError, pattern, lambda: nn.plan_step(**given, x_shape=X.shape))
+    refused(TypeError, pattern, lambda: nn.fit(**given, x=X, y=Y))
 
 
 def test_optimizers_take_parameters():
