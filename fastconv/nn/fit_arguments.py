@@ -45,10 +45,10 @@ def check_trains(model: Layer) -> None:
         )
 
 
-def check_loss(loss: Any) -> None:
+def check_loss(loss: Any, methods: Iterable[str] = LOSS_METHODS) -> None:
     """Raise TypeError unless `loss` is a `Loss`, or has its methods."""
-    if not _has(loss, LOSS_METHODS):
-        raise TypeError(f"loss: {_object_needed(loss, 'nn.SoftmaxCrossEntropy()', LOSS_METHODS)}")
+    if not _has(loss, methods):
+        raise TypeError(f"loss: {_object_needed(loss, 'nn.SoftmaxCrossEntropy()', methods)}")
 
 
 def check_stepper(optimizer: Any) -> None:

@@ -324,7 +324,7 @@ def step_of(model: Layer, loss: Loss, optimizer: Optimizer, x: Any) -> StepPlan 
         If model, loss or optimizer is none.
     """
     check_model(model)
-    check_loss(loss)
+    check_loss(loss, ("forward", "backward"))
     check_stepper(optimizer)
     if type(x) is not np.ndarray or not len(x.shape) or not len(x) or x.dtype != dtype_of(model):
         return None
