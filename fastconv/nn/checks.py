@@ -11,6 +11,8 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.geometry.cures import foreign_array
+
 Array: TypeAlias = NDArray[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,16 +128,13 @@ def locate(error: Exception, key: str, layer: Any) -> None:
 
 def foreign(name: str, value: Any) -> TypeError | None:
     """What to raise where `value` is a lazy or labelled array, which NumPy would convert."""
-    if isinstance(value, np.ndarray):
+    *where, own = name.split()
+    found = foreign_array(where.pop() if own.isdecimal() else own, value)
+    if found is None:
         return None
-    for kind in type(value).__mro__:
-        package = kind.__module__.partition(".")[0]
-        if package in FOREIGN:
-            cure = FOREIGN[package].format(name=name.split()[-1])
-            return TypeError(
-                f"{name}: a NumPy array is needed, got {kind.__name__} of {package}; {cure}"
-            )
-    return None
+    argument, kind, package = found
+    cure = FOREIGN[package].format(name=argument)
+    return TypeError(f"{name}: a NumPy array is needed, got {kind} of {package}; {cure}")
 
 
 def as_array(name: str, value: Any) -> Array:

@@ -13,12 +13,13 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from fastconv import nn
+from fastconv.geometry.cures import foreign_array
 from fastconv.nn.checks import positive_int, real_number
 
 __all__ = ["Parameters", "as_numpy", "own_network"]
 
 # What these hold is computed, or its coordinates lost, when NumPy takes it for an array.
-NEEDS_A_CALL = {"dask": "compute()", "dask_expr": "compute()", "xarray": "to_numpy()"}
+NEEDS_A_CALL = {"dask": "compute()", "xarray": "to_numpy()"}
 
 
 @dataclass(frozen=True)
@@ -182,13 +183,12 @@ def as_numpy(name: str, value: Any) -> Any:
     TypeError
         Naming the argument, if it holds something to compute, a mask, or what NumPy cannot have.
     """
+    if found := foreign_array(name, value):
+        argument, kind, library = found
+        cure = f"{argument}.{NEEDS_A_CALL[library]} makes one"
+        raise TypeError(f"{name}: a NumPy array is needed, got {kind} of {library}; {cure}")
     first = value[0] if isinstance(value, (list, tuple)) and value else value
     library = type(first).__module__.partition(".")[0]
-    if call := NEEDS_A_CALL.get(library):
-        raise TypeError(
-            f"{name}: a NumPy array is needed, got {type(first).__name__} of {library}; "
-            f"{name}.{call} makes one"
-        )
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array's mask would be ignored; fill it first")
     if isinstance(first, (np.ndarray, str, int, float)) or library in ("pandas", "polars"):
