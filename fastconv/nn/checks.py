@@ -186,6 +186,34 @@ def check_input(layer: Any, x: Any, axes: str, last: int, dtype: Any) -> None:
         )
 
 
+def as_layers(name: str, value: Any, number: str, kind: type) -> Any:
+    """What an attribute for layers may hold, several as a tuple.
+
+    Parameters
+    ----------
+    number : {"one", "optional", "several"}
+    kind : type
+        The class of all layers, which lies above.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no layer, or something else.
+    """
+    if number != "several":
+        if not isinstance(value, kind) and not (value is None and number == "optional"):
+            raise TypeError(f"{name}: a fastconv.nn layer is needed, got {shown(value)}")
+        return value
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{name}: a tuple of layers is needed, got {shown(value)}")
+    if not value:
+        raise ValueError(f"{name}: at least one layer is needed")
+    for layer in value:
+        if not isinstance(layer, kind):
+            raise TypeError(f"{name}: expected fastconv.nn layers, got {shown(layer)}")
+    return tuple(value)
+
+
 def assign(target: Array, value: Any, name: str) -> None:
     """Copy `value` into `target`; nothing is broadcast or cast.
 

@@ -364,6 +364,67 @@ def test_a_residual_names_its_ways():
 # Assigning --------------------------------------------------------------------------------------
 
 
+def containers():
+    def conv():
+        return nn.Conv(1, 1, 1, rng=0)
+
+    class Own(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = conv()
+
+    return {
+        "body": nn.Residual(conv(), conv()),
+        "shortcut": nn.Residual(conv()),
+        "layers": nn.Sequential(conv(), nn.ReLU()),
+        "branches": nn.Concat(conv(), conv()),
+        "inner": Own(),
+    }
+
+
+NO_LAYERS = [X, "relu", nn.ReLU, nn.Parameter(X, "w"), 3, X.tolist(), {"0": nn.ReLU()}, len]
+
+
+@pytest.mark.parametrize("name", containers())
+@pytest.mark.parametrize("value", NO_LAYERS, ids=lambda v: type(v).__name__)
+def test_what_is_no_layer_is_not_assigned(name, value):
+    block = containers()[name]
+    before = getattr(block, name)
+    refused(TypeError, f"^{name}: .*layers?.* got ", lambda: setattr(block, name, value))
+    assert getattr(block, name) is before
+
+
+@pytest.mark.parametrize("name", ["layers", "branches"])
+def test_layers_that_are_not_assigned(name):
+    block, relu = containers()[name], nn.ReLU()
+    for value in (None, relu, (relu, X), [relu, None], (relu, nn.ReLU)):
+        refused(TypeError, f"^{name}: ", lambda value=value: setattr(block, name, value))
+    refused(ValueError, f"^{name}: at least one layer", lambda: setattr(block, name, ()))
+    refused(TypeError, "^body: ", lambda: setattr(containers()["body"], "body", None))
+
+
+def test_layers_that_are_assigned():
+    found = containers()
+    for name in ("body", "shortcut", "inner"):
+        setattr(found[name], name, relu := nn.ReLU())
+        assert getattr(found[name], name) is relu
+    for name in ("shortcut", "inner"):
+        setattr(found[name], name, None)
+    for name in ("layers", "branches"):
+        setattr(found[name], name, [relu, nn.Sigmoid()])
+        assert isinstance(getattr(found[name], name), tuple)
+        assert found[name].children()["0"] is relu
+
+
+def test_items_are_not_assigned():
+    model = network()
+    with pytest.raises(TypeError, match="'Sequential' object does not support item assignment"):
+        model[1] = X
+    for name in ("insert", "append", "extend"):
+        with pytest.raises(AttributeError, match=f"has no {name}; here: .*layers"):
+            getattr(model, name)
+
+
 def test_assigning_copies_into_the_parameter():
     layer = nn.Conv(1, 2, 3, rng=0)
     parameter, value = layer.w, layer.w.value
