@@ -175,6 +175,23 @@ def own_network(
     return model
 
 
+def nested_cure(name: str, value: Any) -> str:
+    """What makes one array of an array, Series or DataFrame of arrays; "" for everything else.
+
+    >>> nested_cure("X", np.array([np.zeros(2), np.zeros(3)], object))
+    'np.stack(X)'
+    """
+    if hasattr(value, "columns") and hasattr(value, "dtypes"):
+        for column in value.columns:
+            if cure := nested_cure(f"{name}[{column!r}]", value[column]):
+                return cure
+        return ""
+    if getattr(value, "dtype", None) != object or not len(value):
+        return ""
+    first = np.asarray(value).flat[0]
+    return f"np.stack({name})" if isinstance(first, (np.ndarray, list, tuple)) else ""
+
+
 def as_numpy(name: str, value: Any) -> Any:
     """`value`, as an array if it is one of another library that NumPy takes as it is.
 
@@ -189,6 +206,10 @@ def as_numpy(name: str, value: Any) -> Any:
         raise TypeError(f"{name}: a NumPy array is needed, got {kind} of {library}; {cure}")
     first = value[0] if isinstance(value, (list, tuple)) and value else value
     library = type(first).__module__.partition(".")[0]
+    if cure := nested_cure(name, value):
+        raise ValueError(
+            f"{name}: its items are arrays themselves; {cure} makes one array of those of one shape"
+        )
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array's mask would be ignored; fill it first")
     if isinstance(first, (np.ndarray, str, int, float)) or library in ("pandas", "polars"):
