@@ -186,7 +186,7 @@ def nested_cure(name: str, value: Any) -> str:
             if cure := nested_cure(f"{name}[{column!r}]", value[column]):
                 return cure
         return ""
-    if getattr(value, "dtype", None) != object or not len(value):
+    if np.dtype(object) != getattr(value, "dtype", None) or not np.size(value):
         return ""
     first = np.asarray(value).flat[0]
     return f"np.stack({name})" if isinstance(first, (np.ndarray, list, tuple)) else ""
