@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, one_line, style
-from fastconv.cli.parser import Parser, positive_int, seed
+from fastconv.cli.parser import Parser, pathname, positive_int, seed
 from fastconv.explain import Explanation, explain
 from fastconv.explain.drawings import drawing, framed
 from fastconv.explain.images import read_array, read_images
@@ -67,15 +67,20 @@ def add(parser: Parser) -> None:
         metavar="N",
         help="of the model's parameters (default 2, with which the ReLU stops some errors)",
     )
-    parser.add_argument("--png", metavar="FILE", type=Path, help="also draw the flow as a figure")
     parser.add_argument(
-        "--html", metavar="FILE", type=Path, help="also write a page: point at a cell to follow it"
+        "--png", metavar="FILE", type=pathname, help="also draw the flow as a figure"
+    )
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        type=pathname,
+        help="also write a page: point at a cell to follow it",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
     parser.add_argument(
         "--notebook",
         metavar="DIR",
-        type=Path,
+        type=pathname,
         help="write the notebooks (both questions, im2col step by step, Fashion-MNIST) and end",
     )
 
@@ -194,7 +199,7 @@ def _write_page(found: Explanation, path: Path) -> None:
     try:
         with replacing(path) as file:
             file.write(f"{head}<body>{found.html()}</body></html>\n".encode())
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CommandError(f"--html: {one_line(error)}") from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastconv.cli.output import CommandError, one_line
-from fastconv.cli.parser import Parser, positive_int
+from fastconv.cli.parser import Parser, pathname, positive_int
 from fastconv.cli.training.setup import Files
 
 IMAGES = (".png", ".jpg", ".jpeg")
@@ -23,14 +23,14 @@ def add(parser: Parser) -> None:
     )
     parser.add_argument(
         "model",
-        type=Path,
+        type=pathname,
         metavar="MODEL",
         help="what train wrote: its folder, or a file NAME.npz",
     )
     parser.add_argument(
         "images",
         nargs="+",
-        type=Path,
+        type=pathname,
         metavar="IMAGES",
         help="PNG or JPEG files, folders of them, .npy files (H,W[,C]) or (m,H,W[,C]), zarr arrays",
     )
