@@ -92,8 +92,9 @@ def pathname(text: str) -> Path:
     try:
         os.stat(text)
     except OSError as error:
-        if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP):
-            raise argparse.ArgumentTypeError(f"'{text[:40]}...': {error.strerror}") from None
+        short = text if len(text) <= 40 else f"{text[:40]}..."
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise argparse.ArgumentTypeError(f"'{short}': {error.strerror}") from None
     return Path(text)
 
 

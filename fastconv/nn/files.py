@@ -64,14 +64,23 @@ def new_file(name: str, path: Any) -> Path:
 
     Raises
     ------
-    TypeError, ValueError, FileNotFoundError
-        If it is no path, or is a folder, or in none.
+    TypeError, ValueError, FileNotFoundError, PermissionError
+        If it is no path, or is a folder, or in none, or may not be written.
     """
     found = file_path(name, path)
     target = _no_folder(name, found)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{name}: there is no folder {target.parent}")
+    in_place = target.exists() and not target.is_file()  # a pipe, /dev/stdout
+    for place in [target] * target.exists() + [target.parent] * (not in_place):
+        if not may_write(place):
+            raise PermissionError(f"{name}: {place} may not be written to")
     return found
+
+
+def may_write(path: Path) -> bool:
+    """Whether this process may write to a file, or into a folder, that exists."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _no_folder(name: str, path: Path) -> Path:

@@ -12,6 +12,7 @@ from fastconv.examples.folder import ImageFiles
 from fastconv.examples.names import read_names
 from fastconv.explain.images import read_array, read_images
 from fastconv.explain.notebooks import write_notebooks
+from fastconv.nn import files
 from fastconv.nn.files import file_path, replacing
 
 X, Y = np.ones((4, 4, 4, 1), np.float32), np.arange(4) % 2
@@ -124,6 +125,28 @@ def test_a_folder_is_no_file_to_read(call, suffix, tmp_path):
 def test_a_folder_that_is_not_there(call, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"^{call}: there is no folder .*none"):
         WRITERS[call][1](tmp_path / "none" / "a.npz")
+
+
+@pytest.mark.parametrize("protected", ["folder", "file"])
+@pytest.mark.parametrize("call", ["checkpoint", "best_checkpoint"])
+def test_what_may_not_be_written_is_found_before_the_first_step(
+    call, protected, tmp_path, monkeypatch
+):
+    path = tmp_path / "a.npz"
+    path.touch()
+    wrong = tmp_path if protected == "folder" else path
+    monkeypatch.setattr(files, "may_write", lambda place: place != wrong)
+    with pytest.raises(PermissionError, match=f"^{call}: {wrong} may not be written to"):
+        WRITERS[call][1](path)
+    assert path.read_bytes() == b""
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX")
+def test_what_is_no_file_is_written_in_place(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(files, "may_write", lambda place: place != tmp_path)
+    assert files.new_file("path", tmp_path / "pipe") == tmp_path / "pipe"
 
 
 def test_paths_of_all_kinds(tmp_path):

@@ -10,6 +10,7 @@ from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, command_line, on
 from fastconv.cli.parser import Parser, pathname, positive_int, rate, seed
 from fastconv.cli.training.setup import DEFAULT_OUT, Files, Setup, make_folder, prepare, shown
 from fastconv.examples import RECIPES
+from fastconv.nn.files import may_write
 from fastconv.nn.progress import Progress
 
 
@@ -142,7 +143,7 @@ def _train(args: argparse.Namespace, comm: Any = None, ranks: Any = None) -> int
         if args.report:
             _require_for_report("--report")
         files = Files.under(args.out)
-        _check_out(files, args)
+        _check_out(files, args, first)
         resume = first and _resume_from(files, args.resume, args.overwrite)
         setup = _prepare(args, lr)
         if resume:
@@ -198,11 +199,13 @@ def _show_augmentation(args: argparse.Namespace, lr: float) -> int:
     return 0
 
 
-def _check_out(files: Files, args: argparse.Namespace) -> None:
+def _check_out(files: Files, args: argparse.Namespace, first: bool) -> None:
     """Raise if the run's files would replace its images, or cannot be files."""
     for file in (files.model, files.checkpoint):
         if file.is_dir():
             raise CommandError(f"--out: {file} is a folder; a file name is needed")
+        if first and file.exists() and not may_write(file):
+            raise CommandError(f"--out: {file}: Permission denied")
         if args.data is not None and file.exists() and file.resolve() == args.data.resolve():
             raise CommandError(f"--out: {file} holds the images of --data; give another")
 
