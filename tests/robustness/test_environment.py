@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import fastconv as fc
@@ -163,6 +165,22 @@ fc.show_config()
     lines = run(code, **{NO_JIT: "1"}).splitlines()
     assert all(line.startswith(f"{NO_JIT} is set") for line in lines[:12]), lines
     assert any(line.startswith("numba") and NO_JIT in line for line in lines[12:])
+
+
+@pytest.mark.parametrize(("name", "text"), [(NO_JIT, "1"), ("FASTCONV_NUM_THREADS", "two")])
+@pytest.mark.parametrize("command", ["predict", "warmup", "check", "bench", "train"])
+def test_a_command_says_it_in_one_line(name, text, command, tmp_path):
+    words = [sys.executable, "-m", "fastconv", command]
+    if command == "predict":
+        model = fc.nn.Sequential(fc.nn.Conv(1, 2, 3), fc.nn.Flatten(), fc.nn.Dense(8192, 2))
+        model.save(tmp_path / "model.npz")
+        np.save(tmp_path / "x.npy", np.zeros((66, 66)))
+        words += ["model.npz", "x.npy"]
+    done = subprocess.run(
+        words, env=os.environ | {name: text}, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2, done
+    assert re.fullmatch(f".* {command}: error: .*{name}.*\n", done.stderr), done.stderr
 
 
 @pytest.mark.parametrize("package", ["scipy", "tbb"])
