@@ -82,11 +82,13 @@ def foreign_array(name: str, value: object, depth: int = 32) -> tuple[str, str, 
 
     >>> foreign_array("x", [[1.0], np.zeros(1)])
     """
-    if isinstance(value, list | tuple):
-        if not depth or PLAIN.issuperset(map(type, value)):
+    if isinstance(value, list | tuple):  # a subclass's own __iter__ may be meant for one pass
+        base = list if isinstance(value, list) else tuple
+        items = [*base.__iter__(value)]  # type: ignore[arg-type]
+        if not depth or PLAIN.issuperset(map(type, items)):
             return None
-        items = (foreign_array(f"{name}[{i}]", v, depth - 1) for i, v in enumerate(value))
-        return next(filter(None, items), None)
+        found = (foreign_array(f"{name}[{i}]", v, depth - 1) for i, v in enumerate(items))
+        return next(filter(None, found), None)
     for kind in type(value).__mro__:
         package = kind.__module__.partition(".")[0].removesuffix("_expr")
         if package in ("dask", "xarray"):
