@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from fastconv import nn
 from fastconv._extras import host
-from fastconv.nn.checks import Array
+from fastconv.nn.checks import Array, quiet
 
 host("sklearn", "sklearn")
 
@@ -162,6 +162,7 @@ class CNNClassifier(ClassifierMixin, CNN):
             return z
         return z[:, -1] - z[:, 0] if z.shape[1] == 2 else z[:, 0]
 
+    @quiet
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithm of the probability of each class: array (m, classes)."""
         found: Array = log_softmax(self._forward(X), axis=1)
@@ -190,6 +191,8 @@ class CNNClassifier(ClassifierMixin, CNN):
 
     def _targets(self, y: Any, classes: Any, first: bool) -> Array:
         y = column_or_1d(y, warn=True)
+        if y.dtype == object and all(isinstance(item, (int, np.integer)) for item in y):
+            y = np.array(y.tolist())  # a Series of objects that are integers
         assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         if first:

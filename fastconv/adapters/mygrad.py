@@ -216,9 +216,13 @@ def _check_fit(
     rank = len(window)
     steps: list[Any] = [stride, padding, dilation]
     s, p, d = (np.broadcast_to(a, rank) if np.ndim(a) == 0 else a for a in steps)
+    for n in s:
+        integer("stride", n)  # None too, which is the window elsewhere
+    if not all(hasattr(n, "__index__") for n in (*p, *d)):
+        return  # the call itself says what is wrong
     sizes = x.shape[x.ndim - rank :]
     if not rank == len(sizes) == len(s) == len(p) == len(d) or min(s) < 1:
-        return  # the call itself says what is wrong
+        return
     for n, k, step, pad, apart in zip(sizes, window, s, p, d, strict=True):
         spare = n + 2 * pad - effective(k, apart)
         if spare >= 0 and spare % step:

@@ -18,6 +18,8 @@ from fastconv.cli.parser import Parser, new_parser, parse
 
 __all__ = ["main"]
 
+# Whose values can make every computation impossible.
+VARIABLES = ("NUMBA_DISABLE_JIT", "FASTCONV_NUM_THREADS")
 COMMANDS = {
     "train": "train an example CNN on real images",
     "check": "compare every function with the naive loops",
@@ -74,6 +76,11 @@ def _main(words: list[str]) -> int:
     except CommandError as error:
         print(f"{name}: error: {one_line(error)}", file=sys.stderr)
         return error.status
+    except (RuntimeError, ValueError) as error:
+        if not any(variable in str(error) for variable in VARIABLES):
+            raise
+        print(f"{name}: error: {one_line(error)}", file=sys.stderr)
+        return 2
     except MemoryError as error:
         print(f"{name}: error: not enough memory: {one_line(error)}", file=sys.stderr)
         return 1

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fastconv.cli.output import program
 
-__all__ = ["Parser", "parse", "positive_int", "rate"]
+__all__ = ["Parser", "parse", "pathname", "positive_int", "rate"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -80,6 +83,19 @@ def parse(parser: Parser, commands: dict[str, Parser], argv: list[str]) -> argpa
 def new_parser(description: str) -> Parser:
     """The program's parser, without commands."""
     return Parser(prog=program(), description=description)
+
+
+def pathname(text: str) -> Path:
+    """Argument type: a path that a file or a folder could have."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is needed, got ''")
+    try:
+        os.stat(text)
+    except OSError as error:
+        short = text if len(text) <= 40 else f"{text[:40]}..."
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise argparse.ArgumentTypeError(f"'{short}': {error.strerror}") from None
+    return Path(text)
 
 
 def positive_int(text: str) -> int:

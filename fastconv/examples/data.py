@@ -16,6 +16,7 @@ from fastconv.examples.idx import NAME, TRAIN, find_idx, has_idx, listed, read_i
 from fastconv.examples.labels import as_labels, stratified_split
 from fastconv.examples.pixels import as_images
 from fastconv.nn.checks import Array
+from fastconv.nn.files import file_path
 from fastconv.nn.npz import NpzReader
 
 # Largest array that is read from a file, in bytes as stored. All of EMNIST is 0.6e9.
@@ -133,7 +134,7 @@ def load_data(path: str | os.PathLike[str], *, size: tuple[int, int] | None = No
     ...     load_data(f"{folder}/images.npz").classes
     2
     """
-    path = Path(path)
+    path = file_path("path", path)
     images = path.is_dir() and not has_idx(path) and not is_cifar(path)
     if images and is_folder_of_images(path):
         return load_folder(path, size=size)
@@ -190,7 +191,7 @@ def load_cifar(folder: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) ->
     >>> data.x_train.shape, data.class_names[0]  # doctest: +SKIP
     ((50000, 32, 32, 3), 'airplane')
     """
-    found, classes, names = read_cifar(Path(folder), max_bytes)
+    found, classes, names = read_cifar(file_path("folder", folder), max_bytes)
     kinds = ("x", "y"), ("x_test", "y_test")
     pairs = [(x, images, y, labels) for (x, y), (images, labels) in zip(kinds, found, strict=False)]
     return _dataset(pairs, str(folder))._replace(classes=classes, class_names=names)
@@ -237,7 +238,7 @@ def load_folder(
     >>> data.class_names  # doctest: +SKIP
     ('cat', 'dog')
     """
-    parts, names = find_images(Path(folder))
+    parts, names = find_images(file_path("folder", folder))
     images = ImageFiles([path for paths, _ in parts for path in paths], size)
     numbers = np.split(np.arange(len(images)), [len(parts[0][0])])[: len(parts)]
     several: Any = [images.part(chosen) for chosen in numbers]
@@ -351,7 +352,7 @@ def load_idx(folder: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> D
     >>> data.x_train.shape  # doctest: +SKIP
     (60000, 28, 28, 1)
     """
-    folder = Path(folder)
+    folder = file_path("folder", folder)
     pairs = []
     for files, names in zip(find_idx(folder), (("x", "y"), ("x_test", "y_test")), strict=False):
         images, labels = (read_idx(path, max_bytes) for path in files)

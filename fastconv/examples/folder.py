@@ -18,6 +18,7 @@ import numpy as np
 from fastconv._extras import host
 from fastconv.examples.names import sorted_names
 from fastconv.nn.checks import Array, positive_int
+from fastconv.nn.files import file_path
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 FORMATS = ("PNG", "JPEG")
@@ -82,7 +83,7 @@ class ImageFiles:
     """
 
     def __init__(self, paths: Sequence[Any], size: tuple[int, int] | None = None) -> None:
-        self.paths = [Path(path) for path in paths]
+        self.paths = [file_path("paths", path) for path in paths]
         self.size = None if size is None else _checked_size(size)
         grey, shape = True, self.size
         for path in self.paths:

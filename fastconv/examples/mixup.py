@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.examples.augmentation import Augmentation, as_images
-from fastconv.nn.checks import Array, positive_int, real_number, shown
+from fastconv.nn.checks import Array, positive_int, quiet, real_number, shown
 
 
 class Mixup(Augmentation):
@@ -45,6 +45,7 @@ class Mixup(Augmentation):
             raise ValueError(f"alpha: must be above 0, got {alpha!r}")
         self.classes = None if classes is None else positive_int("classes", classes)
 
+    @quiet
     def __call__(
         self, x: Array, rng: np.random.Generator, y: Array | None = None
     ) -> tuple[Array, Array]:

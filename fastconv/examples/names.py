@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from fastconv.nn.files import file_path
+
 MAX_NAMES_BYTES = 2**22
 
 
@@ -33,7 +35,7 @@ def read_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     ...     read_names(f"{folder}/names.txt")
     ('cat', 'dog')
     """
-    with open(path, "rb") as file:
+    with open(file_path("path", path), "rb") as file:
         content = file.read(MAX_NAMES_BYTES + 1)
     if len(content) > MAX_NAMES_BYTES:
         raise ValueError(f"{path}: above {MAX_NAMES_BYTES} bytes: it cannot be names of classes")

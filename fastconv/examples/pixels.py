@@ -84,7 +84,7 @@ def pixel_scale(x: Array, beside: list[Array]) -> float:
 
 def _scaled(name: str, x: Array, everything: list[Array], where: str) -> Array:
     scale = pixel_scale(x, everything)
-    with np.errstate(over="ignore"):  # float64 beyond float32: infinity, which is refused below
+    with np.errstate(all="ignore"):  # float64 beyond float32: infinity, which is refused below
         images = np.array(x, np.float32, order="C").reshape(*x.shape[:3], -1)  # (m, H, W, C)
     if scale != 1.0:
         images /= np.float32(scale)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fastconv import functional
-from fastconv.examples.pixels import pixel_scale
+from fastconv.examples.pixels import OTHER_SCALE, pixel_scale
 from fastconv.explain.equations import Step, steps
 from fastconv.explain.flow import Flow, Parameters, trace
 from fastconv.explain.networks import build_binary, build_two_conv, one_of
@@ -17,7 +18,7 @@ from fastconv.explain.text import Style, explanation, plain
 from fastconv.explain.trace import BINARY_NAMES, Trace, trace_model
 from fastconv.explain.walk import walk
 from fastconv.nn import Sequential
-from fastconv.nn.checks import as_array, positive_int, shown
+from fastconv.nn.checks import as_array, positive_int, quiet, shown
 from fastconv.typing import ArrayLike
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class Explanation(Mapping[str, Any]):
         return {"model": self.model, **lists, "equations": self.equations}
 
 
+@quiet
 def explain(
     x: ArrayLike,
     y: ArrayLike | int | None = None,
@@ -205,7 +207,7 @@ def explain(
     ----------
     x : array (H, W), (m, H, W) or (m, H, W, C)
         Images, 8x8 for "binary_cnn". uint8 is divided by 255, other integers by the largest,
-        floats are taken as they are.
+        floats are taken as they are: beyond 10 the networks above saturate, which a warning says.
     y : int or array (m,) of integers, optional
         Labels. None means what the network itself finds most probable.
     model : str or Sequential
@@ -262,6 +264,14 @@ def explain(
     if not isinstance(model, str):
         raise TypeError(f"model: a name or a Sequential is needed, got {shown(model)}")
     name = MODELS[one_of("model", model, tuple(MODELS))]
+    largest = float(np.abs(images).max())
+    if largest > OTHER_SCALE:
+        warnings.warn(
+            f"x: {source}: floats up to {largest:g}, taken as they are: in 0 .. 1, as "
+            f"x / {largest:g}, the sigmoid does not saturate",
+            UserWarning,
+            stacklevel=3,  # through `quiet`
+        )
     draw = positive_int("seed", SEED if seed is None else seed, 0)
     if name == "binary_cnn":
         options = {"filters": filters, "activation": activation, "classes": classes}

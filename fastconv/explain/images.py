@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.nn.files import file_path
 from fastconv.nn.npz import HEADER_DAMAGE
 
 __all__ = ["read_array", "read_images"]
@@ -32,7 +33,7 @@ def read_images(path: str | os.PathLike[str]) -> np.ndarray:
     ImportError
         For a picture, if Pillow is not installed.
     """
-    path = Path(path)
+    path = file_path("path", path)
     if path.suffix.lower() in (".npy", ".npz", ".csv"):
         return read_array(path)
     path.open("rb").close()  # a missing file is one, with or without Pillow
@@ -48,7 +49,7 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
     ...     read_array(f"{folder}/x.csv").dtype.kind
     'i'
     """
-    path = Path(path)
+    path = file_path("path", path)
     array = _csv(path) if path.suffix.lower() == ".csv" else _npy(path)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path}: expected numbers, found {array.shape} of {array.dtype}")

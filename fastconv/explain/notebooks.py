@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fastconv.nn.files import replacing
+from fastconv.nn.files import file_path, replacing
 
 __all__ = ["lessons", "notebook", "write_notebooks"]
 
@@ -76,7 +76,7 @@ def write_notebooks(folder: str | os.PathLike[str]) -> list[Path]:
     OSError
         If the folder cannot be written to.
     """
-    folder = Path(folder)
+    folder = file_path("folder", folder)
     files = {
         folder / f"{name}.ipynb": json.dumps(notebook(text), indent=1, ensure_ascii=False) + "\n"
         for name, text in lessons().items()

@@ -15,6 +15,7 @@ __all__ = [
     "axes_cure",
     "channels_cure",
     "dtype_cure",
+    "foreign_array",
     "format_cure",
     "kernel_order_cure",
     "name_cure",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 Shape = Sequence[int]
+PLAIN = frozenset((int, float, bool, str, np.ndarray))  # no list of these is looked into
 COLOURS = (1, 3, 4)  # channels of an image file
 FIRST = "channels_first"
 FORMATS = {
@@ -63,18 +65,35 @@ def array_cure(name: str, value: object) -> str:
     """What makes an array of an object that NumPy would read silently, and whole, or not at all."""
     if getattr(value, "requires_grad", False) is True:
         return f"{name} is a tensor that requires a gradient: pass {name}.detach().numpy()"
-    package = type(value).__module__.partition(".")[0]
-    if package == "dask":
-        return (
-            f"{name} is of dask: the adapter fastconv.adapters.dask takes it; or compute it first, "
-            f"{name}.compute()"
-        )
+    found = foreign_array(name, value)
+    if found is None:
+        return ""
+    name, _, package = found
+    cure = f"compute it first, {name}.compute()"
     if package == "xarray":
-        return (
-            f"{name} is of xarray: the adapter fastconv.adapters.xarray takes it; or pass its "
-            f"array, {name}.values"
-        )
-    return ""
+        cure = f"pass its array, {name}.values"
+    return f"{name} is of {package}: the adapter fastconv.adapters.{package} takes it; or {cure}"
+
+
+def foreign_array(name: str, value: object, depth: int = 32) -> tuple[str, str, str] | None:
+    """What NumPy would compute, or rob of its labels, in silence: argument, class and package.
+
+    It may be an item of lists and tuples, or of a class derived from the package's.
+
+    >>> foreign_array("x", [[1.0], np.zeros(1)])
+    """
+    if isinstance(value, list | tuple):  # a subclass's own __iter__ may be meant for one pass
+        base = list if isinstance(value, list) else tuple
+        items = [*base.__iter__(value)]  # type: ignore[arg-type]
+        if not depth or PLAIN.issuperset(map(type, items)):
+            return None
+        found = (foreign_array(f"{name}[{i}]", v, depth - 1) for i, v in enumerate(items))
+        return next(filter(None, found), None)
+    for kind in type(value).__mro__:
+        package = kind.__module__.partition(".")[0].removesuffix("_expr")
+        if package in ("dask", "xarray"):
+            return name, kind.__name__, package
+    return None
 
 
 def axes_cure(names: tuple[str, str], x: Shape, w: Shape, C: int, data_format: str) -> str:

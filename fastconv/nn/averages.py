@@ -22,6 +22,10 @@ class ParameterAverage:
     `best_checkpoint` keep, and what the model has after `fit`. Buffers, as the statistics of a
     BatchNorm, are not averaged. A checkpoint keeps the average.
 
+    Where `fit` raises, the model has the plain weights of its last step, and `averages` those of
+    all steps before; but after a FloatingPointError early stopping puts the best epoch's average
+    back.
+
     Parameters
     ----------
     decay : float in [0, 1)

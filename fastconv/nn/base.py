@@ -26,12 +26,13 @@ import copy
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from fastconv.nn.checks import (
     Array,
+    as_layers,
     assign,
     check_array,
     layer_error,
@@ -86,6 +87,7 @@ class Layer(Watched):
     """
 
     optional_parameters: tuple[str, ...] = ()  # attributes that are a Parameter or None
+    layer_attributes: ClassVar[dict[str, str]] = {}  # each is "one", "optional" or "several"
 
     def __init__(self) -> None:
         self.training = True
@@ -98,6 +100,8 @@ class Layer(Watched):
 
     def __setattr__(self, name: str, value: Any) -> None:
         held: Any = self.__dict__.get(name)
+        if name in self.layer_attributes or isinstance(held, Layer):
+            value = as_layers(name, value, self.layer_attributes.get(name, "optional"), Layer)
         own = isinstance(value, Parameter) and value in self._parameters.values()
         if held is None and value is not None and name in self.optional_parameters and not own:
             raise TypeError(f"{name}: {type(self).__name__} was made without it, so it has none")

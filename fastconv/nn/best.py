@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, real_number
-from fastconv.nn.files import followed
+from fastconv.nn.files import new_file
 from fastconv.nn.history import EarlyStopping, Row
 from fastconv.nn.storage import architecture, save_model
 
@@ -37,15 +35,7 @@ class BestModel:
     def __init__(
         self, path: Any, model: Layer, rule: EarlyStopping | None, validated: bool
     ) -> None:
-        try:
-            self.path = os.fspath(path)
-        except TypeError:
-            raise TypeError(f"best_checkpoint: a path is needed, got {path!r}") from None
-        target = followed(self.path)
-        if target.is_dir():
-            raise ValueError(f"best_checkpoint: {self.path} is a folder; a file name is needed")
-        if not Path(target).parent.is_dir():
-            raise FileNotFoundError(f"best_checkpoint: there is no folder {Path(target).parent}")
+        self.path = new_file("best_checkpoint", path)
         try:
             architecture(model)
         except TypeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -89,13 +89,10 @@ class Concat(Layer):
     (2, 5, 5, 6)
     """
 
+    layer_attributes: ClassVar[dict[str, str]] = {"branches": "several"}
+
     def __init__(self, *branches: Layer) -> None:
         super().__init__()
-        if not branches:
-            raise ValueError("branches: at least one layer is needed")
-        for branch in branches:
-            if not isinstance(branch, Layer):
-                raise TypeError(f"branches: expected fastconv.nn layers, got {shown(branch)}")
         self.branches = branches
         refuse_repeats(self)
         self._cache: tuple[tuple[int, ...], Any, list[int]] | None = None

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array
-from fastconv.nn.files import followed
+from fastconv.nn.files import file_path, followed
 from fastconv.nn.npz import NpzReader, write_npz
 from fastconv.nn.storage import model_arrays
 
@@ -69,7 +69,7 @@ def previous_path(path: str | os.PathLike[str]) -> Path:
     >>> previous_path("run.npz").name
     'run.previous.npz'
     """
-    path = Path(path)
+    path = file_path("path", path)
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
@@ -97,7 +97,8 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "stopping": checkpoint.stopping,
     }
     header = {"format": np.array(FORMAT), "state": np.array(json.dumps(text))}
-    path = followed(path)  # the previous one lies beside the file, not beside a link to it
+    # the previous one lies beside the file, not beside a link to it
+    path = followed(file_path("path", path))
     write_npz(path, header | checkpoint.arrays, previous=previous_path(path))
 
 
@@ -122,7 +123,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     ValueError
         If the file is damaged or no checkpoint; the message names the previous one.
     """
-    path = followed(path)
+    path = followed(file_path("path", path))
     previous = previous_path(path)
     try:
         return _read(path)

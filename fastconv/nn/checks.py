@@ -11,6 +11,8 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.geometry.cures import foreign_array
+
 Array: TypeAlias = NDArray[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,16 +128,13 @@ def locate(error: Exception, key: str, layer: Any) -> None:
 
 def foreign(name: str, value: Any) -> TypeError | None:
     """What to raise where `value` is a lazy or labelled array, which NumPy would convert."""
-    if isinstance(value, np.ndarray):
+    *where, own = name.split()
+    found = foreign_array(where.pop() if own.isdecimal() else own, value)
+    if found is None:
         return None
-    for kind in type(value).__mro__:
-        package = kind.__module__.partition(".")[0]
-        if package in FOREIGN:
-            cure = FOREIGN[package].format(name=name.split()[-1])
-            return TypeError(
-                f"{name}: a NumPy array is needed, got {kind.__name__} of {package}; {cure}"
-            )
-    return None
+    argument, kind, package = found
+    cure = FOREIGN[package].format(name=argument)
+    return TypeError(f"{name}: a NumPy array is needed, got {kind} of {package}; {cure}")
 
 
 def as_array(name: str, value: Any) -> Array:
@@ -185,6 +184,34 @@ def check_input(layer: Any, x: Any, axes: str, last: int, dtype: Any) -> None:
             layer,
             f"x: expected dtype {dtype}, got {x.dtype}; convert with x.astype(np.{dtype})",
         )
+
+
+def as_layers(name: str, value: Any, number: str, kind: type) -> Any:
+    """What an attribute for layers may hold, several as a tuple.
+
+    Parameters
+    ----------
+    number : {"one", "optional", "several"}
+    kind : type
+        The class of all layers, which lies above.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no layer, or something else.
+    """
+    if number != "several":
+        if not isinstance(value, kind) and not (value is None and number == "optional"):
+            raise TypeError(f"{name}: a fastconv.nn layer is needed, got {shown(value)}")
+        return value
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{name}: a tuple of layers is needed, got {shown(value)}")
+    if not value:
+        raise ValueError(f"{name}: at least one layer is needed")
+    for layer in value:
+        if not isinstance(layer, kind):
+            raise TypeError(f"{name}: expected fastconv.nn layers, got {shown(layer)}")
+    return tuple(value)
 
 
 def assign(target: Array, value: Any, name: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import index
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsIndex, overload
 
 import numpy as np
 
@@ -67,15 +67,12 @@ class Sequential(Layer):
     (2, 3)
     """
 
+    layer_attributes: ClassVar[dict[str, str]] = {"layers": "several"}
+
     def __init__(
         self, *layers: Layer, name: str | None = None, ops: ModuleType | None = None
     ) -> None:
         super().__init__()
-        if not layers:
-            raise ValueError("layers: at least one layer is needed")
-        for layer in layers:
-            if not isinstance(layer, Layer):
-                raise TypeError(f"layers: expected fastconv.nn layers, got {shown(layer)}")
         self.layers = layers
         self.name = name
         refuse_repeats(self)

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fastconv.nn.checks import shown
+
 try:
     import fcntl as _fcntl
 
@@ -32,6 +34,60 @@ PREFIX, SUFFIX = ".fastconv-", ".tmp"
 AGE_WITHOUT_LOCKS = 24 * 3600.0  # seconds
 AGE_ON_WINDOWS = 60.0  # an open file cannot be removed there; one is renamed right after closing
 WAIT_ON_WINDOWS = 5.0  # for readers, who keep a file from being replaced there
+
+
+def file_path(name: str, path: Any) -> Path:
+    """The argument called `name` as a path.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none, is empty or has a null character.
+
+    Examples
+    --------
+    >>> file_path("path", "a.txt").suffix
+    '.txt'
+    """
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        text = ""
+    if text and "\0" not in text:
+        return Path(text)
+    kind = ValueError if isinstance(path, (str, bytes, os.PathLike)) else TypeError
+    raise kind(f"{name}: a path is needed, got {shown(path)}")
+
+
+def new_file(name: str, path: Any) -> Path:
+    """The argument called `name` as the path of a file that can be made, or replaced.
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError, PermissionError
+        If it is no path, or is a folder, or in none, or may not be written.
+    """
+    found = file_path(name, path)
+    target = _no_folder(name, found)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{name}: there is no folder {target.parent}")
+    in_place = target.exists() and not target.is_file()  # a pipe, /dev/stdout
+    for place in [target] * target.exists() + [target.parent] * (not in_place):
+        if not may_write(place):
+            raise PermissionError(f"{name}: {place} may not be written to")
+    return found
+
+
+def may_write(path: Path) -> bool:
+    """Whether this process may write to a file, or into a folder, that exists."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _no_folder(name: str, path: Path) -> Path:
+    target = followed(path)
+    if target.is_dir():
+        raise ValueError(f"{name}: {path} is a folder; a file name is needed")
+    return target
 
 
 @contextlib.contextmanager
@@ -58,8 +114,8 @@ def replacing(
 
     Raises
     ------
-    ValueError
-        If `path` is a folder.
+    TypeError, ValueError
+        If `path` is none, or is a folder.
     OSError
         As `open` and `write` raise it, with `path` as its file name.
 
@@ -72,9 +128,7 @@ def replacing(
     ...     [(p.name, p.read_bytes()) for p in Path(folder).iterdir()]
     [('a.txt', b'whole')]
     """
-    target, temporary = followed(path), None
-    if target.is_dir():
-        raise ValueError(f"path: {path} is a folder; a file name is needed")
+    target, temporary = _no_folder("path", file_path("path", path)), None
     try:
         before = _stat_or_none(target)
         if before is not None and not stat.S_ISREG(before.st_mode):

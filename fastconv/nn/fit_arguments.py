@@ -7,14 +7,21 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import positive_int, shown
 from fastconv.nn.history import EarlyStopping
 from fastconv.nn.loss import Loss
+from fastconv.nn.optimizer import Optimizer
 
 HOOKS = ("on_fit_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_fit_end")
+LOSS_METHODS = ("forward", "backward", "correct")
+# What is no callback, and the argument of `fit` that takes it.
+ELSEWHERE = (
+    (EarlyStopping, "early_stopping"),
+    (Loss, "loss"),
+    (Optimizer, "optimizer"),
+    (Layer, "model"),
+)
 # Names as close as this to a hook's, without underscores, were meant to be one: epoch_end; and, if
 # they begin as a hook does: on_epoch_ends, onEpochEnd, on_train_begin, on_step_end.
 CLOSE, CLOSE_WITH_ON = 0.75, 0.6
@@ -38,19 +45,24 @@ def check_trains(model: Layer) -> None:
         )
 
 
-def check_loss(loss: Any) -> None:
+def check_loss(loss: Any, methods: Iterable[str] = LOSS_METHODS) -> None:
     """Raise TypeError unless `loss` is a `Loss`, or has its methods."""
-    methods = ("forward", "backward", "correct")
-    if isinstance(loss, type) or not all(callable(getattr(loss, name, None)) for name in methods):
-        raise TypeError(f"loss: {_object_needed(loss, 'nn.SoftmaxCrossEntropy()')}")
+    if not _has(loss, methods):
+        raise TypeError(f"loss: {_object_needed(loss, 'nn.SoftmaxCrossEntropy()', methods)}")
+
+
+def check_stepper(optimizer: Any) -> None:
+    """Raise TypeError unless `optimizer` has the method of one."""
+    if not _has(optimizer, ("step",)):
+        example = "nn.Adam(model.parameters())"
+        raise TypeError(f"optimizer: {_object_needed(optimizer, example, ('step',))}")
 
 
 def check_optimizer(optimizer: Any, model: Layer) -> None:
     """Raise unless `optimizer` is one, and holds parameters of the model only."""
-    good = not isinstance(optimizer, type) and callable(getattr(optimizer, "step", None))
-    if not good or not isinstance(getattr(optimizer, "parameters", None), (list, tuple)):
-        example = "nn.Adam(model.parameters())"
-        raise TypeError(f"optimizer: {_object_needed(optimizer, example, 'model.parameters()')}")
+    check_stepper(optimizer)
+    if not isinstance(getattr(optimizer, "parameters", None), (list, tuple)):
+        raise TypeError(f"optimizer: {shown(optimizer)} has no list of parameters")
     held = {id(parameter) for parameter in model.parameters()}
     if any(id(parameter) not in held for parameter in optimizer.parameters):
         raise ValueError("optimizer: it holds parameters that are not the model's")
@@ -59,7 +71,9 @@ def check_optimizer(optimizer: Any, model: Layer) -> None:
 def check_augment(augment: Any) -> None:
     """Raise TypeError unless `augment` can be called with images and a generator."""
     if isinstance(augment, type) or not (augment is None or callable(augment)):
-        raise TypeError(f"augment: {_object_needed(augment, 'augment(x, rng) -> x')}")
+        raise TypeError(
+            f"augment: {_object_needed(augment, 'augment(x, rng) -> x', ('__call__',))}"
+        )
 
 
 def early_stopping_rule(early_stopping: Any) -> EarlyStopping | None:
@@ -67,7 +81,7 @@ def early_stopping_rule(early_stopping: Any) -> EarlyStopping | None:
     if early_stopping is None or isinstance(early_stopping, EarlyStopping):
         return early_stopping
     if isinstance(early_stopping, type):
-        needed = _object_needed(early_stopping, "nn.EarlyStopping()")
+        needed = _object_needed(early_stopping, "nn.EarlyStopping()", ("monitor",))
         raise TypeError(f"early_stopping: {needed}")
     return EarlyStopping(positive_int("early_stopping", early_stopping))
 
@@ -78,8 +92,8 @@ def callback_list(callbacks: Any) -> list[Any]:
     Raises
     ------
     TypeError
-        If it is one callback, or one of them is a function, a class, or has a hook whose name is
-        misspelt or that cannot be called with the state.
+        If it is one callback, or one of them is a function, a class, has no hook, or has one whose
+        name is misspelt or that cannot be called with the state.
     """
     if not isinstance(callbacks, Iterable) or isinstance(callbacks, (str, bytes, dict, type)):
         raise TypeError(f"callbacks: a list is needed, as in [callback]; got {shown(callbacks)}")
@@ -98,15 +112,9 @@ def _hooks(callback: Any) -> list[str]:
 
 def _check_callback(callback: Any) -> None:
     hooks = _hooks(callback)
-    data = (str, bytes, int, float, complex, dict, list, tuple, set, np.ndarray)
     if isinstance(callback, type):
-        needed = _object_needed(callback, f"{callback.__name__}(...)")
+        needed = _object_needed(callback, "nn.CSVLog(path)", HOOKS)
         raise TypeError(f"callbacks: {needed}")
-    if callback is None or isinstance(callback, data) or (callable(callback) and not hooks):
-        raise TypeError(
-            f"callbacks: an object with a method such as on_epoch_end(state) is needed, "
-            f"got {shown(callback)}"
-        )
     for name in sorted({*dir(type(callback)), *getattr(callback, "__dict__", {})}):
         meant = _meant(name)
         if meant and callable(getattr(callback, name, None)):
@@ -114,6 +122,12 @@ def _check_callback(callback: Any) -> None:
                 f"callbacks: {type(callback).__name__} has {name}, which is never called; "
                 f"did you mean {meant}?"
             )
+    if not hooks:
+        argument = next((name for kind, name in ELSEWHERE if isinstance(callback, kind)), "")
+        raise TypeError(
+            f"callbacks: an object with a method such as on_epoch_end(state) is needed, "
+            f"got {shown(callback)}{argument and f'; it goes to {argument}='}"
+        )
     for name in hooks:
         _check_hook(callback, name)
 
@@ -156,8 +170,14 @@ def label_check(loss: Any) -> Callable[..., None] | None:
     return None
 
 
-def _object_needed(value: Any, example: str, arguments: str = "") -> str:
-    if isinstance(value, type):
+def _has(value: Any, methods: Iterable[str]) -> bool:
+    return not isinstance(value, type) and all(callable(getattr(value, m, None)) for m in methods)
+
+
+def _object_needed(value: Any, example: str, names: Iterable[str]) -> str:
+    """What was meant: an object of the class that was given, if that has any of the `names`."""
+    if isinstance(value, type) and any(hasattr(value, name) for name in names):
+        arguments = "model.parameters()" if issubclass(value, Optimizer) else ""
         name = value.__name__
         return f"an object is needed, got the class {name}; write {name}({arguments})"
     return f"an object such as {example} is needed, got {shown(value)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from fastconv.nn.checkpoint import Checkpoint, capture, load_checkpoint, restore
 from fastconv.nn.checks import LONGEST, Array, cut
 from fastconv.nn.describe import describe
 from fastconv.nn.feed import Batches
+from fastconv.nn.files import new_file
 from fastconv.plans.algorithm import chosen
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Keeper:
     due = False
 
     def __init__(self, run: Run, path: Any) -> None:
-        self.run, self.path = run, path
+        self.run = run
+        self.path: Any = None if path is None else new_file("checkpoint", path)
         self.settings = {} if path is None else self.describe()
 
     def describe(self) -> dict[str, Any]:
@@ -134,7 +135,7 @@ class Keeper:
             now.pop(SYNC, None)
         if wrong := identity.differences(before, now):
             name = str(self.path)
-            name = name if len(name) <= 100 else Path(name).name
+            name = name if len(name) <= 100 else self.path.name
             text = f"resume: {name} belongs to another run: " + "; ".join(wrong)
             raise ValueError(cut(text, LONGEST))
         self.put(found)

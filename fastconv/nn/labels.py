@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.checks import Array, as_array, real_number, shown
+from fastconv.nn.checks import Array, as_array, foreign, real_number, shown
 
 __all__ = ["class_labels", "class_weights", "is_soft", "one_weight_each", "sample_weights",
            "soft_labels", "takes_weights", "targets"]  # fmt: skip
@@ -82,6 +82,8 @@ def class_weights(value: Any, name: str = "class_weight") -> tuple[float, ...] |
                 raise TypeError(f"{name}: classes are integers from 0 on, got {shown(key)}")
             found[int(key)] = real_number(name, weight, minimum=0.0)
         return found
+    if error := foreign(name, value):
+        raise error
     if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
         raise TypeError(f"{name}: a number for each class is needed, got {shown(value)}")
     if np.ndim(value) != 1 or not len(value):

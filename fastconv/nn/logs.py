@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from fastconv._extras import host
-from fastconv.nn.files import replacing
+from fastconv.nn.files import file_path, replacing
 from fastconv.nn.history import FitState
 
 __all__ = ["CSVLog", "TensorBoard"]
@@ -48,7 +48,7 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = str(file_path("path", path))
 
     def on_fit_begin(self, state: FitState) -> None:
         """Write what there is, at the least the names of the columns."""
@@ -104,7 +104,7 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = os.fspath(folder)
+        self.folder = str(file_path("folder", folder))
         self._writers = host("tensorboardX", "tensorboard").SummaryWriter
         self._open: dict[str, Any] = {}
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.nn.checks import Array
-from fastconv.nn.files import replacing
+from fastconv.nn.files import file_path, replacing
 
 # What zipfile and the .npy parser raise for damaged files.
 DAMAGE = (
@@ -98,7 +98,7 @@ class NpzReader:
     def __init__(
         self, path: str | os.PathLike[str], what: str, *, limit: int = 2**40, stored: bool = True
     ) -> None:
-        self.path = Path(path)
+        self.path = file_path("path", path)
         self.what = what
         self.limit = limit
         self.stored = stored

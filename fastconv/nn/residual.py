@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from fastconv.nn.base import Layer
-from fastconv.nn.checks import Array, check_array, layer_error, locate, quiet, shown
+from fastconv.nn.checks import Array, check_array, layer_error, locate, quiet
 from fastconv.nn.container import refuse_repeats
 from fastconv.nn.fusing import Rest, taken_over
 from fastconv.nn.lowering import Lowered, lowered
@@ -45,12 +45,10 @@ class Residual(Layer):
     (2, 5, 5, 4)
     """
 
+    layer_attributes: ClassVar[dict[str, str]] = {"body": "one", "shortcut": "optional"}
+
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         super().__init__()
-        given: dict[str, Any] = {"body": body, "shortcut": shortcut}
-        for name, layer in given.items():
-            if not isinstance(layer, Layer) and not (layer is None and name == "shortcut"):
-                raise TypeError(f"{name}: a fastconv.nn layer is needed, got {shown(layer)}")
         self.body = body
         self.shortcut = shortcut
         refuse_repeats(self)

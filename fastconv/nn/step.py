@@ -18,7 +18,12 @@ from numpy.typing import ArrayLike
 from fastconv import threads
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, positive_int, quiet
-from fastconv.nn.fit_arguments import check_loss, check_model, check_optimizer
+from fastconv.nn.fit_arguments import (
+    check_loss,
+    check_model,
+    check_optimizer,
+    check_stepper,
+)
 from fastconv.nn.loss import Loss, labels_form
 from fastconv.nn.lowering import Labels, check_images, lowered
 from fastconv.nn.optimizer import Optimizer
@@ -312,7 +317,15 @@ def step_of(model: Layer, loss: Loss, optimizer: Optimizer, x: Any) -> StepPlan 
     """The kept plan of a step on batches like `x`; None where the plain passes must do it.
 
     That is on naive loops, and for images that do not fit: their errors are those of the layers.
+
+    Raises
+    ------
+    TypeError
+        If model, loss or optimizer is none.
     """
+    check_model(model)
+    check_loss(loss, ("forward", "backward"))
+    check_stepper(optimizer)
     if type(x) is not np.ndarray or not len(x.shape) or not len(x) or x.dtype != dtype_of(model):
         return None
     if any(layer._ops is not None for _, layer in model.walk()):

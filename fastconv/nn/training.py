@@ -154,8 +154,9 @@ def fit(
         Naming the argument, before the first step; also for a resume with other settings, and
         where a BatchNorm would see one value per channel in the last batch.
     FloatingPointError
-        If the loss is not finite, with epoch and step. With early stopping the weights are those of
-        the best epoch. Nothing else raises it, whatever `numpy.seterr` says.
+        If the loss is not finite, with epoch and step. The weights are those before that step; with
+        early stopping those of the best epoch, which are averaged ones with a `ParameterAverage`.
+        Nothing else raises it, whatever `numpy.seterr` says.
     KeyboardInterrupt
         Passed on, after the state of the last finished epoch is on the disk.
     RuntimeError

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastconv.nn.base import Layer, scratch_copy
 from fastconv.nn.checks import Array, shown
+from fastconv.nn.files import file_path
 from fastconv.nn.foreign_weights import (
     keras_modules,
     layers_of,
@@ -29,20 +29,24 @@ SUFFIXES = ".npz, .safetensors, .weights.h5 or .keras"
 
 def save_weights(model: Layer, path: str | os.PathLike[str]) -> None:
     """Write the weights of a model; see `Sequential.save_weights`."""
-    suffix = Path(path).suffix
+    path = file_path("path", path)
+    suffix = path.suffix
     if suffix == ".npz":
         write_npz(path, {"format": np.array(FORMAT)} | model_arrays(model))
     elif suffix == ".safetensors":
         write_safetensors(path, model_arrays(model))
     else:
-        raise ValueError(f"path: its name must end with .npz or .safetensors, got {shown(path)}")
+        raise ValueError(
+            f"path: its name must end with .npz or .safetensors, got {shown(path.name)}"
+        )
 
 
 def load_weights(
     model: Layer, path: str | os.PathLike[str], input_shape: tuple[int, ...] | None = None
 ) -> None:
     """Read the weights of a model; see `Sequential.load_weights`."""
-    name = Path(path).name
+    path = file_path("path", path)
+    name = path.name
     if name.endswith(".npz"):
         with NpzReader(path, "weights of a fastconv model") as reader:
             read_arrays(reader, model_arrays(model))
@@ -58,7 +62,7 @@ def load_weights(
             found = _foreign(path, model, keras_modules, layers, "keras", input_shape)
         _fill(found)
     else:
-        raise ValueError(f"path: its name must end with {SUFFIXES}, got {shown(path)}")
+        raise ValueError(f"path: its name must end with {SUFFIXES}, got {shown(path.name)}")
 
 
 def _fill(found: list[tuple[Array, Array]]) -> None:

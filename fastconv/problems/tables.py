@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from fastconv.problems.grammar import EXAMPLE
@@ -10,9 +12,10 @@ from fastconv.problems.problem import Problem, parse_problem
 
 __all__ = ["find_table", "parse_problems", "read_problems", "table_names"]
 
-# The tables lie in the package when it is installed and in benchmarks/ in a checkout.
-_TABLES = (
-    Path(__file__).parents[1] / "tables",
+# The tables lie in the package when it is installed, in an archive too, and in benchmarks/ in a
+# checkout.
+_TABLES: tuple[Traversable, ...] = (
+    resources.files("fastconv") / "tables",
     Path(__file__).parents[2] / "benchmarks" / "problems",
 )
 
@@ -66,12 +69,12 @@ def parse_problems(lines: Iterable[str], *, source: str = "table") -> tuple[Prob
     return tuple(problems)
 
 
-def read_problems(path: str | Path) -> tuple[Problem, ...]:
+def read_problems(path: str | Path | Traversable) -> tuple[Problem, ...]:
     """Read a table file, see `parse_problems`.
 
     Parameters
     ----------
-    path : str or Path
+    path : str or Path, or what `find_table` gives
         A text file in UTF-8.
 
     Returns
@@ -86,7 +89,8 @@ def read_problems(path: str | Path) -> tuple[Problem, ...]:
         If the file is not text or a line cannot be read.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        file = Path(path) if isinstance(path, str) else path
+        lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as fault:
         raise ValueError(
             f"{path} is not a text file; expected one problem a line, such as '{EXAMPLE}'"
@@ -102,10 +106,11 @@ def table_names() -> tuple[str, ...]:
     >>> "tails" in table_names()
     True
     """
-    return tuple(sorted({path.stem for folder in _TABLES for path in folder.glob("*.txt")}))
+    files = [file.name for folder in _TABLES if folder.is_dir() for file in folder.iterdir()]
+    return tuple(sorted({name.removesuffix(".txt") for name in files if name.endswith(".txt")}))
 
 
-def find_table(name: str) -> Path:
+def find_table(name: str) -> Traversable:
     """Path of a table that comes with the package, for `read_problems`.
 
     Parameters

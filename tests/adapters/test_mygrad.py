@@ -129,6 +129,17 @@ def test_steps_that_mygrad_asserts_on(steps):
             ours.conv_nd(x, w, **steps)
 
 
+@pytest.mark.parametrize("value", ["2", None, 1.5, 2.0, (1, None), True])
+def test_steps_that_are_no_integers(value):
+    x, w = np.zeros((1, 2, 4, 4)), np.zeros((1, 2, 2, 2))
+    for name in ("stride", "dilation"):
+        with pytest.raises(TypeError, match=f"^{name}=.* must be an integer"):
+            ours.conv_nd(x, w, **({"stride": 1} | {name: value}))
+    for pool in (ours.max_pool, ours.avg_pool):
+        with pytest.raises(TypeError, match=r"^stride=.* must be an integer"):
+            pool(x, 2, value)
+
+
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
 def test_an_image_of_padding_alone(rank):
     x, w = mygrad.zeros((1, 1) + (0,) * rank), np.ones((1, 1) + (4,) * rank)

@@ -387,19 +387,74 @@ class Foreign:
         return 12
 
 
-@pytest.mark.parametrize(("module", "cure"), [("xarray.core.dataarray", "X.to_numpy()"),
-                                              ("dask.array.core", "X.compute()")])  # fmt: skip
-@pytest.mark.parametrize("kind", [lambda x: x, lambda x: [x, x]])
+@pytest.mark.parametrize(("module", "cure"), [("xarray.core.dataarray", "to_numpy()"),
+                                              ("dask.array.core", "compute()")])  # fmt: skip
+@pytest.mark.parametrize("kind", ["X", "X[0]"])
 def test_arrays_that_would_be_computed_or_lose_their_names(monkeypatch, module, cure, kind):
     monkeypatch.setattr(Foreign, "__module__", module)
     fitted = CNNClassifier(max_iter=1).fit(X_SMALL, Y_SMALL)
     for call in (lambda X: CNNClassifier().fit(X, Y_SMALL), fitted.predict, fitted.predict_proba,
                  lambda X: fitted.partial_fit(X, Y_SMALL)):  # fmt: skip
         with pytest.raises(TypeError, match=r"^X: ") as caught:
-            call(kind(Foreign()))
-        assert cure in str(caught.value)
+            call(Foreign() if kind == "X" else [Foreign(), Foreign()])
+        assert f"; {kind}.{cure} makes one" in str(caught.value)
     with pytest.raises(TypeError, match=r"^y: "):
         CNNRegressor().fit(X_SMALL, Foreign())
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-40, 1e-310])
+@pytest.mark.parametrize("estimator", [CNNClassifier, CNNRegressor])
+def test_numbers_too_small_for_float32(estimator, size):
+    X = np.float64(X_SMALL) * size
+    y = np.float64(Y_SMALL) * (size if estimator is CNNRegressor else 1)
+    with np.errstate(all="raise"):
+        for given in (X, X.tolist(), X.reshape(12, -1)):
+            model = estimator(max_iter=1, random_state=0).fit(given, y, sample_weight=y + size)
+            model.partial_fit(given, y)
+            model.predict(given)
+            if estimator is CNNClassifier:  # a regressor's score is scikit-learn's alone
+                model.score(X, y)
+                model.predict_log_proba(given)
+                model.predict_proba(given)
+                model.decision_function(given)
+
+
+def test_numbers_too_large_for_float32():
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="X contains infinity"):
+        CNNClassifier().fit(np.full((12, 6, 6), 1e300), Y_SMALL)
+
+
+def nested(kind):
+    pandas = pytest.importorskip("pandas")
+    items = np.empty(len(X_SMALL), object)
+    items[:] = list(X_SMALL)
+    ragged = np.array([np.zeros(n + 1) for n in range(len(X_SMALL))], object)
+    return {
+        "array": items,
+        "rows": pandas.Series(list(X_SMALL.reshape(len(X_SMALL), -1))),
+        "series": pandas.Series(list(X_SMALL)),
+        "ragged": ragged,
+        "frame": pandas.DataFrame({"n": Y_SMALL, "image": list(X_SMALL)}),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["array", "rows", "series", "ragged", "frame"])
+def test_arrays_in_an_array(kind):
+    cure = r"np\.stack\(X\['image'\]\)" if kind == "frame" else r"np\.stack\(X\)"
+    fitted = CNNClassifier(max_iter=1).fit(X_SMALL, Y_SMALL)
+    for call in (lambda X: CNNClassifier().fit(X, Y_SMALL), fitted.predict):
+        with pytest.raises(ValueError, match=f"^X: its items are arrays .*{cure}"):
+            call(nested(kind))
+
+
+@pytest.mark.parametrize("dtype", [int, "Int64", object, "category", bool, float])
+def test_labels_in_a_series(dtype):
+    pandas = pytest.importorskip("pandas")
+    y = pandas.Series(Y_SMALL, index=range(100, 100 + len(Y_SMALL))).astype(dtype)
+    for options in ({}, {"early_stopping": True, "validation_fraction": 0.5}):
+        model = CNNClassifier(max_iter=1, random_state=0, **options).fit(X_SMALL, y)
+        assert model.classes_.tolist() == [0, 1]
+        assert set(model.predict(X_SMALL)) <= {0, 1}
 
 
 def test_dask():

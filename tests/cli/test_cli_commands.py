@@ -55,6 +55,9 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"fastconv {fastconv.__version__}\n"
 
 
+LONG = "x" * 300  # longer than a file system's names
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -73,6 +76,25 @@ def test_version(capsys):
         (["train", "--seed", "-1"], "'-1' is not a whole number of at least 0"),
         (["train", "--data", "no_such.npz"], "no_such.npz"),
         (["train", "--out", os.devnull + "/x", "--model", "binary_cnn"], "Not a directory"),
+        (["train", "--out", ""], "argument --out: a path is needed, got ''"),
+        (["train", "--out", LONG], f"argument --out: '{LONG[:40]}...': File name too long"),
+        (["train", "--data", ""], "argument --data: a path is needed"),
+        (["train", "--data", LONG], "--data: 'xxx"),
+        (["train", "--report", ""], "argument --report: a path is needed"),
+        (["train", "--labels", ""], "argument --labels: a path is needed"),
+        (["train", "--show-augmentation", ""], "a path is needed"),
+        (["predict", "", "a.png"], "argument MODEL: a path is needed"),
+        (["predict", "run", ""], "argument IMAGES: a path is needed"),
+        (["predict", LONG, "a.png"], "argument MODEL: 'xxx"),
+        (["export", ""], "argument MODEL: a path is needed"),
+        (["export", "run", ""], "argument FILE.onnx: a path is needed"),
+        (["export", LONG], "argument MODEL: 'xxx"),
+        (["explain", "--png", ""], "argument --png: a path is needed"),
+        (["explain", "--html", ""], "argument --html: a path is needed"),
+        (["explain", "--html", "."], "--html: . is a folder; a file name is needed"),
+        (["explain", "--notebook", ""], "argument --notebook: a path is needed"),
+        (["explain", "--notebook", LONG], "argument --notebook: 'xxx"),
+        (["bench", "--csv", ""], "argument --csv: a path is needed"),
         (["train", "--resume", "--out", "no_such_folder"], "there is no checkpoint no_such_folder"),
         (["train", "--out"], "expected one argument"),
         (["check", "--seed", "x"], "'x' is not a whole number of at least 0"),

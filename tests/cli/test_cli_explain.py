@@ -230,7 +230,7 @@ def test_floats_beyond_1_are_named(capsys, tmp_path):
     assert main(["explain", "--image", str(path), "--json"]) == 0
     out, err = capsys.readouterr()
     np.testing.assert_array_equal(json.loads(out)["x"], BYTES)
-    assert err.startswith(f"note: {path} holds floats up to {BYTES.max():g}, taken as they are")
+    assert err.startswith(f"note: x: read from {path}: floats up to {BYTES.max():g}, taken as they")
     assert err.count("\n") == 1
 
 

@@ -320,6 +320,27 @@ def test_another_run_is_not_replaced_unless_that_is_said(out, capsys, data, tmp_
     assert "not allowed with" in capsys.readouterr().err
 
 
+def test_the_images_are_not_written_over(capsys, data, tmp_path):
+    before, link = data.read_bytes(), tmp_path / "link.npz"
+    link.symlink_to(data)
+    for out in (data, link):
+        for option in ((), ("--overwrite",), ("--resume",)):
+            assert train("--model", "binary_cnn", "--data", data, "--out", out, *option) == 2
+            assert f"--out: {out} holds the images of --data" in capsys.readouterr().err
+    assert data.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["bars.npz", "bars.checkpoint.npz"])
+def test_folders_where_files_are_to_be(name, capsys, data, tmp_path):
+    (tmp_path / "models" / name).mkdir(parents=True)
+    for option in ((), ("--overwrite",), ("--resume",)):
+        assert train("--data", data, "--out", tmp_path / "models" / "bars.npz", *option) == 2
+        err = capsys.readouterr().err
+        assert f"{name} is a folder; a file name is needed" in err
+        assert err.count("\n") == 1
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [name]
+
+
 def test_overwrite_of_nothing_and_resume_of_a_model_alone(capsys, data, tmp_path):
     words = ("--model", "binary_cnn", "--data", data, "--epochs", 1, "--out", tmp_path / "run")
     assert train(*words, "--overwrite") == 0

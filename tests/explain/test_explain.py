@@ -24,6 +24,31 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
+@pytest.mark.parametrize("model", ["binary_cnn", "two_conv"])
+def test_floats_that_are_no_pixels_in_0_to_1(model):
+    size = (8, 8) if model == "binary_cnn" else (14, 14)
+    image = RNG.integers(0, 255, size)
+    image.flat[0] = 255
+    match = r"^x: .*floats up to 255, taken as they are.*x / 255"
+    with pytest.warns(UserWarning, match=match) as caught:
+        found = explain(image * 1.0, 1, model=model)
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(found["x"].reshape(size), image)
+    for quiet in (image, image.astype(np.uint8), image / 255, image / 64 - 2):
+        explain(quiet, 1, model=model)
+    explain(image[None, ..., None] * 1.0, 0, model=nn.Sequential(nn.Flatten(), nn.Dense(
+        image.size, 1, dtype=np.float64, rng=0)))  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-310, 5e-324])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiny_floats(size, dtype):
+    model = nn.Sequential(nn.Flatten(), nn.Dense(64, 1, dtype=dtype, rng=0))
+    with np.errstate(all="raise"):
+        explain(np.full((8, 8), size))
+        explain(np.full((1, 8, 8, 1), size), 0, model=model)
+
+
 def upsampled(error, s, a, pool):
     """Each error to its window's winner, or a quarter to each cell: plain loops."""
     back = np.zeros_like(a)

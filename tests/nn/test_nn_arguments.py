@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 
+import fastconv
 from fastconv import nn, reference
 
 X = np.random.default_rng(0).normal(size=(20, 6, 6, 1)).astype(np.float32)
@@ -189,6 +190,16 @@ CALLBACKS = [
     (["on_epoch_end"], "'on_epoch_end'"),
     ([None], "None"),
     ([nn.ExponentialDecay], r"class ExponentialDecay; write ExponentialDecay\(\)"),
+    ([nn.EarlyStopping(3)], "EarlyStopping.*; it goes to early_stopping=$"),
+    ([nn.SoftmaxCrossEntropy()], "SoftmaxCrossEntropy.*; it goes to loss=$"),
+    ([nn.SGD(network().parameters())], "got SGD.*; it goes to optimizer=$"),
+    ([network()], "got an object of Sequential; it goes to model=$"),
+    ([nn.History()], "History"),
+    ([Named("begin")], "got an object of Mine$"),
+    ([object()], "got an object of object$"),
+    ([np], "module"),
+    ([np.random.default_rng(0)], "Generator"),
+    ([frozenset()], "frozenset"),
     ([Named("on_epoch_ends")], "has on_epoch_ends, .*did you mean on_epoch_end"),
     ([Named("onEpochEnd")], "did you mean on_epoch_end"),
     ([Named("on_epoch_start")], "did you mean on_epoch"),
@@ -222,7 +233,7 @@ def test_callbacks_that_are_right():
         def begin(self):
             pass
 
-    fit(callbacks=(Both(), object()))
+    fit(callbacks=(Both(), Both()))
     fit(callbacks=iter([Both()]))
 
 
@@ -249,6 +260,36 @@ def test_models_of_another_kind(model):
     loss, optimizer = nn.SoftmaxCrossEntropy(), nn.SGD(network().parameters())
     refused(TypeError, "^model: ", lambda: nn.fit(model, loss, optimizer, X, Y))
     refused(TypeError, "^model: ", lambda: nn.evaluate(model, loss, X, Y))
+
+
+@pytest.mark.parametrize("ops", [None, reference])
+@pytest.mark.parametrize(
+    ("wrong", "pattern"),
+    [
+        ({"model": nn.Sequential}, "^model: .*class Sequential"),
+        ({"model": "digits_cnn"}, "^model: .*'digits_cnn'"),
+        ({"model": [nn.ReLU()]}, r"^model: .*nn\.Sequential\(\.\.\.\)$"),
+        ({"loss": nn.SoftmaxCrossEntropy}, r"^loss: .*write SoftmaxCrossEntropy\(\)"),
+        ({"loss": nn.Adam}, r"^loss: .*nn\.SoftmaxCrossEntropy\(\) is needed, got the class Adam"),
+        ({"loss": "mse"}, "^loss: .*'mse'"),
+        ({"loss": None}, "^loss: .*None"),
+        ({"loss": nn.SGD(network().parameters())}, "^loss: .*got SGD"),
+        ({"optimizer": nn.Adam}, r"^optimizer: .*write Adam\(model\.parameters\(\)\)"),
+        ({"optimizer": "adam"}, r"^optimizer: .*nn\.Adam\(model\.parameters\(\)\).*'adam'"),
+        ({"optimizer": None}, "^optimizer: .*None"),
+        ({"optimizer": nn.MeanSquaredError}, "^optimizer: .*such as nn.Adam.*MeanSquaredError"),
+        ({"optimizer": nn.MeanSquaredError()}, "^optimizer: .*MeanSquaredError"),
+    ],
+)
+def test_a_step_of_other_objects(wrong, pattern, ops):
+    model = network()
+    model.ops = ops or fastconv
+    optimizer = nn.SGD(model.parameters())
+    given = {"model": model, "loss": nn.SoftmaxCrossEntropy(), "optimizer": optimizer} | wrong
+    refused(TypeError, pattern, lambda: nn.train_step(**given, x=X, y=Y))
+    refused(TypeError, pattern, lambda: nn.train_step(**given, x=X.tolist(), y=Y))
+    refused(TypeError, pattern, lambda: nn.plan_step(**given, x_shape=X.shape))
+    refused(TypeError, pattern, lambda: nn.fit(**given, x=X, y=Y))
 
 
 def test_optimizers_take_parameters():
@@ -321,6 +362,67 @@ def test_a_residual_names_its_ways():
 
 
 # Assigning --------------------------------------------------------------------------------------
+
+
+def containers():
+    def conv():
+        return nn.Conv(1, 1, 1, rng=0)
+
+    class Own(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = conv()
+
+    return {
+        "body": nn.Residual(conv(), conv()),
+        "shortcut": nn.Residual(conv()),
+        "layers": nn.Sequential(conv(), nn.ReLU()),
+        "branches": nn.Concat(conv(), conv()),
+        "inner": Own(),
+    }
+
+
+NO_LAYERS = [X, "relu", nn.ReLU, nn.Parameter(X, "w"), 3, X.tolist(), {"0": nn.ReLU()}, len]
+
+
+@pytest.mark.parametrize("name", containers())
+@pytest.mark.parametrize("value", NO_LAYERS, ids=lambda v: type(v).__name__)
+def test_what_is_no_layer_is_not_assigned(name, value):
+    block = containers()[name]
+    before = getattr(block, name)
+    refused(TypeError, f"^{name}: .*layers?.* got ", lambda: setattr(block, name, value))
+    assert getattr(block, name) is before
+
+
+@pytest.mark.parametrize("name", ["layers", "branches"])
+def test_layers_that_are_not_assigned(name):
+    block, relu = containers()[name], nn.ReLU()
+    for value in (None, relu, (relu, X), [relu, None], (relu, nn.ReLU)):
+        refused(TypeError, f"^{name}: ", lambda value=value: setattr(block, name, value))
+    refused(ValueError, f"^{name}: at least one layer", lambda: setattr(block, name, ()))
+    refused(TypeError, "^body: ", lambda: setattr(containers()["body"], "body", None))
+
+
+def test_layers_that_are_assigned():
+    found = containers()
+    for name in ("body", "shortcut", "inner"):
+        setattr(found[name], name, relu := nn.ReLU())
+        assert getattr(found[name], name) is relu
+    for name in ("shortcut", "inner"):
+        setattr(found[name], name, None)
+    for name in ("layers", "branches"):
+        setattr(found[name], name, [relu, nn.Sigmoid()])
+        assert isinstance(getattr(found[name], name), tuple)
+        assert found[name].children()["0"] is relu
+
+
+def test_items_are_not_assigned():
+    model = network()
+    with pytest.raises(TypeError, match="'Sequential' object does not support item assignment"):
+        model[1] = X
+    for name in ("insert", "append", "extend"):
+        with pytest.raises(AttributeError, match=f"has no {name}; here: .*layers"):
+            getattr(model, name)
 
 
 def test_assigning_copies_into_the_parameter():

@@ -224,6 +224,69 @@ def test_the_average_is_what_is_validated_stopped_by_and_kept(tmp_path):
     assert nn.evaluate(nn.Sequential.load(best), loss, X, Y)[0] == pytest.approx(lowest, rel=1e-6)
 
 
+class Break:
+    """The loss of one step becomes NaN, or a hook raises; remembers what there was."""
+
+    def __init__(self, average, epoch, error=None):
+        self.average, self.epoch, self.error = average, epoch, error
+        self.plain, self.averages, self.figures = {}, {}, {}
+
+    def on_batch_end(self, state):
+        at = state.epoch, state.step
+        self.plain[at] = [p.value.copy() for p in state.model.parameters()]
+        self.averages[state.epoch] = [a.copy() for a in self.average.averages.values()]
+        if at == (self.epoch, 2):
+            if self.error is not None:
+                raise self.error
+            state.loss.broken = True
+
+    def on_epoch_end(self, state):
+        self.figures[state.epoch] = state.metrics["val_loss"]
+
+
+class Broken(nn.SoftmaxCrossEntropy):
+    broken = False
+
+    def forward(self, z, y, sample_weight=None):
+        return math.nan if self.broken else super().forward(z, y, sample_weight)
+
+
+@pytest.mark.parametrize("epoch", [1, 4])
+@pytest.mark.parametrize("early_stopping", [None, 9, nn.EarlyStopping(9, restore_best=False)])
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), RuntimeError("mine")])
+def test_the_weights_after_an_error(epoch, early_stopping, error):
+    """The plain ones of the last step; but of the best epoch's average as `fit` says."""
+    average, model = nn.ParameterAverage(0.5), network()
+    watch = Break(average, epoch, error)
+    kind = FloatingPointError if error is None else type(error)
+    with pytest.raises(kind):
+        nn.fit(model, Broken(), nn.Adam(model.parameters()), X, Y, epochs=6, batch_size=8,
+               callbacks=[average, watch], validation=(X, Y),
+               early_stopping=early_stopping)  # fmt: skip
+    expected = watch.plain[epoch, 2]
+    if error is None and early_stopping == 9 and epoch > 1:
+        expected = watch.averages[min(watch.figures, key=watch.figures.__getitem__)]
+    for parameter, value in zip(model.parameters(), expected, strict=True):
+        np.testing.assert_array_equal(parameter.value, value)
+    for array, value in zip(average.averages.values(), watch.averages[epoch], strict=True):
+        np.testing.assert_array_equal(array, value)
+
+
+def test_plain_weights_are_back_when_validating_fails():
+    class Failing(nn.SoftmaxCrossEntropy):
+        def correct(self, z, y):
+            if len(z) == len(X):
+                raise RuntimeError("mine")
+            return super().correct(z, y)
+
+    average, weights, model = nn.ParameterAverage(0.5), Weights(), network()
+    with pytest.raises(RuntimeError, match="mine"):
+        nn.fit(model, Failing(), nn.SGD(model.parameters()), X, Y, epochs=2, batch_size=8,
+               callbacks=[average, weights], validation=(X, Y))  # fmt: skip
+    for parameter, value in zip(model.parameters(), weights.seen[-1], strict=True):
+        np.testing.assert_array_equal(parameter.value, value)
+
+
 # Groups -----------------------------------------------------------------------------------------
 
 

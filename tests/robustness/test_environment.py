@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastconv as fc
@@ -163,6 +167,46 @@ fc.show_config()
     lines = run(code, **{NO_JIT: "1"}).splitlines()
     assert all(line.startswith(f"{NO_JIT} is set") for line in lines[:12]), lines
     assert any(line.startswith("numba") and NO_JIT in line for line in lines[12:])
+
+
+@pytest.mark.parametrize(("name", "text"), [(NO_JIT, "1"), ("FASTCONV_NUM_THREADS", "two")])
+@pytest.mark.parametrize("command", ["predict", "warmup", "check", "bench", "train"])
+def test_a_command_says_it_in_one_line(name, text, command, tmp_path):
+    words = [sys.executable, "-m", "fastconv", command]
+    if command == "predict":
+        model = fc.nn.Sequential(fc.nn.Conv(1, 2, 3), fc.nn.Flatten(), fc.nn.Dense(8192, 2))
+        model.save(tmp_path / "model.npz")
+        np.save(tmp_path / "x.npy", np.zeros((66, 66)))
+        words += ["model.npz", "x.npy"]
+    done = subprocess.run(
+        words, env=os.environ | {name: text}, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2, done
+    assert re.fullmatch(f".* {command}: error: .*{name}.*\n", done.stderr), done.stderr
+
+
+def test_from_an_archive(tmp_path):
+    source = Path(fc.__file__).parent
+    tables = source / "tables", source.parent / "benchmarks" / "problems"
+    with zipfile.ZipFile(tmp_path / "fastconv.zip", "w") as archive:
+        for path in source.rglob("*"):
+            if path.is_file() and path.suffix != ".pyc":
+                archive.write(path, path.relative_to(source.parent))
+        for path in next(filter(Path.is_dir, tables)).glob("*.txt"):
+            archive.write(path, f"fastconv/tables/{path.name}")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'fastconv.zip')!r})"
+    code += """
+import numpy as np, fastconv as fc
+from fastconv import guide, problems
+from fastconv.explain.notebooks import lessons
+x, w = np.ones((1, 4, 4, 1)), np.ones((3, 3, 1, 1))
+print(fc.__file__)
+print(fc.conv(x, w).sum(), len(problems.read_problems(problems.find_table("lenet5_mnist"))))
+print(len(problems.table_names()) > 3, len(lessons()) > 3, len(guide.page("learn")) > 99)
+"""
+    lines = run(code).splitlines()
+    assert lines[0].startswith(str(tmp_path))
+    assert lines[1:] == ["36.0 3", "True True True"]
 
 
 @pytest.mark.parametrize("package", ["scipy", "tbb"])

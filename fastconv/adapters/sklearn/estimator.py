@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastconv import nn
 from fastconv.adapters.sklearn.images import image_shape_of, small_cnn
 from fastconv.adapters.sklearn.parameters import Parameters, as_numpy, own_network
-from fastconv.nn.checks import Array
+from fastconv.nn.checks import Array, quiet
 
 __all__ = ["CNN"]
 
@@ -84,6 +84,7 @@ class CNN(BaseEstimator):
 
     # Training -----------------------------------------------------------------------------------
 
+    @quiet
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train a new network; with `warm_start`, go on with the one that there is.
 
@@ -170,6 +171,7 @@ class CNN(BaseEstimator):
             ) from error
         return train, held
 
+    @quiet
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Any:
         asked = Parameters.of(self)
         if hasattr(self, "model_"):
@@ -286,6 +288,7 @@ class CNN(BaseEstimator):
             )
         return y
 
+    @quiet
     def _forward(self, X: Any) -> Array:
         check_is_fitted(self)
         # Row by row the bits are the same whatever the batch: see `fastconv.conv`.

@@ -13,12 +13,13 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from fastconv import nn
+from fastconv.geometry.cures import foreign_array
 from fastconv.nn.checks import positive_int, real_number
 
 __all__ = ["Parameters", "as_numpy", "own_network"]
 
 # What these hold is computed, or its coordinates lost, when NumPy takes it for an array.
-NEEDS_A_CALL = {"dask": "compute()", "dask_expr": "compute()", "xarray": "to_numpy()"}
+NEEDS_A_CALL = {"dask": "compute()", "xarray": "to_numpy()"}
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,23 @@ def own_network(
     return model
 
 
+def nested_cure(name: str, value: Any) -> str:
+    """What makes one array of an array, Series or DataFrame of arrays; "" for everything else.
+
+    >>> nested_cure("X", np.array([np.zeros(2), np.zeros(3)], object))
+    'np.stack(X)'
+    """
+    if hasattr(value, "columns") and hasattr(value, "dtypes"):
+        for column in value.columns:
+            if cure := nested_cure(f"{name}[{column!r}]", value[column]):
+                return cure
+        return ""
+    if np.dtype(object) != getattr(value, "dtype", None) or not np.size(value):
+        return ""
+    first = np.asarray(value).flat[0]
+    return f"np.stack({name})" if isinstance(first, (np.ndarray, list, tuple)) else ""
+
+
 def as_numpy(name: str, value: Any) -> Any:
     """`value`, as an array if it is one of another library that NumPy takes as it is.
 
@@ -182,12 +200,15 @@ def as_numpy(name: str, value: Any) -> Any:
     TypeError
         Naming the argument, if it holds something to compute, a mask, or what NumPy cannot have.
     """
+    if found := foreign_array(name, value):
+        argument, kind, library = found
+        cure = f"{argument}.{NEEDS_A_CALL[library]} makes one"
+        raise TypeError(f"{name}: a NumPy array is needed, got {kind} of {library}; {cure}")
     first = value[0] if isinstance(value, (list, tuple)) and value else value
     library = type(first).__module__.partition(".")[0]
-    if call := NEEDS_A_CALL.get(library):
-        raise TypeError(
-            f"{name}: a NumPy array is needed, got {type(first).__name__} of {library}; "
-            f"{name}.{call} makes one"
+    if cure := nested_cure(name, value):
+        raise ValueError(
+            f"{name}: its items are arrays themselves; {cure} makes one array of those of one shape"
         )
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array's mask would be ignored; fill it first")

@@ -16,7 +16,7 @@ from fastconv.cli.output import (
     threads_text,
     write_csv,
 )
-from fastconv.cli.parser import Parser, positive_int
+from fastconv.cli.parser import Parser, pathname, positive_int
 from fastconv.problems import (
     EXAMPLE,
     Problem,
@@ -51,7 +51,9 @@ def add(parser: Parser) -> None:
         metavar="N",
         help="measurements of each product (default 20; fewer where they take more than 10 s)",
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the figures as CSV")
+    parser.add_argument(
+        "--csv", type=pathname, metavar="FILE", help="also write the figures as CSV"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, one_line, style
-from fastconv.cli.parser import Parser, positive_int, seed
-from fastconv.examples.pixels import OTHER_SCALE, pixel_scale
+from fastconv.cli.parser import Parser, pathname, positive_int, seed
 from fastconv.explain import Explanation, explain
 from fastconv.explain.drawings import drawing, framed
 from fastconv.explain.images import read_array, read_images
@@ -67,15 +67,20 @@ def add(parser: Parser) -> None:
         metavar="N",
         help="of the model's parameters (default 2, with which the ReLU stops some errors)",
     )
-    parser.add_argument("--png", metavar="FILE", type=Path, help="also draw the flow as a figure")
     parser.add_argument(
-        "--html", metavar="FILE", type=Path, help="also write a page: point at a cell to follow it"
+        "--png", metavar="FILE", type=pathname, help="also draw the flow as a figure"
+    )
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        type=pathname,
+        help="also write a page: point at a cell to follow it",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
     parser.add_argument(
         "--notebook",
         metavar="DIR",
-        type=Path,
+        type=pathname,
         help="write the notebooks (both questions, im2col step by step, Fashion-MNIST) and end",
     )
 
@@ -110,20 +115,25 @@ def _explanation(args: argparse.Namespace) -> Explanation:
     x, source = _image(args)
     label = args.label if args.label is not None else [args.digit] if len(x) == 1 else None
     try:
-        return explain(
-            x,
-            None if label is None else np.array(label),
-            model=args.model,
-            pool=args.pool,
-            w1=None if args.kernel is None else _read(read_array, "--kernel", args.kernel),
-            filters=args.filters,
-            activation=args.activation,
-            seed=args.seed,
-            source=source,
-        )
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always", UserWarning)
+            found = explain(
+                x,
+                None if label is None else np.array(label),
+                model=args.model,
+                pool=args.pool,
+                w1=None if args.kernel is None else _read(read_array, "--kernel", args.kernel),
+                filters=args.filters,
+                activation=args.activation,
+                seed=args.seed,
+                source=source,
+            )
     except (ValueError, TypeError) as error:
         name, colon, rest = one_line(error).partition(":")
         raise CommandError(f"{OPTIONS.get(name, f'--{name}')}{colon}{rest}") from error
+    for note in notes:
+        print(f"note: {note.message}", file=sys.stderr)
+    return found
 
 
 def _image(args: argparse.Namespace) -> tuple[np.ndarray, str]:
@@ -159,16 +169,7 @@ def _digit(digit: int, n: int) -> tuple[np.ndarray, str]:
 
 def _image_file(name: str) -> tuple[np.ndarray, str]:
     x = _read(read_images, "--image", name)
-    x = x[None] if x.ndim == 2 else x
-    if x.size and np.isfinite(x).all() and x.dtype.kind == "f":
-        largest = float(np.abs(x.astype(np.float64)).max()) / pixel_scale(x, [x])
-        if largest > OTHER_SCALE:
-            print(
-                f"note: {name} holds floats up to {largest:g}, taken as they are: in 0 .. 1 the "
-                "sigmoid does not saturate",
-                file=sys.stderr,
-            )
-    return x, f"read from {name}"
+    return x[None] if x.ndim == 2 else x, f"read from {name}"
 
 
 def _read(reader: Callable[[str], np.ndarray], option: str, name: str) -> np.ndarray:
@@ -198,7 +199,7 @@ def _write_page(found: Explanation, path: Path) -> None:
     try:
         with replacing(path) as file:
             file.write(f"{head}<body>{found.html()}</body></html>\n".encode())
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CommandError(f"--html: {one_line(error)}") from error
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from fastconv.cli.output import CommandError, one_line
-from fastconv.cli.parser import Parser
+from fastconv.cli.parser import Parser, pathname
 from fastconv.cli.training.setup import DEFAULT_OUT, Files
 
 OUTPUTS = ("logits", "softmax", "sigmoid")
@@ -21,7 +20,7 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "model",
         nargs="?",
-        type=Path,
+        type=pathname,
         default=DEFAULT_OUT,
         metavar="MODEL",
         help=f"what train wrote: its folder, or a file NAME.npz (default {DEFAULT_OUT})",
@@ -29,7 +28,7 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "onnx",
         nargs="?",
-        type=Path,
+        type=pathname,
         metavar="FILE.onnx",
         help="default: beside the model, with its name",
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastconv.cli.output import CommandError, command_line, one_line
-from fastconv.cli.parser import Parser, positive_int
+from fastconv.cli.parser import Parser, pathname, positive_int
 from fastconv.cli.training.setup import Files
 
 IMAGES = (".png", ".jpg", ".jpeg")
@@ -31,14 +31,14 @@ def add(parser: Parser) -> None:
     )
     parser.add_argument(
         "model",
-        type=Path,
+        type=pathname,
         metavar="MODEL",
         help="what train wrote: its folder, or a file NAME.npz",
     )
     parser.add_argument(
         "images",
         nargs="+",
-        type=Path,
+        type=pathname,
         metavar="IMAGES",
         help="PNG or JPEG files, folders of them, .npy files (H,W[,C]) or (m,H,W[,C]), zarr arrays",
     )
@@ -48,7 +48,7 @@ def add(parser: Parser) -> None:
     )
     how.add_argument(
         "--out",
-        type=Path,
+        type=pathname,
         metavar="RESULT.zarr",
         help="print nothing, and keep the results of one zarr array or .npy file here",
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, command_line, one_line
-from fastconv.cli.parser import Parser, positive_int, rate, seed
+from fastconv.cli.parser import Parser, pathname, positive_int, rate, seed
 from fastconv.cli.training.setup import DEFAULT_OUT, Files, Setup, make_folder, prepare, shown
 from fastconv.examples import RECIPES
+from fastconv.nn.files import may_write
 from fastconv.nn.progress import Progress
 
 
@@ -50,6 +50,7 @@ def add(parser: Parser) -> None:
     )
     parser.add_argument(
         "--data",
+        type=pathname,
         metavar="PATH",
         help="your images: an .npz with x (m,H,W[,C]) and y (m), or x_train and y_train, or "
         "train_images and train_labels; or a folder: of IDX files (MNIST, EMNIST, QMNIST), of "
@@ -63,13 +64,13 @@ def add(parser: Parser) -> None:
     )
     parser.add_argument(
         "--labels",
-        type=Path,
+        type=pathname,
         metavar="FILE",
         help="text file with the names of the classes, one a line, for the report",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=pathname,
         default=DEFAULT_OUT,
         metavar="PATH",
         help="folder for checkpoint.npz and model.npz, or the model's file NAME.npz (the "
@@ -88,14 +89,14 @@ def add(parser: Parser) -> None:
     )
     parser.add_argument(
         "--report",
-        type=Path,
+        type=pathname,
         metavar="DIR",
         help="write report.html, with learning curve, filters, confusion matrix, mistakes and "
         "where the network looked",
     )
     parser.add_argument(
         "--show-augmentation",
-        type=Path,
+        type=pathname,
         metavar="FILE.png",
         help="draw what the model's recipe makes of training images, and train nothing",
     )
@@ -142,6 +143,7 @@ def _train(args: argparse.Namespace, comm: Any = None, ranks: Any = None) -> int
         if args.report:
             _require_for_report("--report")
         files = Files.under(args.out)
+        _check_out(files, args, first)
         resume = first and _resume_from(files, args.resume, args.overwrite)
         setup = _prepare(args, lr)
         if resume:
@@ -195,6 +197,17 @@ def _show_augmentation(args: argparse.Namespace, lr: float) -> int:
     except (OSError, ValueError) as error:
         raise CommandError(f"--show-augmentation: {one_line(error)}") from error
     return 0
+
+
+def _check_out(files: Files, args: argparse.Namespace, first: bool) -> None:
+    """Raise if the run's files would replace its images, or cannot be files."""
+    for file in (files.model, files.checkpoint):
+        if file.is_dir():
+            raise CommandError(f"--out: {file} is a folder; a file name is needed")
+        if first and file.exists() and not may_write(file):
+            raise CommandError(f"--out: {file}: Permission denied")
+        if args.data is not None and file.exists() and file.resolve() == args.data.resolve():
+            raise CommandError(f"--out: {file} holds the images of --data; give another")
 
 
 def _resume_from(files: Files, resume: bool, overwrite: bool) -> bool:

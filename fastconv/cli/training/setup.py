@@ -8,6 +8,7 @@ from typing import Any
 
 from fastconv.cli.output import INSTALL_EXAMPLES, CommandError, one_line
 from fastconv.examples.pixels import OTHER_SCALE
+from fastconv.nn.files import may_write
 
 __all__ = ["DEFAULT_OUT", "Files", "Setup", "make_folder", "prepare", "shown"]
 
@@ -60,6 +61,8 @@ def make_folder(option: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(f"{option}: {one_line(error)}") from error
+    if not may_write(folder):
+        raise CommandError(f"{option}: {folder}: Permission denied")
 
 
 @dataclass

@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastconv._extras import host
+from fastconv.nn.files import file_path
 from fastconv.nn.onnx.base import Leaf, Node, State, Tree, number_of_axes
 from fastconv.nn.onnx.nodes import FORMS, joined_channels
 from fastconv.nn.onnx.patterns import fused
@@ -68,6 +70,7 @@ def from_onnx(path: str | os.PathLike[str]) -> Sequential:
     ...     [type(layer).__name__ for layer in from_onnx(file).layers]
     ['Conv', 'ReLU', 'GlobalAvgPool']
     """
+    path = file_path("path", path)
     proto = _loaded(path)
     try:
         own = proto.producer_name == "fastconv"
@@ -75,7 +78,7 @@ def from_onnx(path: str | os.PathLike[str]) -> Sequential:
         return _made(tree, proto.graph.name if own and proto.graph.name != "fastconv" else None)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         cause = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{os.fspath(path)}: {cause}") from error
+        raise ValueError(f"{path}: {cause}") from error
 
 
 def _made(tree: list[Tree], name: str | None) -> Sequential:
@@ -91,10 +94,10 @@ def _made(tree: list[Tree], name: str | None) -> Sequential:
     return model
 
 
-def _loaded(path: str | os.PathLike[str]) -> Any:
+def _loaded(path: Path) -> Any:
     onnx = host("onnx", "onnx")
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{os.fspath(path)}: no such file (an ONNX file is needed)")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file (an ONNX file is needed)")
     try:
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
@@ -102,7 +105,7 @@ def _loaded(path: str | os.PathLike[str]) -> Any:
     except Exception as error:  # protobuf, onnx and its C++ part have classes of their own
         cause = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"{os.fspath(path)}: it is no whole ONNX file ({type(error).__name__}: {cause})"
+            f"{path}: it is no whole ONNX file ({type(error).__name__}: {cause})"
         ) from error
     return inferred
 
