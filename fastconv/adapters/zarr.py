@@ -31,8 +31,10 @@ from filelock import FileLock, Timeout
 from fastconv._extras import host
 from fastconv.adapters.shared.operations import Network, Whole, of_model
 from fastconv.geometry.parts import Part
-from fastconv.nn.base import Layer, scratch_copy
+from fastconv.nn.base import Layer
 from fastconv.nn.checks import shown
+from fastconv.nn.copying import scratch_copy
+from fastconv.nn.files import file_path
 from fastconv.nn.programs import dtype_of
 
 zarr: Any = host("zarr", "zarr")
@@ -125,7 +127,7 @@ def predict(
     ((5, 1), True)
     """
     task = _Task(model, x, scale, head)
-    folder = Path(out)
+    folder = file_path("out", out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out: {folder} is no folder")
     root = getattr(getattr(x, "store", None), "root", None)

@@ -26,7 +26,8 @@ from fastconv.nn.averages import ParameterAverage
 from fastconv.nn.base import Layer, Parameter
 from fastconv.nn.branches import Concat, Identity, SeparableConv
 from fastconv.nn.checkpoint import Checkpoint, load_checkpoint, previous_path, save_checkpoint
-from fastconv.nn.container import Sequential, evaluating
+from fastconv.nn.children import evaluating
+from fastconv.nn.container import Sequential
 from fastconv.nn.conv import Conv, ConvTranspose
 from fastconv.nn.dense import Dense, Flatten
 from fastconv.nn.focal import FocalLoss

@@ -8,7 +8,8 @@ import numpy as np
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, layer_error, locate, positive_int, quiet, shown
-from fastconv.nn.container import Sequential, refuse_repeats
+from fastconv.nn.children import refuse_repeats
+from fastconv.nn.container import Sequential
 from fastconv.nn.conv import Conv
 from fastconv.nn.init import Init, generator
 from fastconv.nn.lowering import Backward, Lowered, lowered

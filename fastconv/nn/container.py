@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from operator import index
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsIndex, overload
 
 import numpy as np
 
-from fastconv.nn.base import Layer, runner
-from fastconv.nn.checks import (
-    Array,
-    layer_error,
-    locate,
-    positive_int,
-    quiet,
-    shown,
-)
-from fastconv.nn.feed import Preparation, images_of
-from fastconv.nn.fusing import Rest, taken_over
-from fastconv.nn.inference import InferencePlan, forward_of, plan_inference
-from fastconv.nn.lowering import Backward, Lowered, lowered, wants_gradient
+from fastconv.nn.base import Layer
+from fastconv.nn.checks import Array, layer_error, locate, quiet, shown
+from fastconv.nn.children import refuse_repeats
+from fastconv.nn.fusing import Rest, lowered_chain
+from fastconv.nn.inference import InferencePlan, plan_inference, predict
+from fastconv.nn.lowering import Lowered
 from fastconv.nn.names import unknown_method
 from fastconv.nn.onnx import layers as onnx
-from fastconv.nn.programs import dtype_of
 from fastconv.nn.registry import built, described, register
 from fastconv.nn.sources import Data
 from fastconv.nn.storage import load_model, save_model
@@ -158,40 +149,8 @@ class Sequential(Layer):
 
     def lower(self, graph: Graph, x: Value, rest: Rest | None = None) -> Lowered:
         """Both passes, as operations: those of all layers; and of the `rest`, if they can."""
-        steps: list[tuple[tuple[str, str, Layer], Backward]] = []
         graph.setting(self, "layers")
-        i = 0
-        while i < len(self.layers):
-            layer, name = self.layers[i], str(i)
-            place = (f"{i} {type(layer).__name__}", name, layer)
-            behind, options = taken_over(layer, self.layers[i + 1 :], graph, rest)
-            try:
-                with graph.inside(*place):
-                    x, back = lowered(layer, graph, x, **options)
-            except Exception as error:
-                locate(error, name, layer)
-                raise
-            steps.append((place, back))
-            end = i + 1 + behind.taken
-            if not graph.inference:
-                for passed in self.layers[i:end]:
-                    passed.output_shape = behind.between or x.shape[1:]
-                self.layers[end - 1].output_shape = x.shape[1:]
-            i = end
-
-        parts = [layer for (_, _, layer), _ in steps]
-
-        def backward(dy: Value, need: bool) -> Value | None:
-            for k, (place, back) in reversed(list(enumerate(steps))):
-                wanted = k > 0 and wants_gradient(parts[:k], parts[k], graph)
-                with graph.inside(*place):
-                    dx = back(dy, need or wanted)
-                if dx is None:
-                    return None
-                dy = dx
-            return dy
-
-        return x, backward
+        return lowered_chain(self.layers, graph, x, rest)
 
     @quiet
     def forward(self, x: Array) -> Array:
@@ -477,77 +436,3 @@ class Sequential(Layer):
         binary_cnn                     20            333    364
         """
         return summary(self, input_shape)
-
-
-@quiet
-def predict(
-    model: Layer,
-    x: Data,
-    batch_size: int = 256,
-    *,
-    scale: float | None = None,
-    transform: Callable[[Array], Array] | None = None,
-) -> Array:
-    """Outputs of any layer for `x`; see `Sequential.predict`.
-
-    Examples
-    --------
-    >>> from fastconv.nn import Flatten
-    >>> predict(Flatten(), np.zeros((3, 2, 2, 1), np.float32)).shape
-    (3, 4)
-    """
-    batch_size = positive_int("batch_size", batch_size)
-    batches = images_of(x, batch_size, Preparation(scale, transform, dtype_of(model)))
-    found: list[Array] = []
-    shape: tuple[int, ...] = ()
-    forward, run = None, runner(model)
-    for batch in batches:
-        if batch.shape != shape:
-            shape, forward = batch.shape, forward_of(model, batch)
-        if forward is None:
-            found.append(run(batch))
-        else:
-            y: Array = np.empty((len(batch), *forward.y.shape[1:]), forward.y.dtype)
-            forward.run(batch, y)
-            found.append(y)
-    if not found:
-        raise ValueError("x: it has no batch")
-    return found[0] if len(found) == 1 else np.concatenate(found)
-
-
-@contextmanager
-def evaluating(model: Layer) -> Iterator[None]:
-    """Evaluation mode inside a `with` block; every layer returns to the mode it was in.
-
-    Parameters
-    ----------
-    model : Layer
-
-    Examples
-    --------
-    >>> from fastconv.nn import Dropout
-    >>> layer = Dropout(0.5)
-    >>> with evaluating(layer):
-    ...     layer.training
-    False
-    >>> layer.training
-    True
-    """
-    modes = [(layer, layer.training) for _, layer in model.walk()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
-
-
-def refuse_repeats(container: Layer) -> None:
-    """Raise ValueError if one layer stands at two places below a container."""
-    # A layer keeps what backward needs of its last forward pass: it can stand in one place only.
-    seen: dict[int, str] = {}
-    for path, layer in container.walk():
-        if id(layer) in seen:
-            name = type(layer).__name__
-            raise ValueError(f"layers: one {name} stands at {seen[id(layer)]} and at {path}")
-        seen[id(layer)] = path

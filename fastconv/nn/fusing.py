@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastconv.nn.lowering import is_relu, marked, takes
+from fastconv.nn.checks import locate
+from fastconv.nn.lowering import (
+    Backward,
+    Lowered,
+    is_relu,
+    lowered,
+    marked,
+    takes,
+    wants_gradient,
+)
 from fastconv.program.finish import Normalisation
 from fastconv.program.graph import Graph, Value
 
 if TYPE_CHECKING:
     from fastconv.nn.base import Layer
 
-__all__ = ["Behind", "Finish", "Rest", "taken_over"]
+__all__ = ["Behind", "Finish", "Rest", "lowered_chain", "taken_over"]
 
 
 class Rest:
@@ -138,3 +147,42 @@ def taken_over(
     elif layers and takes(layer, graph, "relu") and is_relu(layers[0], graph):
         behind.taken, options = 1, {"relu": True}
     return behind, options
+
+
+def lowered_chain(
+    layers: Sequence[Layer], graph: Graph, x: Value, rest: Rest | None = None
+) -> Lowered:
+    """Both passes of layers one behind the other; and of the `rest`, if they can."""
+    steps: list[tuple[tuple[str, str, Layer], Backward]] = []
+    i = 0
+    while i < len(layers):
+        layer, name = layers[i], str(i)
+        place = (f"{i} {type(layer).__name__}", name, layer)
+        behind, options = taken_over(layer, layers[i + 1 :], graph, rest)
+        try:
+            with graph.inside(*place):
+                x, back = lowered(layer, graph, x, **options)
+        except Exception as error:
+            locate(error, name, layer)
+            raise
+        steps.append((place, back))
+        end = i + 1 + behind.taken
+        if not graph.inference:
+            for passed in layers[i:end]:
+                passed.output_shape = behind.between or x.shape[1:]
+            layers[end - 1].output_shape = x.shape[1:]
+        i = end
+
+    parts = [layer for (_, _, layer), _ in steps]
+
+    def backward(dy: Value, need: bool) -> Value | None:
+        for k, (place, back) in reversed(list(enumerate(steps))):
+            wanted = k > 0 and wants_gradient(parts[:k], parts[k], graph)
+            with graph.inside(*place):
+                dx = back(dy, need or wanted)
+            if dx is None:
+                return None
+            dy = dx
+        return dy
+
+    return x, backward

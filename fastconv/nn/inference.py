@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastconv import threads
 from fastconv.nn.base import Layer
-from fastconv.nn.checks import Array, check_array, quiet
+from fastconv.nn.checks import Array, check_array, positive_int, quiet
+from fastconv.nn.copying import runner
+from fastconv.nn.feed import Preparation, images_of
 from fastconv.nn.lowering import check_images, lowered
 from fastconv.nn.programs import dtype_of, images_shape, kept, new_program, programs, table
+from fastconv.nn.sources import Data
 from fastconv.plans.algorithm import algorithm as algorithm_of
 from fastconv.plans.algorithm import chosen
 from fastconv.program.graph import Graph, Value
@@ -22,7 +25,7 @@ from fastconv.typing import Algorithm, DTypeLike
 if TYPE_CHECKING:
     from fastconv.program.machine import Program
 
-__all__ = ["Forward", "InferencePlan", "forward_of", "plan_inference"]
+__all__ = ["Forward", "InferencePlan", "forward_of", "plan_inference", "predict"]
 
 # Bytes of a program that a model keeps for `predict`; larger ones are made anew each time.
 KEPT_BYTES = 64 * 2**20
@@ -261,3 +264,39 @@ def forward_of(model: Layer, x: Array) -> Forward | None:
             own.forwards = kept(own.forwards, key, found)
     found.renew()  # the weights may be others
     return found
+
+
+@quiet
+def predict(
+    model: Layer,
+    x: Data,
+    batch_size: int = 256,
+    *,
+    scale: float | None = None,
+    transform: Callable[[Array], Array] | None = None,
+) -> Array:
+    """Outputs of any layer for `x`; see `Sequential.predict`.
+
+    Examples
+    --------
+    >>> from fastconv.nn import Flatten
+    >>> predict(Flatten(), np.zeros((3, 2, 2, 1), np.float32)).shape
+    (3, 4)
+    """
+    batch_size = positive_int("batch_size", batch_size)
+    batches = images_of(x, batch_size, Preparation(scale, transform, dtype_of(model)))
+    found: list[Array] = []
+    shape: tuple[int, ...] = ()
+    forward, run = None, runner(model)
+    for batch in batches:
+        if batch.shape != shape:
+            shape, forward = batch.shape, forward_of(model, batch)
+        if forward is None:
+            found.append(run(batch))
+        else:
+            y: Array = np.empty((len(batch), *forward.y.shape[1:]), forward.y.dtype)
+            forward.run(batch, y)
+            found.append(y)
+    if not found:
+        raise ValueError("x: it has no batch")
+    return found[0] if len(found) == 1 else np.concatenate(found)

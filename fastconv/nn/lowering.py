@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from fastconv.nn.base import runner
 from fastconv.nn.checks import Array, check_array, layer_error, locate, shown
+from fastconv.nn.copying import runner
 from fastconv.program.graph import Graph, Value
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 from fastconv.nn import fit_arguments as arguments
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, positive_int, quiet
-from fastconv.nn.container import Sequential, predict
+from fastconv.nn.container import Sequential
 from fastconv.nn.feed import Batches, Cut, Feed, Preparation, feed_of
+from fastconv.nn.inference import predict
 from fastconv.nn.loss import Loss, labels_form
 from fastconv.nn.optimizer import Optimizer
 from fastconv.nn.programs import dtype_of

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, check_array, layer_error, locate, quiet
-from fastconv.nn.container import refuse_repeats
+from fastconv.nn.children import refuse_repeats
 from fastconv.nn.fusing import Rest, taken_over
 from fastconv.nn.lowering import Lowered, lowered
 from fastconv.nn.onnx import layers as onnx

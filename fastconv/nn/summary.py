@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _html
-from fastconv.nn.base import Layer, scratch_copy
+from fastconv.nn.base import Layer
+from fastconv.nn.copying import scratch_copy
 from fastconv.nn.programs import dtype_of, table
 
 __all__ = ["Summary", "summary"]

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Layer, scratch_copy
+from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array
-from fastconv.nn.container import predict
+from fastconv.nn.copying import scratch_copy
 from fastconv.nn.feed import Feed
 from fastconv.nn.fit_arguments import label_check
+from fastconv.nn.inference import predict
 from fastconv.nn.normalisation import OneValueError
 
 Written = dict[int, set[str]]

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.nn.base import Layer, scratch_copy
+from fastconv.nn.base import Layer
 from fastconv.nn.checks import Array, shown
+from fastconv.nn.copying import scratch_copy
 from fastconv.nn.files import file_path
 from fastconv.nn.foreign_weights import (
     keras_modules,

@@ -203,6 +203,7 @@ def test_what_is_no_result_stays_as_it_is(tmp_path):
         ({"x": images((1, 9, 9, 5))}, ValueError, "x: expected"),
         ({"x": images(dtype="u1")}, TypeError, "x: .*scale="),
         ({"scale": -1}, ValueError, "scale: "),
+        ({"out": 3}, TypeError, "out: "),
         ({"head": lambda y: y.sum(-1)}, ValueError, "head: "),
     ],
 )

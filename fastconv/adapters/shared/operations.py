@@ -19,9 +19,9 @@ from fastconv import threads
 from fastconv.geometry.parts import Part, Parts, windows_of
 from fastconv.nn.base import Layer
 from fastconv.nn.checks import positive_int, quiet, shown
-from fastconv.nn.container import predict
 from fastconv.nn.digest import digest
 from fastconv.nn.feed import Preparation
+from fastconv.nn.inference import predict
 from fastconv.nn.programs import dtype_of
 from fastconv.nn.tiles import Tiling
 from fastconv.plans.algorithm import algorithm, chosen

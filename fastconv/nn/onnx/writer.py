@@ -14,7 +14,8 @@ import numpy as np
 
 from fastconv._extras import host
 from fastconv._version import __version__
-from fastconv.nn.base import Layer, runner
+from fastconv.nn.base import Layer
+from fastconv.nn.copying import runner
 from fastconv.nn.files import replacing
 from fastconv.nn.onnx.sizes import fixed_shape
 from fastconv.nn.registry import onnx_form, taken_shape
