@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv.engine import words as s
+from fastconv.engine import array_words as aw
 from fastconv.engine.call import Call
 from fastconv.engine.loops.bias_grad import CHAINS, FEW
 from fastconv.engine.tables.workspace import address_of
@@ -97,7 +97,7 @@ def fill_call(entry: int, y: np.ndarray, b: np.ndarray | None, relu: bool) -> Ca
 
 def table_shape(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int]:
     """Shape of the table that the calls of one batch normalisation share, of the array's dtype."""
-    return s.TABLE_ROWS, _cuts(shape, dtype.itemsize, False).width
+    return aw.TABLE_ROWS, _cuts(shape, dtype.itemsize, False).width
 
 
 def norm_parts_nbytes(shape: tuple[int, ...], dtype: np.dtype) -> int:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastconv.engine import array_words as aw
 from fastconv.engine import channels, columns, deltas, elementwise, losses, optimizers
-from fastconv.engine import words as s
 from fastconv.engine.call import perform
 from fastconv.engine.known_plans import integers
 from fastconv.geometry.resolve import window_geometry
@@ -174,7 +174,7 @@ def _norm_works(address: int, name: str, dtype: np.dtype, pixels: int, C: int) -
         if name == "norm_frozen":
             perform(channels.norm_frozen_call(address, x.shape, table, scale, shift, *running, 0.0))
             right = [mean, inverse, scale, shift]
-            return np.array_equal(table[: s.TABLE_FACTOR], np.tile(right, repeats))
+            return np.array_equal(table[: aw.TABLE_FACTOR], np.tile(right, repeats))
         perform(channels.norm_statistics_call(address, x, parts.ctypes.data, table, scale, shift,
                                               *running, 0.5, 0.25))  # fmt: skip
         seen, variance = x.mean(0, np.float64), x.var(0, np.float64)
@@ -182,9 +182,9 @@ def _norm_works(address: int, name: str, dtype: np.dtype, pixels: int, C: int) -
         moved = (mean + seen) / 2, (4 + variance * pixels / (pixels - 1)) / 2
         near = np.abs(running[0] - moved[0]).max() < 64 * np.finfo(dtype).eps
         off = np.abs(table[0] - table_of[0]).max() < 64 * np.finfo(dtype).eps
-        rest = _close(table[1 : s.TABLE_FACTOR], table_of[1:])
+        rest = _close(table[1 : aw.TABLE_FACTOR], table_of[1:])
         return bool(near and off and rest and _close(running[1], moved[1]))
-    table[: s.TABLE_FACTOR] = np.tile([mean, inverse, scale, shift], repeats)
+    table[: aw.TABLE_FACTOR] = np.tile([mean, inverse, scale, shift], repeats)
     normal = (x - mean) * inverse
     y = normal * scale + shift
     error = np.where(y > 0, dy, 0) if name.endswith("relu") else dy
@@ -194,8 +194,8 @@ def _norm_works(address: int, name: str, dtype: np.dtype, pixels: int, C: int) -
         sums = error.sum(0), (error * normal).sum(0)
         written = np.tile([scale * inverse, sums[0] / pixels, sums[1] / pixels], repeats)
         same = all(np.array_equal(a, b) for a, b in zip(grads, sums[::-1], strict=True))
-        return same and _close(table[s.TABLE_FACTOR :], written.astype(dtype))
-    table[s.TABLE_FACTOR :] = np.tile([scale, shift, inverse], repeats)
+        return same and _close(table[aw.TABLE_FACTOR :], written.astype(dtype))
+    table[aw.TABLE_FACTOR :] = np.tile([scale, shift, inverse], repeats)
     if name.startswith("norm_forward"):
         perform(channels.norm_forward_call(address, x, table, result))
         answer = np.maximum(y, 0) if name.endswith("relu") else y

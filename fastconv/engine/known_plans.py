@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastconv.engine import array_words as aw
 from fastconv.engine import words as s
 from fastconv.engine.emit.kinds import DOT, ELEMENTWISE, PAIR, TWIN
 from fastconv.engine.minimal import MinimalConvolution
@@ -172,9 +173,9 @@ def program_works(address: int) -> bool:
     note = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(lambda at, _: seen.append(at))
     entry = ctypes.cast(note, ctypes.c_void_p).value or 0
     number = np.array(1.0)
-    steps = np.zeros((3, s.STEP_WORDS), np.int64)
-    call = np.zeros(s.PROGRAM_CALL_WORDS, np.int64)
-    call[s.STEPS], call[s.STEP_COUNT] = steps.ctypes.data, len(steps)
+    steps = np.zeros((3, aw.STEP_WORDS), np.int64)
+    call = np.zeros(aw.PROGRAM_CALL_WORDS, np.int64)
+    call[aw.STEPS], call[aw.STEP_COUNT] = steps.ctypes.data, len(steps)
     walk = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(address)
     for number[()] in (1.0, np.inf):
         steps[:] = [(0, 0, entry, i, 1, number.ctypes.data if i == 1 else 0) for i in range(3)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastconv.engine import words as s
+from fastconv.engine import array_words as aw
 from fastconv.engine.call import Call
 from fastconv.engine.tables.workspace import address_of
 
@@ -32,7 +32,7 @@ def _cuts(name: str, rows: int, width: int) -> tuple[int, int, int]:
 
 def parts_of(name: str, rows: int, width: int) -> tuple[int, int]:
     """Shape of `parts`."""
-    return _cuts(name, rows, width)[2], s.LOSS_RESULTS
+    return _cuts(name, rows, width)[2], aw.LOSS_RESULTS
 
 
 def loss_call(

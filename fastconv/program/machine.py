@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fastconv import threads
+from fastconv.engine import array_words as aw
 from fastconv.engine import words as s
 from fastconv.engine.call import Call
 from fastconv.engine.entries import program_address
@@ -43,8 +44,8 @@ class _Segment:
     """
 
     def __init__(self, steps: Sequence[Step], most: int) -> None:
-        header = -(-s.PROGRAM_CALL_WORDS // LINE_WORDS) * LINE_WORDS
-        size = header + -(-len(steps) * s.STEP_WORDS // LINE_WORDS) * LINE_WORDS
+        header = -(-aw.PROGRAM_CALL_WORDS // LINE_WORDS) * LINE_WORDS
+        size = header + -(-len(steps) * aw.STEP_WORDS // LINE_WORDS) * LINE_WORDS
         starts = []
         for call, _ in steps:
             starts.append(size)
@@ -55,8 +56,8 @@ class _Segment:
         self.words = self._memory[skipped : skipped + size]
         self.template = np.zeros(size, np.int64)
         self.address = address_of(self.words)
-        self.template[s.STEPS] = self.address + 8 * header
-        self.template[s.STEP_COUNT] = len(steps)
+        self.template[aw.STEPS] = self.address + 8 * header
+        self.template[aw.STEP_COUNT] = len(steps)
         self.threads = 1
         # words that change when what is done once has been done: before, and after
         self._once: list[tuple[int, int, int]] = []
@@ -64,8 +65,8 @@ class _Segment:
         for i, ((call, checked), at) in enumerate(zip(steps, starts, strict=True)):
             limit = max(1, min(call.work // call.grain, call.items, most))
             self.threads = max(self.threads, limit)
-            step = header + i * s.STEP_WORDS
-            self.template[step : step + s.STEP_WORDS] = (
+            step = header + i * aw.STEP_WORDS
+            self.template[step : step + aw.STEP_WORDS] = (
                 0, 0, call.entry, self.address + 8 * at, limit,
                 0 if checked is None else address_of(checked),
             )  # fmt: skip
@@ -74,7 +75,7 @@ class _Segment:
                 counters = at + s.NEXT_FIRST, at + s.DONE
                 self._once += [(counter, 0, call.first) for counter in counters]
             if call.once:  # nobody takes part in it any more
-                self._once.append((step + s.STEP_THREADS, limit, 0))
+                self._once.append((step + aw.STEP_THREADS, limit, 0))
         self._kept = not self._once
         self._entry = program_address()
 

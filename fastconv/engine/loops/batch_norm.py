@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastconv.compiler.inner import inner
+from fastconv.engine import array_words as aw
 from fastconv.engine import words as s
 from fastconv.engine.emit.memory import add_one, load_element, word, words
 from fastconv.engine.emit.vectors import choose, fma, spread, widen
@@ -26,11 +27,11 @@ def each(function: Any) -> Any:
 
     @inner
     def loop(call, thread, kind):
-        a, b, result, table = words(call, s.CHANNELS_A, 4)
+        a, b, result, table = words(call, aw.CHANNELS_A, 4)
         width, block, items = (
-            word(call, s.CHANNELS_WIDTH),
-            word(call, s.CHANNELS_BLOCK),
-            word(call, s.CHANNELS_ITEMS),
+            word(call, aw.CHANNELS_WIDTH),
+            word(call, aw.CHANNELS_BLOCK),
+            word(call, aw.CHANNELS_ITEMS),
         )
         lanes, size, step = kind[0], len(kind[2]), width * len(kind[2])
         zero = spread(kind[1], lanes)
@@ -131,11 +132,11 @@ def summing(error: Any) -> Any:
 
     @inner
     def loop(call, thread, kind):
-        dy, x, _, table, parts = words(call, s.CHANNELS_A, 5)
+        dy, x, _, table, parts = words(call, aw.CHANNELS_A, 5)
         width, block, items = (
-            word(call, s.CHANNELS_WIDTH),
-            word(call, s.CHANNELS_BLOCK),
-            word(call, s.CHANNELS_ITEMS),
+            word(call, aw.CHANNELS_WIDTH),
+            word(call, aw.CHANNELS_BLOCK),
+            word(call, aw.CHANNELS_ITEMS),
         )
         lanes, size, step = kind[0], len(kind[2]), width * len(kind[2])
         zero, nothing, doubles = spread(kind[1], lanes), spread(0.0, lanes), wide(kind)
@@ -191,10 +192,10 @@ error_sums, error_sums_relu = summing(_error), summing(_masked)
 @inner
 def _finish_sums(call, kind):
     """Add the items' sums, then those of one channel; write gradients, and rows of the table."""
-    width, C, size = word(call, s.CHANNELS_WIDTH), word(call, s.CHANNELS_C), len(kind[2])
-    parts, lanes, doubles = word(call, s.CHANNELS_PARTS), kind[0], wide(kind)
+    width, C, size = word(call, aw.CHANNELS_WIDTH), word(call, aw.CHANNELS_C), len(kind[2])
+    parts, lanes, doubles = word(call, aw.CHANNELS_PARTS), kind[0], wide(kind)
     pixels = 0
-    for item in range(word(call, s.CHANNELS_ITEMS)):
+    for item in range(word(call, aw.CHANNELS_ITEMS)):
         _, rows, rest = item_of(call, item)
         pixels += (rows * width + rest) // C
         for f in range(0, 2 * width if item > 0 else 0, len(lanes)):
@@ -205,11 +206,11 @@ def _finish_sums(call, kind):
         for j in range(c, width, C):
             errors += load_element(parts + 8 * j, 0.0)
             products += load_element(parts + 8 * (width + j), 0.0)
-        put_number(word(call, s.CHANNELS_SUM_GRADS) + c * size, errors, kind)
-        put_number(word(call, s.CHANNELS_PRODUCT_GRADS) + c * size, products, kind)
-        scale = number(word(call, s.CHANNELS_SCALE) + c * size, kind)
-        at = word(call, s.CHANNELS_TABLE) + (s.TABLE_INVERSE * width + c) * size
-        put_in_table(call, s.TABLE_FACTOR, c, scale * number(at, kind), kind)
-        put_in_table(call, s.TABLE_MEAN_DY, c, errors / pixels, kind)
-        put_in_table(call, s.TABLE_MEAN_DY_NORMAL, c, products / pixels, kind)
-    repeat_rows(call, s.TABLE_FACTOR, s.TABLE_ROWS, kind)
+        put_number(word(call, aw.CHANNELS_SUM_GRADS) + c * size, errors, kind)
+        put_number(word(call, aw.CHANNELS_PRODUCT_GRADS) + c * size, products, kind)
+        scale = number(word(call, aw.CHANNELS_SCALE) + c * size, kind)
+        at = word(call, aw.CHANNELS_TABLE) + (aw.TABLE_INVERSE * width + c) * size
+        put_in_table(call, aw.TABLE_FACTOR, c, scale * number(at, kind), kind)
+        put_in_table(call, aw.TABLE_MEAN_DY, c, errors / pixels, kind)
+        put_in_table(call, aw.TABLE_MEAN_DY_NORMAL, c, products / pixels, kind)
+    repeat_rows(call, aw.TABLE_FACTOR, aw.TABLE_ROWS, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastconv.compiler.inner import inner
+from fastconv.engine import array_words as aw
 from fastconv.engine import words as s
 from fastconv.engine.emit.memory import add_one, load_element, words
 from fastconv.engine.emit.vectors import spread, widen
@@ -22,7 +23,7 @@ def bias_grad(call, thread, kind):
 
     An item is a run of images. Who finishes last adds up the images' sums.
     """
-    dy, sums, db, images, pixels, F, block, items = words(call, s.BIAS_DY, 8)
+    dy, sums, db, images, pixels, F, block, items = words(call, aw.BIAS_DY, 8)
     lanes, size, doubles = kind[0], len(kind[2]), wide(kind)
     step = F * size
     while True:

@@ -15,7 +15,7 @@ type says for what the loop is compiled.
 from __future__ import annotations
 
 from fastconv.compiler.inner import inner
-from fastconv.engine import words as s
+from fastconv.engine import array_words as aw
 from fastconv.engine.emit.memory import load_element, word
 from fastconv.engine.emit.vectors import (
     load,
@@ -35,10 +35,10 @@ EIGHT = (0,) * 8
 @inner
 def item_of(call, item):
     """Where an item begins, in elements; its rows; elements of the rest behind them."""
-    rows, items = word(call, s.CHANNELS_ROWS), word(call, s.CHANNELS_ITEMS)
+    rows, items = word(call, aw.CHANNELS_ROWS), word(call, aw.CHANNELS_ITEMS)
     first, end = item * rows // items, (item + 1) * rows // items
-    rest = word(call, s.CHANNELS_REST) if item == items - 1 else 0
-    return first * word(call, s.CHANNELS_WIDTH), end - first, rest
+    rest = word(call, aw.CHANNELS_REST) if item == items - 1 else 0
+    return first * word(call, aw.CHANNELS_WIDTH), end - first, rest
 
 
 @inner

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastconv.compiler.inner import inner
+from fastconv.engine import array_words as aw
 from fastconv.engine import words as s
 from fastconv.engine.emit.exponential import exp
 from fastconv.engine.emit.exponential import tanh as tanh_of
@@ -38,9 +39,9 @@ def each(function: Any) -> Any:
     def loop(call, thread, kind):
         lanes, like, element = kind
         size = len(element)
-        a, b, y, total, items = words(call, s.EACH_A, 5)
+        a, b, y, total, items = words(call, aw.EACH_A, 5)
         zero, one = spread(like, lanes), narrow(spread(1.0, lanes), like)
-        p = narrow(spread(load_element(call + 8 * s.EACH_NUMBER, 0.0), lanes), like)
+        p = narrow(spread(load_element(call + 8 * aw.EACH_NUMBER, 0.0), lanes), like)
         while True:
             item = add_one(call, s.NEXT_ITEM)
             if item >= items:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastconv.compiler.inner import inner
+from fastconv.engine import array_words as aw
 from fastconv.engine import words as s
 from fastconv.engine.emit.memory import add_one, words, zero_bytes
 from fastconv.engine.emit.vectors import choose, spread
@@ -14,7 +15,7 @@ __all__ = ["fill_rows"]
 @inner
 def fill_rows(call, thread, kind):
     """``y[p, f] = b[f]``, or ``max(b[f], 0)``, or 0 where there is no b; an item is some rows."""
-    y, b, rows, F, relu, items = words(call, s.FILL_RESULT, 6)
+    y, b, rows, F, relu, items = words(call, aw.FILL_RESULT, 6)
     lanes, like, element = kind
     size, zero = len(element), spread(like, lanes)
     while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastconv.compiler.inner import inner
+from fastconv.engine import array_words as aw
 from fastconv.engine import words as s
 from fastconv.engine.emit.memory import add_one, words
 from fastconv.engine.emit.vectors import narrow, spread
@@ -17,7 +18,7 @@ def image_means(call, thread, kind):
 
     Pixels are added one after another. Four vectors of channels hide each other's latency.
     """
-    x, y, images, pixels, C, items = words(call, s.MEANS_X, 6)
+    x, y, images, pixels, C, items = words(call, aw.MEANS_X, 6)
     lanes, like, element = kind
     size = len(element)
     step, vector = C * size, len(lanes) * size

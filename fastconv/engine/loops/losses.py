@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 from fastconv.compiler.inner import inner
+from fastconv.engine import array_words as aw
 from fastconv.engine import words as s
 from fastconv.engine.emit.exponential import exp
 from fastconv.engine.emit.memory import add_one, load_element, store_element, word
@@ -32,7 +33,7 @@ from fastconv.engine.loops.logarithm import log_of_1_plus
 __all__ = ["binary_cross_entropy", "mean_squared_error", "softmax_cross_entropy"]
 
 ONE_LANE = (0,)
-RESULT_BYTES = 8 * s.LOSS_RESULTS
+RESULT_BYTES = 8 * aw.LOSS_RESULTS
 
 
 # What the three share ------------------------------------------------------------------------
@@ -41,43 +42,43 @@ RESULT_BYTES = 8 * s.LOSS_RESULTS
 @inner
 def ended(call, item, value, correct, bad):
     """Leave an item's results; the last to do so adds up those of all items."""
-    items = word(call, s.LOSS_ITEMS)
-    _leave(word(call, s.LOSS_PARTS) + item * RESULT_BYTES, value, correct, bad)
+    items = word(call, aw.LOSS_ITEMS)
+    _leave(word(call, aw.LOSS_PARTS) + item * RESULT_BYTES, value, correct, bad)
     if add_one(call, s.DONE) < items - 1:
         return
-    parts, cuts = word(call, s.LOSS_PARTS), word(call, s.LOSS_CUTS)
+    parts, cuts = word(call, aw.LOSS_PARTS), word(call, aw.LOSS_CUTS)
     value, correct, bad = 0.0, 0.0, -1.0
     for first in range(0, items, cuts):
         right = 0.0
         for part in range(parts + first * RESULT_BYTES, parts + (first + cuts) * RESULT_BYTES,
                           RESULT_BYTES):  # fmt: skip
-            value += load_element(part + 8 * s.LOSS_VALUE, 0.0)
-            right += load_element(part + 8 * s.LOSS_CORRECT, 0.0)
+            value += load_element(part + 8 * aw.LOSS_VALUE, 0.0)
+            right += load_element(part + 8 * aw.LOSS_CORRECT, 0.0)
             if bad < 0.0:
-                bad = load_element(part + 8 * s.LOSS_BAD, 0.0)
+                bad = load_element(part + 8 * aw.LOSS_BAD, 0.0)
         # A row in pieces is right if all of them are.
         if cuts == 1:
             correct += right
         elif right == cuts:
             correct += 1.0
-    value = value / word(call, s.LOSS_COUNT) if bad < 0.0 else math.nan
-    _leave(word(call, s.LOSS_RESULT), value, correct, bad)
+    value = value / word(call, aw.LOSS_COUNT) if bad < 0.0 else math.nan
+    _leave(word(call, aw.LOSS_RESULT), value, correct, bad)
 
 
 @inner
 def _leave(to, value, correct, bad):
-    store_element(to + 8 * s.LOSS_VALUE, value)
-    store_element(to + 8 * s.LOSS_CORRECT, correct)
-    store_element(to + 8 * s.LOSS_BAD, bad)
+    store_element(to + 8 * aw.LOSS_VALUE, value)
+    store_element(to + 8 * aw.LOSS_CORRECT, correct)
+    store_element(to + 8 * aw.LOSS_BAD, bad)
 
 
 @inner
 def span(call, item):
     """First element of an item and their end, and the elements of one of its rows."""
-    width, cuts = word(call, s.LOSS_WIDTH), word(call, s.LOSS_CUTS)
+    width, cuts = word(call, aw.LOSS_WIDTH), word(call, aw.LOSS_CUTS)
     if cuts == 1:
-        block = word(call, s.LOSS_BLOCK)
-        rows = min(word(call, s.LOSS_ROWS), (item + 1) * block) - item * block
+        block = word(call, aw.LOSS_BLOCK)
+        rows = min(word(call, aw.LOSS_ROWS), (item + 1) * block) - item * block
         return item * block * width, (item * block + rows) * width, width
     row, piece = item // cuts, item % cuts
     first, end = piece * width // cuts, (piece + 1) * width // cuts
@@ -93,22 +94,22 @@ def softmax_cross_entropy(call, thread, kind):
 
     `kind` as in `loops.channels`.
     """
-    classes, size = word(call, s.LOSS_WIDTH), word(call, s.LOSS_ELEMENT)
+    classes, size = word(call, aw.LOSS_WIDTH), word(call, aw.LOSS_ELEMENT)
     while True:
         item = add_one(call, s.NEXT_ITEM)
-        if item >= word(call, s.LOSS_ITEMS):
+        if item >= word(call, aw.LOSS_ITEMS):
             return
         first, end, _ = span(call, item)
         value, correct, bad = 0.0, 0.0, -1.0
         for r in range(first // classes, end // classes):
-            label = word(word(call, s.LOSS_Y), r)
+            label = word(word(call, aw.LOSS_Y), r)
             if label < 0 or label >= classes:
                 if bad < 0.0:
                     bad = float(r)
                 continue
-            z = word(call, s.LOSS_Z) + r * classes * size
-            dz = word(call, s.LOSS_DZ) + r * classes * size
-            loss, right = _softmax_row(z, dz, label, classes, size, word(call, s.LOSS_COUNT), kind)
+            z = word(call, aw.LOSS_Z) + r * classes * size
+            dz = word(call, aw.LOSS_DZ) + r * classes * size
+            loss, right = _softmax_row(z, dz, label, classes, size, word(call, aw.LOSS_COUNT), kind)
             value += loss
             correct += right
         ended(call, item, value, correct, bad)
@@ -189,20 +190,20 @@ def binary_cross_entropy(call, thread, kind):
     `kind` as in `loops.channels`.
     """
     lanes, like, _ = kind
-    size = word(call, s.LOSS_ELEMENT)
+    size = word(call, aw.LOSS_ELEMENT)
     step = len(lanes) * size
     zero, one = narrow(spread(0.0, lanes), like), narrow(spread(1.0, lanes), like)
     far = narrow(spread(1000.0, lanes), like)
-    count = narrow(spread(float(word(call, s.LOSS_COUNT)), lanes), like)
+    count = narrow(spread(float(word(call, aw.LOSS_COUNT)), lanes), like)
     while True:
         item = add_one(call, s.NEXT_ITEM)
-        if item >= word(call, s.LOSS_ITEMS):
+        if item >= word(call, aw.LOSS_ITEMS):
             return
         first, end, width = span(call, item)
         z, y, dz = (
-            word(call, s.LOSS_Z) + first * size,
-            word(call, s.LOSS_Y) + first * size,
-            word(call, s.LOSS_DZ) + first * size,
+            word(call, aw.LOSS_Z) + first * size,
+            word(call, aw.LOSS_Y) + first * size,
+            word(call, aw.LOSS_DZ) + first * size,
         )
         total_bytes = (end - first) * size
         whole = total_bytes - total_bytes % step
@@ -300,19 +301,19 @@ def mean_squared_error(call, thread, kind):
     `kind` as in `loops.channels`.
     """
     lanes, like, _ = kind
-    size = word(call, s.LOSS_ELEMENT)
+    size = word(call, aw.LOSS_ELEMENT)
     step = len(lanes) * size
     zero = narrow(spread(0.0, lanes), like)
-    scale = narrow(spread(2.0 / word(call, s.LOSS_COUNT), lanes), like)
+    scale = narrow(spread(2.0 / word(call, aw.LOSS_COUNT), lanes), like)
     while True:
         item = add_one(call, s.NEXT_ITEM)
-        if item >= word(call, s.LOSS_ITEMS):
+        if item >= word(call, aw.LOSS_ITEMS):
             return
         first, end, _ = span(call, item)
         z, y, dz = (
-            word(call, s.LOSS_Z) + first * size,
-            word(call, s.LOSS_Y) + first * size,
-            word(call, s.LOSS_DZ) + first * size,
+            word(call, aw.LOSS_Z) + first * size,
+            word(call, aw.LOSS_Y) + first * size,
+            word(call, aw.LOSS_DZ) + first * size,
         )
         total_bytes = (end - first) * size
         whole = total_bytes - total_bytes % step

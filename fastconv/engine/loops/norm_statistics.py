@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 
 from fastconv.compiler.inner import inner
+from fastconv.engine import array_words as aw
 from fastconv.engine import words as s
 from fastconv.engine.emit.memory import add_one, load_element, word
 from fastconv.engine.emit.vectors import fma, spread, widen
@@ -31,8 +32,8 @@ def statistics(call, thread, kind):
 
     A part is the means of an item's rows and the sums of squares, 2 * WIDTH doubles.
     """
-    width, items = word(call, s.CHANNELS_WIDTH), word(call, s.CHANNELS_ITEMS)
-    x, parts = word(call, s.CHANNELS_A), word(call, s.CHANNELS_PARTS)
+    width, items = word(call, aw.CHANNELS_WIDTH), word(call, aw.CHANNELS_ITEMS)
+    x, parts = word(call, aw.CHANNELS_A), word(call, aw.CHANNELS_PARTS)
     size = len(kind[2])
     while True:
         item = add_one(call, s.NEXT_ITEM)
@@ -47,7 +48,7 @@ def statistics(call, thread, kind):
 @inner
 def _item_statistics(call, x, rows, part, kind):
     """Means and squares of an item's rows, block by block."""
-    width, block = word(call, s.CHANNELS_WIDTH), word(call, s.CHANNELS_BLOCK)
+    width, block = word(call, aw.CHANNELS_WIDTH), word(call, aw.CHANNELS_BLOCK)
     lanes, size, step = kind[0], len(kind[2]), width * len(kind[2])
     for q in range(0, rows, block):
         count = min(block, rows - q)
@@ -108,11 +109,11 @@ def _merge_line(part, other, apart, width, n, m, kind):
 def _finish_statistics(call, kind):
     """Merge the items, the columns of one channel, and the rest; write the table."""
     parts, width, C = (
-        word(call, s.CHANNELS_PARTS),
-        word(call, s.CHANNELS_WIDTH),
-        word(call, s.CHANNELS_C),
+        word(call, aw.CHANNELS_PARTS),
+        word(call, aw.CHANNELS_WIDTH),
+        word(call, aw.CHANNELS_C),
     )
-    items, lanes, apart, seen = word(call, s.CHANNELS_ITEMS), kind[0], 8 * width, 0
+    items, lanes, apart, seen = word(call, aw.CHANNELS_ITEMS), kind[0], 8 * width, 0
     for item in range(items):
         _, rows, rest = item_of(call, item)
         if item > 0:
@@ -122,7 +123,7 @@ def _finish_statistics(call, kind):
     for j in range(C, width, C):
         _merge_line(parts, parts + 8 * j, apart, C, seen, rows, kind)
         seen += rows
-    pixel = word(call, s.CHANNELS_A) + rows * width * len(kind[2])
+    pixel = word(call, aw.CHANNELS_A) + rows * width * len(kind[2])
     for _ in range(0, rest, C):
         for f in range(0, C, len(lanes)):
             value = widen(get(pixel + f * len(kind[2]), C - f, kind))
@@ -132,45 +133,45 @@ def _finish_statistics(call, kind):
     for c in range(C):
         mean = load_element(parts + 8 * c, 0.0)
         variance = load_element(parts + apart + 8 * c, 0.0) / seen
-        _move(call, s.CHANNELS_RUNNING_MEAN, c, mean, kind)
+        _move(call, aw.CHANNELS_RUNNING_MEAN, c, mean, kind)
         unbiased = variance * (seen / max(seen - 1, 1))
-        _move(call, s.CHANNELS_RUNNING_VARIANCE, c, unbiased, kind)
+        _move(call, aw.CHANNELS_RUNNING_VARIANCE, c, unbiased, kind)
         _set_channel(call, c, mean, variance, kind)
-    repeat_rows(call, s.TABLE_MEAN, s.TABLE_FACTOR, kind)
+    repeat_rows(call, aw.TABLE_MEAN, aw.TABLE_FACTOR, kind)
 
 
 @inner
 def _move(call, running, c, seen, kind):
     """Move a running statistic towards what has been seen, in float64."""
     at = word(call, running) + c * len(kind[2])
-    momentum = load_element(call + 8 * s.CHANNELS_MOMENTUM, 0.0)
+    momentum = load_element(call + 8 * aw.CHANNELS_MOMENTUM, 0.0)
     put_number(at, momentum * number(at, kind) + (1.0 - momentum) * seen, kind)
 
 
 @inner
 def _set_channel(call, c, mean, variance, kind):
     """Write a channel's mean, inverse deviation, scale and shift to the table."""
-    epsilon = load_element(call + 8 * s.CHANNELS_EPSILON, 0.0)
-    put_in_table(call, s.TABLE_MEAN, c, mean, kind)
-    put_in_table(call, s.TABLE_INVERSE, c, 1.0 / math.sqrt(variance + epsilon), kind)
+    epsilon = load_element(call + 8 * aw.CHANNELS_EPSILON, 0.0)
+    put_in_table(call, aw.TABLE_MEAN, c, mean, kind)
+    put_in_table(call, aw.TABLE_INVERSE, c, 1.0 / math.sqrt(variance + epsilon), kind)
     at = c * len(kind[2])
-    put_in_table(call, s.TABLE_SCALE, c, number(word(call, s.CHANNELS_SCALE) + at, kind), kind)
-    put_in_table(call, s.TABLE_SHIFT, c, number(word(call, s.CHANNELS_SHIFT) + at, kind), kind)
+    put_in_table(call, aw.TABLE_SCALE, c, number(word(call, aw.CHANNELS_SCALE) + at, kind), kind)
+    put_in_table(call, aw.TABLE_SHIFT, c, number(word(call, aw.CHANNELS_SHIFT) + at, kind), kind)
 
 
 @inner
 def put_in_table(call, row, i, value, kind):
     """Write the i-th number of a row of the table."""
-    at = row * word(call, s.CHANNELS_WIDTH) + i
-    put_number(word(call, s.CHANNELS_TABLE) + at * len(kind[2]), value, kind)
+    at = row * word(call, aw.CHANNELS_WIDTH) + i
+    put_number(word(call, aw.CHANNELS_TABLE) + at * len(kind[2]), value, kind)
 
 
 @inner
 def repeat_rows(call, row, end, kind):
     """Repeat the C numbers of rows of the table up to their ends."""
-    C, width, size = word(call, s.CHANNELS_C), word(call, s.CHANNELS_WIDTH), len(kind[2])
+    C, width, size = word(call, aw.CHANNELS_C), word(call, aw.CHANNELS_WIDTH), len(kind[2])
     for r in range(row, end):
-        at = word(call, s.CHANNELS_TABLE) + r * width * size
+        at = word(call, aw.CHANNELS_TABLE) + r * width * size
         for i in range(C, width):
             put_in_table(call, r, i, number(at + (i - C) * size, kind), kind)
 
@@ -180,9 +181,9 @@ def frozen_statistics(call, thread, kind):
     """The table of the running statistics, which stay as they are."""
     if add_one(call, s.NEXT_ITEM) > 0:
         return
-    for c in range(word(call, s.CHANNELS_C)):
+    for c in range(word(call, aw.CHANNELS_C)):
         at = c * len(kind[2])
-        mean = number(word(call, s.CHANNELS_RUNNING_MEAN) + at, kind)
-        variance = number(word(call, s.CHANNELS_RUNNING_VARIANCE) + at, kind)
+        mean = number(word(call, aw.CHANNELS_RUNNING_MEAN) + at, kind)
+        variance = number(word(call, aw.CHANNELS_RUNNING_VARIANCE) + at, kind)
         _set_channel(call, c, mean, variance, kind)
-    repeat_rows(call, s.TABLE_MEAN, s.TABLE_FACTOR, kind)
+    repeat_rows(call, aw.TABLE_MEAN, aw.TABLE_FACTOR, kind)

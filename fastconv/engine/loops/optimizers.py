@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastconv.compiler.inner import inner
+from fastconv.engine import array_words as aw
 from fastconv.engine import words as s
 from fastconv.engine.emit.memory import add_one, load_element, word, words
 from fastconv.engine.emit.vectors import load, narrow, root, spread, store
@@ -28,7 +29,7 @@ def step(move: Any) -> Any:
     @inner
     def loop(call, thread, kind):
         lanes, like, _ = kind
-        size, table, items, scalars = words(call, s.OPTIMIZER_ELEMENT, 4)
+        size, table, items, scalars = words(call, aw.OPTIMIZER_ELEMENT, 4)
         numbers = (
             load_element(scalars, 0.0),
             load_element(scalars + 8, 0.0),
@@ -45,8 +46,8 @@ def step(move: Any) -> Any:
             if item >= items:
                 return
             for p in range(word(table, item), word(table, item + 1)):
-                piece = pieces + 8 * s.PIECE_WORDS * p
-                value, grad, slot0, slot1, end = words(piece, s.PIECE_VALUE, 5)
+                piece = pieces + 8 * aw.PIECE_WORDS * p
+                value, grad, slot0, slot1, end = words(piece, aw.PIECE_VALUE, 5)
                 i = 0
                 while i + step <= end:
                     move(value + i, grad + i, slot0 + i, slot1 + i, numbers, lanes, like)
