@@ -1,6 +1,9 @@
 """``fastconv predict``: a trained model's folder or file, and images in every form."""
 
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -136,6 +139,31 @@ def test_a_stopped_command_says_how_to_go_on(trained, shades, tmp_path, capsys, 
     assert main(words) == 0
     assert "2 of 5 chunks were there" in capsys.readouterr().err
     assert len(calls) == 6
+
+
+def test_a_killed_command_goes_on(tmp_path, capsys):
+    """Twelve chunks; killed, by what no program can catch, when two are there."""
+    zarr = pytest.importorskip("zarr")
+    model = nn.Sequential(
+        nn.Conv(1, 64, 3, padding="same", rng=0), nn.GlobalAvgPool(), nn.Dense(64, 3, rng=1)
+    )
+    model.save(tmp_path / "model.npz")
+    x = np.random.default_rng(0).integers(0, 256, (1900, 40, 40, 1), np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    out = tmp_path / "y.zarr"
+    words = ["predict", str(tmp_path / "model.npz"), str(tmp_path / "x.npy"), "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-m", "fastconv", *words])
+    while not out.joinpath("c", "1", "0").exists():
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    chunks = [p for p in out.joinpath("c").rglob("*") if p.is_file() and p.suffix != ".partial"]
+    assert 2 <= len(chunks) < 12
+    assert main(words) == 0
+    assert f"{len(chunks)} of 12 chunks were there" in capsys.readouterr().err
+    expected = nn.SoftmaxCrossEntropy().predict(model.predict(x, scale=1 / 255))
+    np.testing.assert_array_equal(zarr.open_array(str(out), mode="r")[:], expected)
 
 
 @pytest.mark.parametrize(
