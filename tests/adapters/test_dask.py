@@ -290,7 +290,8 @@ def test_incremental_training_by_dask_ml():
 
     x = images(60, 36)
     y = (x[:, :18].sum(axis=1) > 0).astype(int)
-    model = Incremental(CNNClassifier(filters=(4,), hidden=(), random_state=0, image_shape=(6, 6)))
+    model = CNNClassifier(filters=(4,), hidden=(), random_state=0, image_shape=(6, 6))
+    model = Incremental(model, shuffle_blocks=False)
     model.fit(da.from_array(x, (20, 36)), da.from_array(y, 20), classes=[0, 1])
     alone = CNNClassifier(filters=(4,), hidden=(), random_state=0, image_shape=(6, 6))
     for start in (0, 20, 40):
