@@ -107,7 +107,7 @@ def norm_parts_nbytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
 
 
 class _Cuts(NamedTuple):
-    """How an array is cut: elements of a row, items, and the words from `words.CHANNELS_C` on."""
+    """How an array is cut: elements of a row, items, and the words from `array_words.CHANNELS_C` on."""
 
     width: int
     items: int
@@ -148,7 +148,7 @@ def _channels(
     scale: np.ndarray, shift: np.ndarray, mean: np.ndarray, variance: np.ndarray,
     momentum: float, epsilon: float,
 ) -> tuple[int, ...]:  # fmt: skip
-    """The words of a call of statistics from `words.CHANNELS_SUM_GRADS` on."""
+    """The words of a call of statistics from `array_words.CHANNELS_SUM_GRADS` on."""
     addresses = map(address_of, (scale, shift, mean, variance))
     return (0, 0, *addresses, _bits(momentum), _bits(epsilon))
 

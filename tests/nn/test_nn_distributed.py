@@ -129,10 +129,10 @@ def test_statistics_of_parts_are_those_of_the_whole():
 
 
 def test_rows_of_the_table_are_those_of_the_engine():
-    from fastconv.engine import words
+    from fastconv.engine import array_words
 
-    assert words.TABLE_MEAN == shared_batch_norm.MEAN
-    assert words.TABLE_MEAN_DY == shared_batch_norm.MEAN_DY
+    assert array_words.TABLE_MEAN == shared_batch_norm.MEAN
+    assert array_words.TABLE_MEAN_DY == shared_batch_norm.MEAN_DY
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,6 +1,6 @@
 """Loops of batch normalisation: passes over the elements, and the sums of their errors.
 
-A call's table has a row for each number of a channel (``words.TABLE_MEAN``, ...), as wide as a row
+A call's table has a row for each number of a channel (``array_words.TABLE_MEAN``, ...), as wide as a row
 of memory; `norm_statistics` writes its first rows, and the sums of errors the others.
 """
 

@@ -23,7 +23,7 @@ __all__ = ["Gather", "SharedTable", "batch_norm", "batch_norm_backward"]
 
 Gather: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
-# Rows of a table: `engine.words.TABLE_MEAN` and `TABLE_MEAN_DY`.
+# Rows of a table: `engine.array_words.TABLE_MEAN` and `TABLE_MEAN_DY`.
 MEAN, MEAN_DY = 0, 5
 
 
