@@ -107,7 +107,7 @@ def norm_parts_nbytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
 
 
 class _Cuts(NamedTuple):
-    """How an array is cut: elements of a row, items, and the words from `array_words.CHANNELS_C` on."""
+    """How an array is cut: elements of a row, items, and the words from `CHANNELS_C` on."""
 
     width: int
     items: int

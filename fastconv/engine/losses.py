@@ -2,7 +2,7 @@
 
 `z` is (rows, width) and float32 or float64; `dz` is like it and shares no memory with it. `parts`
 is `parts_of(...)` doubles for the call's own use; the three doubles of `result` are the mean of the
-losses, how many rows are predicted right, and the first bad label or -1 (``array_words.LOSS_VALUE``).
+losses, how many rows are predicted right, and the first bad label or -1 (``LOSS_VALUE``).
 With a bad label the mean is NaN, and only `dz`, `parts` and `result` have been written.
 """
 

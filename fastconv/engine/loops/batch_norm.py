@@ -1,7 +1,7 @@
 """Loops of batch normalisation: passes over the elements, and the sums of their errors.
 
-A call's table has a row for each number of a channel (``array_words.TABLE_MEAN``, ...), as wide as a row
-of memory; `norm_statistics` writes its first rows, and the sums of errors the others.
+A call's table has a row for each number of a channel (``array_words.TABLE_MEAN``, ...), as wide as
+a row of memory; `norm_statistics` writes its first rows, and the sums of errors the others.
 """
 
 from __future__ import annotations
